@@ -1,0 +1,35 @@
+"""Hyperparameter tuning for scvi-tools models, on Ray Tune."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Loaded on first use, so that `import scvitune` costs neither ray nor torch nor scvi.
+_LAZY = {
+    "tune": "scvitune.study",
+    "load": "scvitune.study",
+    "resume": "scvitune.study",
+    "Study": "scvitune.study",
+}
+_SUBPACKAGES = ("data", "errors", "spaces")
+
+__all__ = ["Study", "data", "errors", "load", "resume", "spaces", "tune"]
+
+if TYPE_CHECKING:
+    from scvitune import data, errors, spaces
+    from scvitune.study import Study, load, resume, tune
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"scvitune.{name}")
+    raise AttributeError(f"module 'scvitune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

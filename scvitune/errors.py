@@ -1,0 +1,84 @@
+"""The errors that users see, and the collector that gathers all faults before one is raised."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class ScvituneError(Exception):
+    """Base of every error that scvitune raises on purpose."""
+
+
+class InputError(ScvituneError):
+    """Something the user gave cannot work; nothing has been written or started.
+
+    Parameters
+    ----------
+    faults
+        One sentence a fault: what is wrong, what was given, what is allowed, what to do.
+    """
+
+    def __init__(self, faults: str | Sequence[str]) -> None:
+        self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
+        if len(self.faults) == 1:
+            message = self.faults[0]
+        else:
+            listed = "\n".join(f"  {i}. {fault}" for i, fault in enumerate(self.faults, 1))
+            message = f"{len(self.faults)} things are wrong:\n{listed}"
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[str, ...]]]:
+        return (type(self), (self.faults,))
+
+
+class StudyError(ScvituneError):
+    """A study that had started could not be carried on; what it recorded so far is kept."""
+
+
+class Faults:
+    """Collects faults, so that a user hears of all of them at once.
+
+    Examples
+    --------
+    >>> faults = Faults()
+    >>> faults.add("low (3) must be below high (2).")
+    >>> faults.raise_if_any()
+    Traceback (most recent call last):
+    scvitune.errors.InputError: low (3) must be below high (2).
+    """
+
+    def __init__(self) -> None:
+        self._messages: list[str] = []
+
+    def add(self, message: str) -> None:
+        """Remember a fault."""
+        self._messages.append(message)
+
+    def extend(self, error: InputError) -> None:
+        """Remember all faults of an error raised by a part."""
+        self._messages.extend(error.faults)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def raise_if_any(self) -> None:
+        """Raise one `InputError` with all faults, if there are any."""
+        if self._messages:
+            raise InputError(self._messages)
+
+
+def nearest(name: object, options: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string."""
+    known = [str(option) for option in options]
+    lowered = {option.lower(): option for option in known}
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
+    return f" Did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def one_of(options: Iterable[object]) -> str:
+    """Return the options as text for a message, sorted and quoted: ``'a', 'b' or 'c'``."""
+    quoted = [repr(option) for option in options]
+    if len(quoted) < 2:
+        return "".join(quoted)
+    return ", ".join(quoted[:-1]) + " or " + quoted[-1]

@@ -1,0 +1,185 @@
+"""``events.jsonl``: the truth of a run, one JSON object a line, appended as things happen.
+
+The driver writes it, everything else (tables, resume, status) is derived from it by `fold`.
+A line is written with one ``write`` and flushed to the operating system, so a killed driver
+loses at most the line it was writing; a torn last line is skipped by the reader and closed by
+the next writer.
+
+Kinds of line, all with ``event`` and ``time`` (Unix seconds):
+
+========== =====================================================================================
+driver     ``action`` (start, resume, end, interrupted), ``slots``, ``pid``, ``host``
+proposal   ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
+start      ``trial_id``: it got a slot
+report     ``trial_id``, ``epoch``, ``time_s`` (seconds of this trial so far), ``n_params``,
+           ``metrics`` (name -> finite number)
+end        ``trial_id``, ``status`` (finished, stopped, diverged, failed), ``reason``
+judgement  ``trial_id``, ``metrics``: what was measured on the test cells after the search
+========== =====================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from scvitune.contracts import Config, Mode
+
+
+@dataclass(frozen=True)
+class Report:
+    """One report of a trial."""
+
+    epoch: float
+    time_s: float
+    metrics: Mapping[str, float]
+
+
+@dataclass
+class TrialRecord:
+    """Everything the log says about one trial.
+
+    ``status`` is ``pending`` before its first start, ``running`` after it and until its end line;
+    whether a driver still lives is for the reader to find out.
+    """
+
+    trial_id: str
+    config: Config
+    origin: str
+    status: str = "pending"
+    reason: str = ""
+    n_params: int | None = None
+    reports: list[Report] = field(default_factory=list)
+    judgement: dict[str, float] = field(default_factory=dict)
+
+    def best_report(self, metric: str, mode: Mode) -> Report | None:
+        """Return the report by which the trial is judged, or None without any.
+
+        Of equal reports the earliest counts, as in training.
+        """
+        known = [r for r in self.reports if metric in r.metrics]
+        if not known:
+            return None
+        sign = 1.0 if mode == "min" else -1.0
+        return min(known, key=lambda report: sign * report.metrics[metric])
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars into Python's, for JSON."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written to JSON")
+
+
+class EventLog:
+    """Appends to ``events.jsonl``.
+
+    Parameters
+    ----------
+    path
+        The file; created if missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+        if self._file.tell() and not _ends_with_newline(path):
+            self._file.write(b"\n")
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Append one line; non-finite metrics are left out, for JSON has no NaN."""
+        if "metrics" in fields:
+            fields["metrics"] = {
+                name: float(value)
+                for name, value in fields["metrics"].items()
+                if math.isfinite(value)
+            }
+        line = json.dumps(
+            {"event": event, "time": round(time.time(), 3), **fields},
+            default=_plain,
+            allow_nan=False,
+        )
+        self._file.write(line.encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file, after asking the disk to keep it."""
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Return all whole lines of the log, in order; a torn line (a killed writer's) is skipped."""
+    if not path.exists():
+        return []
+    events = []
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and "event" in event:
+                events.append(event)
+    return events
+
+
+def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
+    """Fold the log into one record a trial, in order of proposal.
+
+    A trial that went on from a checkpoint reports some epochs again: the later line replaces the
+    earlier.
+    """
+    records: dict[str, TrialRecord] = {}
+    reports: dict[str, dict[float, Report]] = {}
+    for event in events:
+        kind = event["event"]
+        if kind == "proposal":
+            trial_id = event["trial_id"]
+            if trial_id not in records:
+                records[trial_id] = TrialRecord(trial_id, event["config"], event["origin"])
+                reports[trial_id] = {}
+            continue
+        record = records.get(event.get("trial_id", ""))
+        if record is None:
+            continue
+        if kind == "start":
+            record.status, record.reason = "running", ""
+        elif kind == "report":
+            report = Report(event["epoch"], event["time_s"], event["metrics"])
+            reports[record.trial_id][report.epoch] = report
+            record.n_params = event.get("n_params", record.n_params)
+            if record.status == "pending":
+                record.status = "running"
+        elif kind == "end":
+            record.status, record.reason = event["status"], event.get("reason", "")
+        elif kind == "judgement":
+            record.judgement.update(event["metrics"])
+    for trial_id, by_epoch in reports.items():
+        records[trial_id].reports = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+    return records
