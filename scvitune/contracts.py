@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from scvitune.likelihoods import SparseCounts
 
 Value: TypeAlias = int | float | str | bool | None
 """A hyperparameter's value."""
@@ -105,6 +110,67 @@ class Split:
     def __getitem__(self, name: SplitName) -> npt.NDArray[np.int64]:
         indices: npt.NDArray[np.int64] = getattr(self, name)
         return indices
+
+
+# --------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A minibatch on the device: what training hands to a model.
+
+    Attributes
+    ----------
+    counts
+        The counts, which densify themselves where a model asks.
+    log_library
+        (n_cells, 1), log of the observed library size.
+    batch, labels
+        (n_cells,) int64 codes.
+    categorical_covariates, continuous_covariates
+        (n_cells, n_covariates), int64 and float32, or None.
+    size_factor
+        (n_cells, 1) float32, or None.
+    """
+
+    counts: SparseCounts
+    log_library: Tensor
+    batch: Tensor
+    labels: Tensor
+    categorical_covariates: Tensor | None = None
+    continuous_covariates: Tensor | None = None
+    size_factor: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Losses:
+    """A cell's share of the negative ELBO, each (n_cells,).
+
+    ``kl_fixed`` is the part of the KL divergence that warm-up does not weight (the library size).
+    """
+
+    reconstruction: Tensor
+    kl: Tensor
+    kl_fixed: Tensor
+
+
+class Noise(Protocol):
+    """Where a model's random numbers come from; injected, so that tests can fix them."""
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return standard normal numbers of the shape, dtype and device of ``like``."""
+
+    def dropout(self, activations: Tensor, rate: float) -> Tensor:
+        """Zero a share ``rate`` of the activations and scale the rest by ``1 / (1 - rate)``."""
+
+
+class Objective(Protocol):
+    """A model as training sees it: weights, and a loss for a minibatch."""
+
+    module: nn.Module
+
+    def compute_losses(self, batch: Batch, noise: Noise) -> Losses:
+        """Return the loss of each cell; differentiable by the module's parameters."""
 
 
 # --------------------------------------------------------------------------- search space

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class ScvituneError(Exception):
@@ -58,6 +59,14 @@ class Faults:
     def extend(self, error: InputError) -> None:
         """Remember all faults of an error raised by a part."""
         self._messages.extend(error.faults)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Remember the faults of an `InputError` raised in the block, and go on after it."""
+        try:
+            yield
+        except InputError as error:
+            self.extend(error)
 
     def __len__(self) -> int:
         return len(self._messages)

@@ -1,0 +1,1 @@
+"""The parts of `scvitune.config`, which is where to import them from."""

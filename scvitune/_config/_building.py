@@ -1,0 +1,97 @@
+"""Plain values to configuration sections, gathering every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from scvitune._config._fields import FAULT, shown
+from scvitune._config._numbers import read_number
+from scvitune._config._sections import Section
+from scvitune.errors import Faults, nearest, one_of
+
+S = TypeVar("S", bound=Section)
+
+
+def section_fault(key: object, own: Iterable[str], places: Mapping[str, str], here: str) -> str:
+    """Return what to say of a key that does not belong where it stands.
+
+    Parameters
+    ----------
+    key
+        The key.
+    own
+        The keys that belong here.
+    places
+        Every key of a configuration -> where it belongs, dotted (``search.num_samples``).
+    here
+        Where the key stands, dotted; empty at the top level.
+    """
+    own = tuple(own)
+    written = f"{here}.{key}" if here else str(key)
+    if str(key) in places:
+        target = places[str(key)]
+        section, _, _ = target.rpartition(".")
+        where = f"in the section {section!r}" if section else "at the top level"
+        return f"{written!r} stands in the wrong place: it belongs {where}, as {target!r}."
+    close = nearest(key, own)
+    if not close:
+        elsewhere = nearest(key, places)
+        for name, target in places.items():
+            if repr(name) in elsewhere:
+                close = f" Did you mean {target!r}?"
+    place = f"in the section {here!r}" if here else "at the top level"
+    return f"Unknown key {written!r}.{close} Allowed {place}: {one_of(own)}."
+
+
+def build_section(
+    section: type[S], raw: Mapping[str, Any], *, prefix: str, faults: Faults
+) -> S | None:
+    """Return the section made of these values, or None after adding its faults.
+
+    Parameters
+    ----------
+    section
+        What to make.
+    raw
+        Known keys only.
+    prefix
+        What comes before a field's name in messages, such as ``search.``.
+    faults
+        Where faults go.
+    """
+    try:
+        return section.model_validate(dict(raw))
+    except ValidationError as error:
+        wrong = set()
+        for part in error.errors(include_url=False):
+            if not part["loc"]:
+                continue
+            key = str(part["loc"][0])
+            wrong.add(key)
+            if part["type"] == FAULT:
+                faults.add(f"{prefix}{key} {part['msg']}")
+            elif part["type"] == "missing":
+                faults.add(f"{prefix}{key} is missing. Give it a value.")
+            else:
+                faults.add(f"{prefix}{key} is {shown(part['input'])}: {part['msg']}.")
+        right = {
+            name: raw.get(name, field.default)
+            for name, field in section.model_fields.items()
+            if name not in wrong
+        }
+        for message in section.cross_faults({k: _as_number(v) for k, v in right.items()}):
+            faults.add(prefix + message)
+    return None
+
+
+def _as_number(value: Any) -> Any:
+    number = read_number(value)
+    return value if number is None else number
+
+
+def field_names(section: type[BaseModel]) -> tuple[str, ...]:
+    """Return the names of a section's fields, in order."""
+    return tuple(section.model_fields)

@@ -1,0 +1,243 @@
+"""Types of configuration fields: each says itself what is allowed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from scvitune._config._numbers import read_number
+from scvitune._config._yaml_text import plain_value
+from scvitune.errors import Faults, InputError, nearest, one_of
+
+FAULT = "scvitune"
+"""Type of the validation errors whose messages are written here."""
+
+_LONGEST_NAME = 200
+_EXTRA_NAME_CHARACTERS = "._-+="
+
+
+def fault(message: str) -> PydanticCustomError:
+    """Return a validation error with just this message."""
+    return PydanticCustomError(FAULT, "{message}", {"message": message})
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it."""
+    return "nothing (null)" if value is None else f"{value!r:.80}"
+
+
+def _bounds(above: float | None, least: float | None, below: float | None) -> str:
+    words = []
+    if above is not None:
+        words.append(f"above {above:g}")
+    if least is not None:
+        words.append(f"of at least {least:g}")
+    if below is not None:
+        words.append(f"below {below if isinstance(below, int) else format(below, 'g')}")
+    return "".join(f" {word}" for word in [" and ".join(words)] if word)
+
+
+def _number(
+    kind: str,
+    *,
+    whole: bool,
+    optional: bool,
+    above: float | None,
+    least: float | None,
+    below: float | None,
+    keep_whole: bool = False,
+) -> BeforeValidator:
+    wanted = f"must be {kind}{_bounds(above, least, below)}{' or null' if optional else ''}"
+
+    def check(value: Any) -> int | float | None:
+        if value is None and optional:
+            return None
+        number = read_number(value)
+        inside = (
+            number is not None
+            and math.isfinite(number)
+            and (not whole or number == int(number))
+            and (above is None or number > above)
+            and (least is None or number >= least)
+            and (below is None or number < below)
+        )
+        if number is None or not inside:
+            raise fault(f"{wanted}, but is {shown(value)}.")
+        return int(number) if whole or (keep_whole and number == int(number)) else number
+
+    return BeforeValidator(check)
+
+
+def number(
+    *,
+    optional: bool = False,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    keep_whole: bool = False,
+) -> BeforeValidator:
+    """Return the check of a finite number within bounds; ``keep_whole`` gives 1e2 as an int."""
+    return _number(
+        "a number",
+        whole=False,
+        optional=optional,
+        above=above,
+        least=least,
+        below=below,
+        keep_whole=keep_whole,
+    )
+
+
+def whole_number(
+    *, optional: bool = False, least: int | None = None, below: int | None = None
+) -> BeforeValidator:
+    """Return the check of a whole number within bounds; ``1e2`` is one."""
+    return _number(
+        "a whole number", whole=True, optional=optional, above=None, least=least, below=below
+    )
+
+
+def _check_text(value: Any, *, optional: bool = False) -> str | None:
+    if value is None and optional:
+        return None
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        nested = value is None or isinstance(value, (list, tuple, Mapping))
+        remedy = "" if nested else f' Put it in quotes: "{value}".'
+        raise fault(
+            f"must be text{' or null' if optional else ''}, but is {shown(value)}.{remedy}"
+        )
+    if not value.strip():
+        raise fault(f"must be text that is not empty, but is {value!r}.")
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise fault(f"must not hold control characters or line breaks, but is {value!r:.80}.")
+    return value
+
+
+def text(*, optional: bool = False) -> BeforeValidator:
+    """Return the check of text that is not empty; a `pathlib.Path` counts as text."""
+    return BeforeValidator(lambda value: _check_text(value, optional=optional))
+
+
+def text_list() -> BeforeValidator:
+    """Return the check of a list of different texts, or null."""
+
+    def check(value: Any) -> tuple[str | None, ...] | None:
+        if value is None:
+            return None
+        if not isinstance(value, (list, tuple)):
+            raise fault(f"must be a list ([a, b]) or null, but is {shown(value)}.")
+        parts = tuple(_check_text(part) for part in value)
+        repeated = sorted({str(part) for part in parts if parts.count(part) > 1})
+        if repeated:
+            raise fault(f"must not name anything twice, but repeats {one_of(repeated)}.")
+        return parts
+
+    return BeforeValidator(check)
+
+
+def flag() -> BeforeValidator:
+    """Return the check of true or false."""
+
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise fault(f"must be true or false, but is {shown(value)}.")
+        return value
+
+    return BeforeValidator(check)
+
+
+def one_word_of(*options: str) -> BeforeValidator:
+    """Return the check of one of the given words, or null."""
+
+    def check(value: Any) -> str | None:
+        if value is None or value in options:
+            return value
+        raise fault(
+            f"must be {one_of(options)} or null, but is {shown(value)}.{nearest(value, options)}"
+        )
+
+    return BeforeValidator(check)
+
+
+def run_name() -> BeforeValidator:
+    """Return the check of a run's name, which becomes a directory's; or null."""
+
+    def check(value: Any) -> str | None:
+        name = _check_text(value, optional=True)
+        if name is None:
+            return None
+        bad = sorted({c for c in name if not (c.isalnum() or c in _EXTRA_NAME_CHARACTERS)})
+        if bad:
+            raise fault(
+                f"must be made of letters, digits and {' '.join(_EXTRA_NAME_CHARACTERS)} "
+                f"(it names a directory), but {name!r:.80} holds {one_of(bad)}."
+            )
+        if name[0] in ".-+=":
+            raise fault(f"must begin with a letter, a digit or _, but is {name!r:.80}.")
+        if len(name.encode()) > _LONGEST_NAME:
+            raise fault(
+                f"must not be longer than {_LONGEST_NAME} bytes, but has {len(name.encode())}."
+            )
+        return name
+
+    return BeforeValidator(check)
+
+
+def directory() -> BeforeValidator:
+    """Return the check of a directory in a file system."""
+
+    def check(value: Any) -> str | None:
+        path = _check_text(value)
+        if path is not None and "://" in path:
+            raise fault(
+                f"must be a directory in a file system, but is the address {path!r:.80}. Mount "
+                "it, or write the runs to a local directory and copy them afterwards."
+            )
+        return path
+
+    return BeforeValidator(check)
+
+
+def plain_mapping() -> BeforeValidator:
+    """Return the check of a mapping that JSON can hold, or null."""
+
+    def check(value: Any) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise fault(f"must be a mapping of names to values, but is {shown(value)}.")
+        return _plain(value)
+
+    return BeforeValidator(check)
+
+
+def plain_mappings() -> BeforeValidator:
+    """Return the check of a list of mappings that JSON can hold."""
+
+    def check(value: Any) -> tuple[dict[str, Any], ...]:
+        if not isinstance(value, (list, tuple)) or not all(
+            isinstance(part, Mapping) for part in value
+        ):
+            raise fault(
+                f"must be a list of configurations ([{{lr: 0.001}}]), but is {shown(value)}."
+            )
+        return tuple(_plain(part) for part in value)
+
+    return BeforeValidator(check)
+
+
+def _plain(value: Any) -> Any:
+    faults = Faults()
+    plain = plain_value(value, where="its value", faults=faults)
+    try:
+        faults.raise_if_any()
+    except InputError as error:
+        raise fault("is wrong: " + " ".join(error.faults)) from error
+    return plain

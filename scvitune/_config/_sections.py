@@ -1,0 +1,202 @@
+"""The sections of a configuration: data, search, resources, confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from scvitune._config._fields import (
+    fault,
+    flag,
+    number,
+    plain_mappings,
+    shown,
+    text,
+    text_list,
+    whole_number,
+)
+
+_Text = Annotated[str, text()]
+_OptionalText = Annotated[str | None, text(optional=True)]
+_TextList = Annotated[tuple[str, ...] | None, text_list()]
+_OptionalCount = Annotated[int | None, whole_number(optional=True, least=1)]
+_OptionalMinimum = Annotated[float | None, number(optional=True, least=0)]
+_OptionalBudget = Annotated[float | None, number(optional=True, above=0)]
+
+_ROUNDING = 1e-9
+
+
+class Section(BaseModel):
+    """A frozen part of a configuration.
+
+    Validated field by field, then across fields by `cross_faults`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def cross_faults(cls, values: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what is wrong between fields, as sentences that begin with a field's name.
+
+        Parameters
+        ----------
+        values
+            The fields that are right in themselves; others may be absent.
+        """
+        yield from ()
+
+    @model_validator(mode="after")
+    def _check_across_fields(self) -> Section:
+        faults = list(self.cross_faults(dict(self)))
+        if faults:
+            raise fault(" ".join(faults))
+        return self
+
+
+class DataConfig(Section):
+    """Where the cells are, what their columns mean, and which of them are used.
+
+    Attributes
+    ----------
+    path
+        An ``.h5ad`` file, or the name of a built-in dataset; None when the data came from Python.
+    layer
+        The layer with raw counts; None: ``X``.
+    batch_key, labels_key, size_factor_key
+        Columns of ``obs``, as in scvi-tools' ``setup_anndata``.
+    categorical_covariate_keys, continuous_covariate_keys
+        More columns of ``obs``.
+    n_top_genes
+        Keep this many highly variable genes; None: all.
+    min_counts, min_genes
+        Drop cells with fewer counts, or with fewer genes detected.
+    min_cells
+        Drop genes detected in fewer cells.
+    reference
+        Single cells with labels, for models of spatial spots.
+    """
+
+    path: _OptionalText = None
+    layer: _OptionalText = None
+    batch_key: _OptionalText = None
+    labels_key: _OptionalText = None
+    size_factor_key: _OptionalText = None
+    categorical_covariate_keys: _TextList = None
+    continuous_covariate_keys: _TextList = None
+    n_top_genes: _OptionalCount = None
+    min_counts: _OptionalMinimum = None
+    min_genes: Annotated[int | None, whole_number(optional=True, least=0)] = None
+    min_cells: Annotated[int | None, whole_number(optional=True, least=0)] = None
+    reference: _OptionalText = None
+
+
+class SearchConfig(Section):
+    """How the space is searched, and on what budget.
+
+    Attributes
+    ----------
+    searcher, scheduler, strategy
+        Names; ``strategy`` stands for a pair of the other two and excludes them.
+    num_samples
+        Trials proposed by the searcher; the default configuration comes on top.
+    max_epochs
+        Longest training of a trial; None: scvi-tools' own default.
+    time_budget_s, epoch_budget
+        The study ends after so many seconds, or so many epochs in all trials together.
+    points_to_evaluate
+        Configurations to try first.
+    default_trial
+        Whether trial 0 is the model's default configuration.
+    max_concurrent
+        Most trials at once; None: as many as fit.
+    max_failures
+        How often a trial is tried again after its process has died.
+    train_size, test_size
+        Shares of the cells; the rest validates.
+    seed
+        Everything random derives from it.
+    """
+
+    searcher: _OptionalText = None
+    scheduler: _OptionalText = None
+    strategy: _OptionalText = None
+    num_samples: Annotated[int, whole_number(least=0)] = 50
+    max_epochs: Annotated[int | float | None, number(optional=True, above=0, keep_whole=True)] = (
+        None
+    )
+    time_budget_s: _OptionalBudget = None
+    epoch_budget: _OptionalBudget = None
+    points_to_evaluate: Annotated[tuple[dict[str, Any], ...], plain_mappings()] = ()
+    default_trial: Annotated[bool, flag()] = True
+    max_concurrent: _OptionalCount = None
+    max_failures: Annotated[int, whole_number(least=0)] = 2
+    train_size: Annotated[float, number(above=0, below=1)] = 0.8
+    test_size: Annotated[float, number(least=0, below=1)] = 0.1
+    seed: Annotated[int, whole_number(least=0, below=2**63)] = 0
+
+    @classmethod
+    def cross_faults(cls, values: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what is wrong between fields."""
+        train, test = values.get("train_size"), values.get("test_size")
+        if train is not None and test is not None and train + test > 1 - _ROUNDING:
+            yield (
+                f"train_size ({train:g}) and test_size ({test:g}) must leave cells to validate "
+                f"on: their sum must be below 1, but is {train + test:g}. Lower one of them."
+            )
+        taken = [name for name in ("searcher", "scheduler") if values.get(name) is not None]
+        if values.get("strategy") is not None and taken:
+            given = " and ".join(f"{name} {values[name]!r}" for name in taken)
+            yield (
+                f"strategy {values['strategy']!r} chooses the searcher and the scheduler itself, "
+                f"but {given} is given too. Leave out either the strategy or the other."
+            )
+        if (
+            values.get("num_samples") == 0
+            and values.get("default_trial") is False
+            and not values.get("points_to_evaluate")
+        ):
+            yield (
+                "num_samples is 0, default_trial is false and points_to_evaluate is empty, so "
+                "there is nothing to run. Set num_samples to at least 1."
+            )
+
+
+class Resources(Section):
+    """What one trial reserves.
+
+    Attributes
+    ----------
+    cpu
+        CPU cores; a share such as 0.5 is allowed.
+    gpu
+        GPUs; 0.25 puts four trials on one.
+    """
+
+    cpu: Annotated[float, number(above=0)] = 1.0
+    gpu: Annotated[float, number(least=0)] = 0.0
+
+    @classmethod
+    def cross_faults(cls, values: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what is wrong between fields."""
+        gpu = values.get("gpu")
+        if gpu is not None and gpu > 1 and gpu != int(gpu):
+            yield (
+                f"gpu must be a share of one GPU or a whole number of them, but is {shown(gpu)}."
+            )
+
+
+class ConfirmConfig(Section):
+    """The best configurations are trained again with other seeds.
+
+    Attributes
+    ----------
+    top_k
+        How many configurations.
+    seeds
+        How many seeds each.
+    """
+
+    top_k: Annotated[int, whole_number(least=1)]
+    seeds: Annotated[int, whole_number(least=1)]

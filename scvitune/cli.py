@@ -1,0 +1,173 @@
+"""The command line: arguments in, exit codes out. The work is done in `scvitune.study`.
+
+Exit codes: 0 done, 1 failed, 2 bad input (nothing was written), 75 unfinished, can be resumed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import scvitune
+from scvitune.errors import InputError, ScvituneError
+
+if TYPE_CHECKING:
+    from scvitune.config import StudyConfig
+    from scvitune.study import Study
+
+__all__ = ["EXIT_BAD_INPUT", "EXIT_FAILED", "EXIT_UNFINISHED", "app", "main"]
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_UNFINISHED = 75
+"""What ``sysexits.h`` calls a temporary failure: run ``scvitune resume``."""
+
+app = typer.Typer(
+    name="scvitune",
+    help="Tune the hyperparameters of scvi-tools models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG.yaml", help="The study's configuration.")
+]
+_RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The study's run directory.")]
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the configuration, such as search.num_samples=10. Repeatable.",
+    ),
+]
+_MoreOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="More changes, as after --set.", hidden=True),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"scvitune {scvitune.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def tune(
+    config_path: _ConfigPath,
+    more_overrides: _MoreOverrides = None,
+    overrides: _Overrides = None,
+) -> None:
+    """Run a study."""
+    with _errors_as_exit_codes():
+        config = _load_config(config_path, overrides, more_overrides)
+        from scvitune import study
+
+        _finish(study.tune_from_config(config))
+
+
+@app.command()
+def check(
+    config_path: _ConfigPath,
+    more_overrides: _MoreOverrides = None,
+    overrides: _Overrides = None,
+) -> None:
+    """Check configuration and data, predict memory and time, run nothing."""
+    with _errors_as_exit_codes():
+        config = _load_config(config_path, overrides, more_overrides)
+        from scvitune import study
+
+        for line in study.check(config).lines:
+            _print(line)
+
+
+@app.command()
+def resume(
+    run_dir: _RunDir,
+    num_samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="The new total number of trials that the searcher proposes."),
+    ] = None,
+) -> None:
+    """Go on with a study that was interrupted, or give it more trials."""
+    with _errors_as_exit_codes():
+        from scvitune import study
+
+        _finish(study.resume(run_dir, num_samples=num_samples))
+
+
+@app.command()
+def report(run_dir: _RunDir) -> None:
+    """Write the tables, the plots and report.html of a study."""
+    with _errors_as_exit_codes():
+        from scvitune import study
+
+        _print(str(study.load(run_dir).write_report()))
+
+
+def _load_config(
+    path: Path, overrides: list[str] | None, more_overrides: list[str] | None
+) -> StudyConfig:
+    from scvitune.config import load_config
+
+    return load_config(path, overrides=[*(overrides or ()), *(more_overrides or ())])
+
+
+def _finish(study: Study) -> None:
+    _print(study.summary())
+    if not study.finished:
+        command = f"scvitune resume {shlex.quote(str(study.path))}"
+        _print(f"Unfinished. Go on with: {command}", to_stderr=True)
+        raise typer.Exit(EXIT_UNFINISHED)
+
+
+@contextmanager
+def _errors_as_exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        _print(f"Error: {error}", to_stderr=True)
+        raise typer.Exit(EXIT_BAD_INPUT) from None
+    except ScvituneError as error:
+        _print(f"Error: {error}", to_stderr=True)
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+def _print(text: str, *, to_stderr: bool = False) -> None:
+    from rich.console import Console
+
+    # plain: brackets in paths and messages are no markup, and paths must stay in one piece
+    Console(stderr=to_stderr, soft_wrap=True).print(text, markup=False, highlight=False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; ends the process with the exit code.
+
+    Parameters
+    ----------
+    arguments
+        What follows the program's name; None: those of the process.
+    """
+    run: Callable[..., None] = app
+    run(args=arguments, prog_name="scvitune")
+
+
+if __name__ == "__main__":
+    main()

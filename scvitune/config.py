@@ -1,0 +1,315 @@
+"""The configuration of a study, from a YAML file or from the arguments of `scvitune.tune`.
+
+Form and ranges are checked here. Whether a name is a registered model, metric, searcher or
+scheduler is checked where the registries are known, and the search space by `scvitune.spaces`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from scvitune._config._building import build_section, field_names, section_fault
+from scvitune._config._fields import (
+    directory,
+    one_word_of,
+    plain_mapping,
+    run_name,
+    shown,
+    text,
+    whole_number,
+)
+from scvitune._config._numbers import number_if_exponent, read_number, unwrap_scalar
+from scvitune._config._sections import (
+    ConfirmConfig,
+    DataConfig,
+    Resources,
+    SearchConfig,
+    Section,
+)
+from scvitune._config._yaml_text import parse_yaml, plain_value, read_yaml_mapping
+from scvitune.errors import Faults, InputError, nearest, one_of
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "ConfirmConfig",
+    "DataConfig",
+    "Resources",
+    "SearchConfig",
+    "StudyConfig",
+    "dump_yaml",
+    "load_config",
+    "number_if_exponent",
+    "parse_yaml",
+    "read_number",
+    "unwrap_scalar",
+]
+
+SCHEMA_VERSION = 1
+"""The newest form of the YAML file that this version reads."""
+
+
+class StudyConfig(Section):
+    """Everything that is asked of a study.
+
+    Attributes
+    ----------
+    schema_version
+        Version of the YAML form (``schema`` in YAML).
+    model
+        Name of a scvi-tools model.
+    data
+        Where the cells are; None when they came from Python.
+    space
+        The search space as YAML writes it; None: the model's default space; empty: nothing is
+        searched.
+    metric
+        What decides.
+    mode
+        Its direction; None: as the metric says.
+    search, resources, confirm
+        See `SearchConfig`, `Resources` (None: found out) and `ConfirmConfig` (None: nothing is
+        confirmed).
+    final_fit
+        ``"all_cells"`` refits the best configuration on every cell.
+    target
+        What the proportions of a deconvolution are compared with.
+    storage
+        The directory that holds run directories.
+    name
+        The run directory's name; None: the model's name and the time.
+    """
+
+    schema_version: Annotated[int, whole_number(least=1)] = SCHEMA_VERSION
+    model: Annotated[str, text()]
+    data: DataConfig | None = None
+    space: Annotated[dict[str, Any] | None, plain_mapping()] = None
+    metric: Annotated[str, text()] = "elbo_validation"
+    mode: Annotated[Literal["min", "max"] | None, one_word_of("min", "max")] = None
+    search: SearchConfig = SearchConfig()
+    resources: Resources | None = None
+    confirm: ConfirmConfig | None = None
+    final_fit: Annotated[Literal["all_cells"] | None, one_word_of("all_cells")] = None
+    target: Annotated[str, text()] = "simulated"
+    storage: Annotated[str, directory()] = "runs"
+    name: Annotated[str | None, run_name()] = None
+
+    @classmethod
+    def from_yaml_dict(cls, raw: Mapping[str, Any]) -> StudyConfig:
+        """Return the configuration that a mapping in the YAML form describes.
+
+        Raises
+        ------
+        scvitune.errors.InputError
+            With all faults: unknown or misplaced keys, wrong types, values out of range.
+        """
+        if not isinstance(raw, Mapping):
+            raise InputError(f"A configuration must be a mapping, but is {shown(raw)}.")
+        faults = Faults()
+        config = _build(raw, named_by_section=True, faults=faults)
+        faults.raise_if_any()
+        if config is None:
+            raise InputError("The configuration is not valid.")
+        return config
+
+    @classmethod
+    def from_arguments(cls, model: str, **arguments: Any) -> StudyConfig:
+        """Return the configuration that arguments of `scvitune.tune` describe.
+
+        Parameters
+        ----------
+        model
+            The model's name.
+        **arguments
+            Any arguments of ``tune`` but the data, by name. ``space`` must already be in the YAML
+            form (`scvitune.spaces.space_to_yaml`); the searcher, the scheduler and the reference
+            must be text or None.
+
+        Raises
+        ------
+        scvitune.errors.InputError
+            With all faults: unknown names, wrong types, values out of range.
+        """
+        faults = Faults()
+        raw: dict[str, Any] = {"model": model}
+        for name, value in arguments.items():
+            section, _, key = _ARGUMENTS.get(name, "").rpartition(".")
+            if not key:
+                close = nearest(name, _ARGUMENTS)
+                faults.add(
+                    f"Unknown argument {name!r}.{close} Allowed: {one_of(sorted(_ARGUMENTS))}."
+                )
+            elif not section:
+                raw[key] = value
+            elif section == "search" or value is not None:
+                raw.setdefault(section, {})[key] = value
+        config = _build(raw, named_by_section=False, faults=faults)
+        faults.raise_if_any()
+        if config is None:
+            raise InputError("The arguments are not valid.")
+        return config
+
+    def to_yaml_dict(self) -> dict[str, Any]:
+        """Return the configuration in the YAML form; `from_yaml_dict` gives the same one back."""
+        dumped = self.model_dump(mode="json")
+        dumped["schema"] = dumped.pop("schema_version")
+        return {key: dumped[key] for key in _TOP}
+
+
+_SECTIONS: dict[str, type[Section]] = {
+    "data": DataConfig,
+    "search": SearchConfig,
+    "resources": Resources,
+    "confirm": ConfirmConfig,
+}
+_TOP = tuple("schema" if n == "schema_version" else n for n in field_names(StudyConfig))
+_PLACES = {key: key for key in _TOP} | {
+    key: f"{name}.{key}" for name, section in _SECTIONS.items() for key in field_names(section)
+}
+_ARGUMENTS = {
+    key: _PLACES[key]
+    for key in (
+        *("space", "metric", "mode", *field_names(SearchConfig), "resources", "confirm"),
+        *("final_fit", "reference", "labels_key", "target", "storage", "name"),
+    )
+}
+
+
+def _build(
+    raw: Mapping[str, Any], *, named_by_section: bool, faults: Faults
+) -> StudyConfig | None:
+    """Return the configuration, or None after adding faults."""
+    version = raw.get("schema", SCHEMA_VERSION)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        faults.add(f"schema must be {SCHEMA_VERSION}, but is {shown(version)}.")
+    elif version > SCHEMA_VERSION:
+        raise InputError(
+            f"schema is {version}, but this version of scvitune reads schema {SCHEMA_VERSION} "
+            "and older. Upgrade scvitune, or write the file in the older form."
+        )
+    for key in raw:
+        if key not in _TOP:
+            faults.add(section_fault(key, _TOP, _PLACES, ""))
+    top: dict[str, Any] = {key: raw[key] for key in _TOP if key in raw}
+    top.pop("schema", None)
+    if isinstance(top.get("space"), Mapping):
+        top["space"] = plain_value(top["space"], where="space", faults=faults)
+    for name, section in _SECTIONS.items():
+        value = top.pop(name, None)
+        if value is None:
+            continue
+        built = _build_section(name, section, value, named_by_section, faults)
+        if built is not None:
+            top[name] = built
+    before = len(faults)
+    config = build_section(StudyConfig, top, prefix="", faults=faults)
+    return config if len(faults) == before else None
+
+
+def _build_section(
+    name: str, section: type[Section], value: Any, named_by_section: bool, faults: Faults
+) -> Section | None:
+    own = field_names(section)
+    if not isinstance(value, Mapping):
+        faults.add(f"{name} must be a mapping of {one_of(own)} or null, but is {shown(value)}.")
+        return None
+    for key in value:
+        if key not in own:
+            faults.add(section_fault(key, own, _PLACES, name))
+    known = {key: value[key] for key in own if key in value}
+    prefix = f"{name}." if named_by_section or name in ("resources", "confirm") else ""
+    if isinstance(known.get("points_to_evaluate"), (list, tuple)):
+        known["points_to_evaluate"] = plain_value(
+            known["points_to_evaluate"], where=f"{prefix}points_to_evaluate", faults=faults
+        )
+    return build_section(section, known, prefix=prefix, faults=faults)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Return the configuration in a YAML file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    overrides
+        Changes such as ``search.num_samples=10``: a dotted key, ``=``, a value in YAML.
+
+    Raises
+    ------
+    scvitune.errors.InputError
+        With all faults of the file and the overrides.
+    """
+    path = Path(path)
+    raw = read_yaml_mapping(path)
+    faults = Faults()
+    for override in overrides:
+        _apply_override(raw, override, faults)
+    data = raw.get("data")
+    if data is None or (isinstance(data, Mapping) and data.get("path") is None):
+        faults.add(
+            "data.path is missing. Name an .h5ad file or a built-in dataset: "
+            "`data: {path: cells.h5ad}`."
+        )
+    config = _build(raw, named_by_section=True, faults=faults)
+    faults.raise_if_any()
+    if config is None or config.data is None:
+        raise InputError(f"{path} is not a valid configuration.")
+    found = {
+        key: _resolve_path(value, directory=path.parent)
+        for key in ("path", "reference")
+        if (value := getattr(config.data, key)) is not None
+    }
+    return config.model_copy(update={"data": config.data.model_copy(update=found)})
+
+
+def _apply_override(raw: dict[Any, Any], override: str, faults: Faults) -> None:
+    dotted, equals, written = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        faults.add(
+            f"The override {override!r} must be KEY=VALUE with a dotted key, such as "
+            "'search.num_samples=10'."
+        )
+        return
+    try:
+        value = parse_yaml(written, origin=f"The value of the override {override!r}")
+    except InputError as error:
+        faults.extend(error)
+        return
+    target = raw
+    for depth, key in enumerate(keys[:-1], 1):
+        if target.get(key) is None:
+            target[key] = {}
+        elif not isinstance(target[key], dict):
+            inside = ".".join(keys[:depth])
+            faults.add(
+                f"The override {override!r} cannot be set: {inside!r} is {shown(target[key])}, "
+                "not a mapping."
+            )
+            return
+        else:
+            target[key] = copy.copy(target[key])  # an anchor may share it with another key
+        target = target[key]
+    target[keys[-1]] = value
+
+
+def _resolve_path(written: str, *, directory: Path) -> str:
+    """Return where a relative path leads, seen from here or else from the file's directory."""
+    path = Path(written).expanduser()
+    bare_word = path.suffix == "" and len(path.parts) == 1
+    for base in (Path.cwd(), directory.absolute()):
+        candidate = base / path
+        # a word alone may be a built-in dataset's name, so a directory of that name is no match
+        if candidate.is_file() or (candidate.exists() and not bare_word):
+            return str(candidate)
+    return written
+
+
+def dump_yaml(value: Mapping[str, Any]) -> str:
+    """Return a mapping as YAML text, keys in their order; `parse_yaml` reads the same back."""
+    return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=99)

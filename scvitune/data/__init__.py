@@ -1,0 +1,70 @@
+"""AnnData -> plain, memory-mapped arrays; splits; built-in and simulated data.
+
+Every name is loaded when it is first used, so that importing this package costs neither torch
+nor scvi-tools nor scanpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scvitune.data._built_in import BUILT_IN
+    from scvitune.data._download import brain_large, cortex, pbmc
+    from scvitune.data._file import prepare_file
+    from scvitune.data._gene_selection import select_genes
+    from scvitune.data._pbmc68k import pbmc68k
+    from scvitune.data._preparation import prepare_anndata
+    from scvitune.data._rebuild import rebuild_anndata
+    from scvitune.data._simulation import simulated
+    from scvitune.data._split import load_split, save_split, split_cells
+    from scvitune.data._storage import load_prepared, save_prepared
+
+_HOMES = {
+    "BUILT_IN": "_built_in",
+    "brain_large": "_download",
+    "cortex": "_download",
+    "pbmc": "_download",
+    "prepare_file": "_file",
+    "select_genes": "_gene_selection",
+    "pbmc68k": "_pbmc68k",
+    "prepare_anndata": "_preparation",
+    "rebuild_anndata": "_rebuild",
+    "simulated": "_simulation",
+    "load_split": "_split",
+    "save_split": "_split",
+    "split_cells": "_split",
+    "load_prepared": "_storage",
+    "save_prepared": "_storage",
+}
+
+__all__ = [
+    "BUILT_IN",
+    "brain_large",
+    "cortex",
+    "load_prepared",
+    "load_split",
+    "pbmc",
+    "pbmc68k",
+    "prepare_anndata",
+    "prepare_file",
+    "rebuild_anndata",
+    "save_prepared",
+    "save_split",
+    "select_genes",
+    "simulated",
+    "split_cells",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,292 @@
+"""An ``.h5ad`` file -> filtered, set-up AnnData and its `PreparedData`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scvitune.contracts import PreparedData
+from scvitune.data._built_in import BUILT_IN
+from scvitune.data._counts import Counts, read_counts
+from scvitune.data._diagnosis import add_value_faults
+from scvitune.data._gene_selection import select_genes
+from scvitune.data._message import missing_key, name_some
+from scvitune.data._preparation import prepare_anndata
+from scvitune.data._registration import find_model_class, setup_arguments
+from scvitune.errors import Faults, InputError, nearest, one_of
+
+_LISTS = ("categorical_covariate_keys", "continuous_covariate_keys")
+
+
+def prepare_file(
+    path: str | Path,
+    *,
+    model: str,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    labels_key: str | None = None,
+    size_factor_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
+    n_top_genes: int | None = None,
+    min_counts: int | None = None,
+    min_genes: int | None = None,
+    min_cells: int | None = None,
+) -> tuple[Any, PreparedData]:
+    """Read a file, filter it, choose genes, set it up for a model and prepare it.
+
+    Parameters
+    ----------
+    path
+        An ``.h5ad`` file, or the name of a built-in dataset (`scvitune.data.BUILT_IN`).
+    model
+        Name of the scvi-tools model class.
+    layer
+        Layer of the counts; None for ``.X``.
+    batch_key, labels_key, size_factor_key, categorical_covariate_keys, continuous_covariate_keys
+        Columns of ``obs``, handed to the model's ``setup_anndata``.
+    n_top_genes
+        Keep so many genes, chosen by `select_genes` after filtering.
+    min_counts, min_genes
+        Keep cells with at least so many counts, or genes seen.
+    min_cells
+        Keep genes seen in at least so many of the cells kept.
+
+    Returns
+    -------
+    adata
+        AnnData of the cells and genes that were kept, set up for the model.
+    prepared
+        What `prepare_anndata` makes of it.
+
+    Raises
+    ------
+    InputError
+        If the file, a key or the data cannot be used; all faults that can be seen at once.
+
+    Warns
+    -----
+    UserWarning
+        If cells lost all their counts with the genes, and were dropped.
+    """
+    keys = {
+        "layer": layer,
+        "batch_key": batch_key,
+        "labels_key": labels_key,
+        "size_factor_key": size_factor_key,
+        "categorical_covariate_keys": _as_list(categorical_covariate_keys),
+        "continuous_covariate_keys": _as_list(continuous_covariate_keys),
+    }
+    kwargs = {name: value for name, value in keys.items() if value is not None}
+    limits = {"min_counts": min_counts, "min_genes": min_genes, "min_cells": min_cells}
+    faults = Faults()
+    model_class = None
+    try:
+        model_class = find_model_class(model)
+        _check_accepted(model_class, kwargs, faults)
+    except InputError as error:
+        faults.extend(error)
+    _check_limits({"n_top_genes": n_top_genes, **limits}, faults)
+    adata = None
+    try:
+        adata = read_anndata(path)
+        _check_keys(adata, kwargs, faults)
+    except InputError as error:
+        faults.extend(error)
+    if adata is not None:
+        _check_number_of_genes(adata, n_top_genes, faults)
+    counts = _read(adata, layer, faults)
+    faults.raise_if_any()
+    if model_class is None or adata is None or counts is None:
+        raise RuntimeError("What cannot be read is a fault.")
+
+    adata = _filter(adata, counts, **limits)
+    if n_top_genes is not None:
+        adata = adata[:, select_genes(adata, n_top_genes, layer=layer, batch_key=batch_key)].copy()
+    if n_top_genes is not None or min_cells is not None:
+        adata = _drop_emptied(adata, layer)
+    model_class.setup_anndata(adata, **kwargs)
+    return adata, prepare_anndata(adata, model=model)
+
+
+def _as_list(keys: Sequence[str] | None) -> list[str] | None:
+    if not keys:
+        return None
+    return [keys] if isinstance(keys, str) else list(keys)
+
+
+def read_anndata(path: str | Path) -> Any:
+    """Read an ``.h5ad`` file, or make the built-in dataset of that name.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no AnnData.
+    """
+    import anndata
+    import h5py  # type: ignore[import-untyped]
+
+    if str(path) in BUILT_IN:
+        return BUILT_IN[str(path)]()
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise InputError(_missing_file(path, file))
+    if not file.is_file() or not h5py.is_hdf5(file):
+        kind = "a directory" if file.is_dir() else "no HDF5 file"
+        raise InputError(
+            f"{str(path)!r} is {kind}, but an .h5ad file is needed. Write one with "
+            "adata.write_h5ad('cells.h5ad'); scanpy reads other formats (sc.read_10x_mtx, "
+            "sc.read_loom, ...)."
+        )
+    try:
+        with h5py.File(file, "r") as content:
+            names = sorted(content)
+        lacking = [name for name in ("obs", "var") if name not in names]
+        adata = None if lacking else anndata.read_h5ad(file)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read as an AnnData ({error}). It may be cut short, or "
+            f"written by a newer anndata than {version('anndata')}."
+        ) from error
+    if lacking:
+        raise InputError(
+            f"{str(path)!r} is an HDF5 file, but no AnnData: it lacks {name_some(lacking)} and "
+            f"holds {name_some(names) or 'nothing'}. 10x files are read by sc.read_10x_h5; write "
+            "the result with adata.write_h5ad('cells.h5ad')."
+        )
+    return adata
+
+
+def _missing_file(path: str | Path, file: Path) -> str:
+    folder = file.parent
+    if not folder.is_dir():
+        return (
+            f"The data file {str(path)!r} does not exist, nor does its folder {str(folder)!r} "
+            f"(seen from {str(Path.cwd())!r}). Built-in data are {one_of(BUILT_IN)}."
+        )
+    there = sorted(entry.name for entry in folder.iterdir() if entry.suffix in (".h5ad", ".h5"))
+    close = nearest(file.name, [*there, *BUILT_IN])
+    listed = f"That folder holds {name_some(there)}" if there else "No .h5ad file is there"
+    return (
+        f"The data file {str(path)!r} does not exist (looked in {str(folder.absolute())!r})."
+        f"{close} {listed}. Built-in data are {one_of(BUILT_IN)}."
+    )
+
+
+def _check_accepted(model_class: Any, kwargs: Mapping[str, Any], faults: Faults) -> None:
+    accepted = setup_arguments(model_class)
+    for name in kwargs:
+        if name not in accepted:
+            faults.add(
+                f"{model_class.__name__} does not take {name} (got {kwargs[name]!r}): its "
+                f"setup_anndata takes {one_of(accepted)}. Leave it out."
+            )
+
+
+def _check_limits(limits: Mapping[str, Any], faults: Faults) -> None:
+    for name, value in limits.items():
+        least = 1 if name == "n_top_genes" else 0
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is not None and (not whole or value < least):
+            faults.add(f"{name} must be a whole number of at least {least}, but got {value!r}.")
+
+
+def _check_number_of_genes(adata: Any, n_top_genes: Any, faults: Faults) -> None:
+    if isinstance(n_top_genes, Integral) and n_top_genes > adata.n_vars:
+        faults.add(
+            f"n_top_genes is {n_top_genes}, but the data have only {adata.n_vars} genes. Ask for "
+            "fewer, or leave it out to keep all."
+        )
+
+
+def _check_keys(adata: Any, kwargs: Mapping[str, Any], faults: Faults) -> None:
+    for name, value in kwargs.items():
+        if name == "layer":
+            if value not in adata.layers:
+                faults.add(missing_key(name, value, "adata.layers", adata.layers))
+            continue
+        for key in value if name in _LISTS else [value]:
+            if key not in adata.obs:
+                faults.add(missing_key(name, key, "adata.obs", adata.obs.columns))
+            elif name not in ("size_factor_key", "continuous_covariate_keys"):
+                n_missing = int(adata.obs[key].isna().sum())
+                if n_missing:
+                    faults.add(
+                        f"{name} {key!r} is missing in {n_missing} of {adata.n_obs} cells. Drop "
+                        f"these cells, or name what is unknown: adata.obs[{key!r}] = "
+                        f"adata.obs[{key!r}].astype(str).fillna('unknown')."
+                    )
+
+
+def _read(adata: Any, layer: str | None, faults: Faults) -> Counts | None:
+    if adata is None or (layer is not None and layer not in adata.layers):
+        return None
+    matrix = adata.X if layer is None else adata.layers[layer]
+    if matrix is None:
+        known = name_some(list(adata.layers)) or "none"
+        faults.add(f"The file has no .X; name the layer with the counts (layers: {known}).")
+        return None
+    try:
+        counts = read_counts(matrix)
+    except InputError as error:
+        faults.extend(error)
+        return None
+    add_value_faults(counts, adata, layer, faults)
+    return counts
+
+
+def _filter(
+    adata: Any,
+    counts: Counts,
+    *,
+    min_counts: int | None,
+    min_genes: int | None,
+    min_cells: int | None,
+) -> Any:
+    import scanpy as sc
+    import scipy.sparse as sp
+
+    matrix = sp.csr_matrix(
+        (counts.values.astype(np.float64), counts.indices, counts.indptr), shape=counts.shape
+    )
+    cells: npt.NDArray[np.bool_] = np.ones(adata.n_obs, dtype=bool)
+    genes: npt.NDArray[np.bool_] = np.ones(adata.n_vars, dtype=bool)
+    if min_counts is not None:
+        cells &= sc.pp.filter_cells(matrix, min_counts=min_counts)[0]
+    if min_genes is not None:
+        cells &= sc.pp.filter_cells(matrix, min_genes=min_genes)[0]
+    if min_cells is not None:
+        genes = sc.pp.filter_genes(matrix[cells], min_cells=min_cells)[0]
+    if not cells.any() or not genes.any():
+        limits = {"min_counts": min_counts, "min_genes": min_genes, "min_cells": min_cells}
+        given = ", ".join(f"{name}={value}" for name, value in limits.items() if value)
+        raise InputError(
+            f"Filtering by {given} leaves {int(cells.sum())} of {adata.n_obs} cells and "
+            f"{int(genes.sum())} of {adata.n_vars} genes. The median cell has "
+            f"{np.median(counts.cell_totals()):.0f} counts of "
+            f"{np.median(np.diff(counts.indptr)):.0f} genes: lower the limits."
+        )
+    if cells.all() and genes.all():
+        return adata
+    return adata[cells, genes].copy()
+
+
+def _drop_emptied(adata: Any, layer: str | None) -> Any:
+    totals = read_counts(adata.X if layer is None else adata.layers[layer]).cell_totals()
+    n_empty = int(np.count_nonzero(totals == 0))
+    if not n_empty:
+        return adata
+    warnings.warn(
+        f"{n_empty} of {adata.n_obs} cells have no counts in the {adata.n_vars} genes that were "
+        "kept, and were dropped. Keep more genes (n_top_genes) to keep these cells.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return adata[totals > 0].copy()

@@ -1,0 +1,33 @@
+"""The epochs at which trials report, from the size of the work and never from a clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+# Seconds that one count of a dense minibatch costs in training, on one thread; the order of
+# magnitude is all that matters, and it must not depend on the machine.
+_SECONDS_PER_ENTRY = 4e-8
+_SECONDS_BETWEEN_REPORTS = 0.5
+_MOST_SECONDS_BETWEEN_REPORTS = 60.0
+_FEWEST_REPORTS = 20
+
+
+def compute_report_epochs(
+    *, n_train: int, n_genes: int, max_epochs: float, rungs: Iterable[float]
+) -> tuple[float, ...]:
+    """Return the epochs of a trial's reports, ascending; the last is ``max_epochs``.
+
+    A report costs milliseconds in the driver, so small data report about every half second of
+    work, but at least 20 times a trial; an epoch that takes longer than a minute is divided. All
+    rungs are among them, exactly.
+    """
+    epoch_seconds = n_train * n_genes * _SECONDS_PER_ENTRY
+    interval = float(max(1, math.ceil(_SECONDS_BETWEEN_REPORTS / epoch_seconds)))
+    interval = min(interval, float(max(1, int(max_epochs // _FEWEST_REPORTS))))
+    if epoch_seconds > _MOST_SECONDS_BETWEEN_REPORTS:
+        interval = 1 / math.ceil(epoch_seconds / _MOST_SECONDS_BETWEEN_REPORTS)
+    count = math.floor(max_epochs / interval + 1e-9)
+    regular = {round(interval * (i + 1), 6) for i in range(count)}
+    chosen = {e for e in regular | {float(r) for r in rungs} if e < max_epochs - 1e-9}
+    return (*sorted(chosen), float(max_epochs))

@@ -1,0 +1,9 @@
+"""Log-probabilities of counts with their gradients: torch in, torch out."""
+
+from scvitune.likelihoods._counts import SparseCounts
+from scvitune.likelihoods._mean import ScaleActivation
+from scvitune.likelihoods._negative_binomial import negative_binomial
+from scvitune.likelihoods._normal import normal
+from scvitune.likelihoods._poisson import poisson
+
+__all__ = ["ScaleActivation", "SparseCounts", "negative_binomial", "normal", "poisson"]

@@ -1,0 +1,69 @@
+"""A minibatch of counts that knows where its zeros are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SparseCounts:
+    """The non-zero counts of a minibatch of shape (n_cells, n_genes).
+
+    Most counts of a single cell are zero, and there ``lgamma`` and ``digamma``, the dearest
+    functions of a count likelihood, cancel. So likelihoods get the positions of the others.
+
+    Attributes
+    ----------
+    n_cells, n_genes
+        Shape of the minibatch.
+    flat
+        (nnz,) int64, positions of the non-zeros in the flattened (n_cells * n_genes) minibatch,
+        ascending.
+    rows, columns
+        (nnz,) int64, the same positions as cell and gene.
+    values
+        (nnz,) floating point, the counts.
+    log_factorial
+        (n_cells,) floating point, the sum over genes of ``lgamma(count + 1)``, which no
+        parameter changes.
+    """
+
+    n_cells: int
+    n_genes: int
+    flat: Tensor
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+    log_factorial: Tensor
+
+    @classmethod
+    def from_dense(cls, counts: Tensor) -> SparseCounts:
+        """Find the non-zeros of a dense (n_cells, n_genes) matrix of counts."""
+        rows, columns = counts.nonzero(as_tuple=True)
+        values = counts[rows, columns]
+        log_factorial = torch.zeros(len(counts), dtype=counts.dtype, device=counts.device)
+        log_factorial.index_add_(0, rows, torch.lgamma(values + 1))
+        n_cells, n_genes = counts.shape
+        flat = rows * n_genes + columns
+        return cls(n_cells, n_genes, flat, rows, columns, values, log_factorial)
+
+    def densify(self, values: Tensor | None = None) -> Tensor:
+        """Return a dense (n_cells, n_genes) matrix with ``values`` (the counts) at non-zeros."""
+        filled = self.values if values is None else values
+        dense = torch.zeros(
+            self.n_cells * self.n_genes, dtype=filled.dtype, device=filled.device
+        )
+        return dense.scatter_(0, self.flat, filled).view(self.n_cells, self.n_genes)
+
+    def sum_by_cell(self, at_nonzeros: Tensor) -> Tensor:
+        """Sum (nnz,) values within each cell: (n_cells,)."""
+        sums = torch.zeros(self.n_cells, dtype=at_nonzeros.dtype, device=at_nonzeros.device)
+        return sums.index_add_(0, self.rows, at_nonzeros)
+
+    def sum_by_gene(self, at_nonzeros: Tensor) -> Tensor:
+        """Sum (nnz,) values within each gene: (n_genes,)."""
+        sums = torch.zeros(self.n_genes, dtype=at_nonzeros.dtype, device=at_nonzeros.device)
+        return sums.index_add_(0, self.columns, at_nonzeros)

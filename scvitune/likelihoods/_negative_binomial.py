@@ -1,0 +1,178 @@
+r"""Negative binomial and zero-inflated negative binomial, with gradients written by hand.
+
+The densities are those of scvi-tools (``log_nb_positive``, ``log_zinb_positive``; Lopez et al.,
+Nature Methods 2018), in terms of the mean :math:`\mu`, the inverse dispersion :math:`\theta` and
+the logit :math:`\pi` of the zero inflation, with the same :math:`\epsilon` in the same places:
+
+.. math::
+
+    t &= \theta + \mu + \epsilon, \quad a = \theta (\log(\theta + \epsilon) - \log t) \\
+    \log NB(x) &= a + x (\log(\mu + \epsilon) - \log t)
+        + \log\Gamma(x + \theta) - \log\Gamma(\theta) - \log\Gamma(x + 1) \\
+    \log ZINB(0) &= s(a - \pi) - s(-\pi), \quad s = \mathrm{softplus} \\
+    \log ZINB(x > 0) &= -s(-\pi) - \pi + \log NB(x)
+
+Written as a dense part that treats every count as zero plus a correction at the non-zeros, the
+gamma functions are needed at the non-zeros only, and the backward pass needs neither them nor
+any temporary but those kept from the forward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from scvitune.likelihoods._counts import SparseCounts
+from scvitune.likelihoods._mean import ScaleActivation, compute_mean, logits_gradient
+
+EPS = 1e-8  # scvi-tools' constant, added where a logarithm is taken
+
+
+def _at(values: Tensor, counts: SparseCounts) -> Tensor:
+    """Pick (nnz,) values at the non-zeros from a (n_genes,) or (n_cells, n_genes) tensor."""
+    if values.dim() == 1:
+        return values.index_select(0, counts.columns)
+    return values.reshape(-1).index_select(0, counts.flat)
+
+
+class _NegativeBinomial(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        logits: Tensor,
+        log_library: Tensor,
+        theta: Tensor,
+        pi: Tensor | None,
+        counts: SparseCounts,
+        activation: ScaleActivation,
+    ) -> Tensor:
+        theta = theta.contiguous()
+        x = counts.values
+        mu = compute_mean(logits, log_library, activation)
+        t = mu + (theta + EPS)
+        # Differences of logarithms are taken before theta multiplies them: with a large theta
+        # (a gene that is nearly Poisson) the products cancel to nothing in single precision.
+        log_t = t.log()
+        mu_nz, log_t_nz = _at(mu, counts), _at(log_t, counts)
+        log_share = torch.sub(torch.log(theta + EPS), log_t, out=log_t)
+        gamma_terms = torch.lgamma(x + _at(theta, counts)) - _at(torch.lgamma(theta), counts)
+        at_nonzeros = x * (torch.log(mu_nz + EPS) - log_t_nz) + gamma_terms
+
+        # a: log-probability of a zero under the negative binomial, everywhere.
+        if pi is None:
+            dense = log_share @ theta if theta.dim() == 1 else (theta * log_share).sum(1)
+            u = None
+        else:
+            u = (log_share * theta).sub_(pi)
+            softplus_u = F.softplus(u)
+            at_nonzeros += _at(u, counts) - _at(softplus_u, counts)
+            dense = softplus_u.sub_(F.softplus(-pi)).sum(1)
+
+        ctx.save_for_backward(logits, log_library, theta, pi, mu, t, log_share, u)
+        ctx.counts, ctx.activation = counts, activation
+        return dense + counts.sum_by_cell(at_nonzeros) - counts.log_factorial
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        logits, log_library, theta, pi, mu, t, log_share, u = ctx.saved_tensors
+        counts: SparseCounts = ctx.counts
+        grad = grads[0].unsqueeze(1)  # (n_cells, 1)
+        x, flat = counts.values, counts.flat
+
+        ratio = mu / t
+        ratio_nz = _at(ratio, counts)
+        mu_nz = _at(mu, counts)
+        grad_pi = q = None
+        if pi is not None:
+            # q: how much of a zero the negative binomial explains; 1 where the count is not 0.
+            q = torch.sigmoid(u)
+            q.view(-1).scatter_(0, flat, torch.ones_like(x))
+            if ctx.needs_input_grad[3]:
+                grad_pi = torch.sigmoid(-pi).sub_(q).mul_(grad)
+
+        grad_theta = None
+        if ctx.needs_input_grad[2]:
+            grad_theta = _theta_gradient(counts, grads[0], theta, t, log_share, ratio, q)
+
+        h = ratio.mul_(theta).neg_()
+        if q is not None:
+            h.mul_(q)
+        h.view(-1).scatter_add_(0, flat, x * (mu_nz / (mu_nz + EPS) - ratio_nz))
+        h_by_cell = h.sum(1)
+        grad_logits = logits_gradient(
+            h,
+            h_by_cell=h_by_cell,
+            mu=mu,
+            logits=logits,
+            log_library=log_library,
+            activation=ctx.activation,
+        ).mul_(grad)
+        grad_library = h_by_cell.unsqueeze(1) * grad if ctx.needs_input_grad[1] else None
+        return grad_logits, grad_library, grad_theta, grad_pi, None, None
+
+
+def _theta_gradient(
+    counts: SparseCounts,
+    grad: Tensor,
+    theta: Tensor,
+    t: Tensor,
+    log_share: Tensor,
+    ratio: Tensor,
+    q: Tensor | None,
+) -> Tensor:
+    """Gradient by theta, of theta's shape; ``grad`` (n_cells,) comes from above."""
+    x = counts.values
+    at_nonzeros = (
+        torch.digamma(x + _at(theta, counts))
+        - _at(torch.digamma(theta), counts)
+        - x / _at(t, counts)
+    ) * grad.index_select(0, counts.rows)
+    # d a / d theta = log_share + theta / (theta + eps) - theta / t, and the last two differ by
+    # ratio = mu / t but for terms in eps.
+    dense = log_share + ratio
+    if q is not None:
+        dense.mul_(q)
+    if theta.dim() == 1:
+        return grad @ dense + counts.sum_by_gene(at_nonzeros)
+    dense.mul_(grad.unsqueeze(1))
+    dense.view(-1).scatter_add_(0, counts.flat, at_nonzeros)
+    return dense
+
+
+def negative_binomial(
+    counts: SparseCounts,
+    *,
+    logits: Tensor,
+    log_library: Tensor,
+    theta: Tensor,
+    pi: Tensor | None = None,
+    activation: ScaleActivation = "softmax",
+) -> Tensor:
+    """Log-probability of each cell under the negative binomial, zero-inflated if ``pi`` is given.
+
+    Parameters
+    ----------
+    counts
+        The minibatch.
+    logits
+        (n_cells, n_genes), the decoder's scale before its activation.
+    log_library
+        (n_cells, 1), log of the library size or size factor.
+    theta
+        Inverse dispersion, positive: (n_genes,) or (n_cells, n_genes).
+    pi
+        (n_cells, n_genes), logit of the zero inflation, or None.
+    activation
+        What turns ``logits`` into the scale.
+
+    Returns
+    -------
+    (n_cells,), summed over genes.
+    """
+    result: Tensor = _NegativeBinomial.apply(
+        logits, log_library, theta, pi, counts, activation
+    )
+    return result

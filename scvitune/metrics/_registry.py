@@ -1,0 +1,83 @@
+"""Metric names, directions and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from scvitune.contracts import Mode, SplitName
+from scvitune.errors import InputError, nearest, one_of
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """A declared metric.
+
+    Attributes
+    ----------
+    name
+        Without the split: ``elbo``, of which ``elbo_validation`` is one value.
+    mode
+        Which direction is better.
+    cost
+        ``cheap``: part of each report. ``dear``: at rungs or at the end only.
+    description
+        What it is, with its unit, for reports.
+    """
+
+    name: str
+    mode: Mode
+    cost: Literal["cheap", "dear"]
+    description: str
+
+
+METRICS: dict[str, MetricInfo] = {
+    info.name: info
+    for info in (
+        MetricInfo(
+            "elbo",
+            "min",
+            "cheap",
+            "negative evidence lower bound, nats a cell (KL term at full weight)",
+        ),
+        MetricInfo(
+            "reconstruction_loss",
+            "min",
+            "cheap",
+            "negative expected log-likelihood of the counts, nats a cell",
+        ),
+        MetricInfo(
+            "kl_local", "min", "cheap", "KL divergence of the latent variables, nats a cell"
+        ),
+    )
+}
+
+_SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+def metric_info(name: str) -> tuple[MetricInfo, SplitName]:
+    """Split ``elbo_validation`` into the declared metric and the cells it is measured on.
+
+    Raises
+    ------
+    InputError
+        If the metric is not declared, or is one of the test cells, which no search may see.
+    """
+    base, _, split = name.rpartition("_")
+    searchable = [f"{metric}_{cells}" for metric in METRICS for cells in ("validation", "train")]
+    if base not in METRICS or split not in _SPLITS:
+        raise InputError(
+            f"metric must be {one_of(searchable)}, but got {name!r}.{nearest(name, searchable)}"
+        )
+    if split == "test":
+        raise InputError(
+            f"metric is {name!r}, but the test cells are kept for the final judgement. "
+            f"Use {base + '_validation'!r}."
+        )
+    return METRICS[base], "train" if split == "train" else "validation"
+
+
+def name_metrics(values: Mapping[str, float], split: SplitName) -> dict[str, float]:
+    """Return values by name without the split as values by full name."""
+    return {f"{name}_{split}": value for name, value in values.items()}

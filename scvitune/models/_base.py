@@ -1,0 +1,260 @@
+"""What an adapter is: hyperparameters in, a scvi-tools model out."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from scvitune.contracts import Config, Objective, PreparedData, Value
+from scvitune.errors import nearest, one_of
+from scvitune.models import _scvi_tools
+
+Target: TypeAlias = Literal["constructor", "plan", "loop"]
+
+# Of TrainingPlan: code instead of numbers, or without effect on them.
+_PLAN_REFUSED = {
+    "module": "it is the model itself",
+    "optimizer_creator": "it is code; choose optimizer='Adam' or 'AdamW'",
+    "update_only_decoder": "it is for minified data",
+    "compile": "it changes the speed only, which scvitune takes care of",
+    "on_step": "it concerns logging only",
+    "on_epoch": "it concerns logging only",
+}
+_REFUSED = {
+    "max_epochs": "it is an argument of tune (search.max_epochs in YAML)",
+    "train_size": "it is an argument of tune (search.train_size in YAML): all trials share a split",
+    "validation_size": "validation gets what train_size and test_size leave",
+    "accelerator": "see the argument resources",
+    "devices": "see the argument resources",
+    "optimizer_creator": _PLAN_REFUSED["optimizer_creator"],
+}
+_LOOP = (
+    "batch_size",
+    "early_stopping",
+    "early_stopping_monitor",
+    "early_stopping_min_delta",
+    "early_stopping_patience",
+    "early_stopping_warmup_epochs",
+    "early_stopping_mode",
+)
+# Handed on by scvi-tools' Trainer to Lightning's, whose defaults these are.
+_LIGHTNING: dict[str, tuple[Value, tuple[Value, ...] | None]] = {
+    "gradient_clip_val": (None, None),
+    "gradient_clip_algorithm": ("norm", ("norm", "value")),
+}
+MUTABLE = frozenset(
+    {
+        "lr",
+        "weight_decay",
+        "eps",
+        "batch_size",
+        "dropout_rate",
+        "max_kl_weight",
+        "min_kl_weight",
+        "gradient_clip_val",
+    }
+)
+
+
+@dataclass(frozen=True)
+class HyperparameterInfo:
+    """What scvi-tools' signatures say of one hyperparameter.
+
+    Attributes
+    ----------
+    target
+        Who takes it: the model's constructor, the training plan or the training loop.
+    choices
+        The allowed values, where the signature lists them.
+    mutable
+        Whether a live model may change it.
+    """
+
+    name: str
+    target: Target
+    default: Value
+    choices: tuple[Any, ...] | None
+    mutable: bool
+
+
+class ModelAdapter(ABC):
+    """One scvi-tools model.
+
+    A new model is one subclass in one file and one line in the registry.
+    """
+
+    name: ClassVar[str]
+    """The class's name in ``scvi.model``."""
+
+    refused_constructor: ClassVar[Mapping[str, str]] = {}
+    """Constructor arguments that are no hyperparameters here -> why."""
+
+    @property
+    @abstractmethod
+    def module_class(self) -> Any:
+        """The class of the model's module."""
+
+    @abstractmethod
+    def build_objective(self, config: Mapping[str, Any], prepared: PreparedData) -> Objective:
+        """Build the module, freshly initialised from torch's global generator, and its losses."""
+
+    def extra_faults(self, name: str, value: Value) -> str | None:
+        """Return why this model cannot take a value that its signature allows, or None."""
+        return None
+
+    # -------------------------------------------------------------- hyperparameters
+
+    @cached_property
+    def hyperparameters(self) -> dict[str, HyperparameterInfo]:
+        """Every hyperparameter that the model takes, by name."""
+        infos: dict[str, HyperparameterInfo] = {}
+
+        def add(target: Target, parameter: inspect.Parameter) -> None:
+            default = parameter.default
+            infos[parameter.name] = HyperparameterInfo(
+                parameter.name,
+                target,
+                None if default is inspect.Parameter.empty else default,
+                _scvi_tools.literal_choices(parameter),
+                parameter.name in MUTABLE,
+            )
+
+        for parameter in _scvi_tools.constructor_signature(self.name, self.module_class).values():
+            if parameter.name not in self.refused_constructor:
+                add("constructor", parameter)
+        for parameter in _scvi_tools.plan_signature().values():
+            if parameter.name not in _PLAN_REFUSED:
+                add("plan", parameter)
+        train = _scvi_tools.train_signature(self.name)
+        for name in _LOOP:
+            if name in train:
+                add("loop", train[name])
+        for name, (default, choices) in _LIGHTNING.items():
+            infos[name] = HyperparameterInfo(name, "loop", default, choices, name in MUTABLE)
+        optimizer = infos["optimizer"]
+        infos["optimizer"] = HyperparameterInfo(
+            "optimizer", "plan", optimizer.default, ("Adam", "AdamW"), False
+        )
+        return infos
+
+    def value_faults(self, name: str, value: Any) -> list[str]:
+        """Return what is wrong with giving ``value`` to the hyperparameter ``name``."""
+        info = self.hyperparameters.get(name)
+        if info is None:
+            reason = self.refused_constructor.get(name) or _PLAN_REFUSED.get(name)
+            reason = _REFUSED.get(name, reason)
+            if reason:
+                return [f"{name!r} cannot be a hyperparameter of {self.name}: {reason}."]
+            return [
+                f"{self.name} takes no hyperparameter {name!r}."
+                + nearest(name, self.hyperparameters)
+                + f" It takes: {', '.join(sorted(self.hyperparameters))}."
+            ]
+        if info.choices is not None and value not in info.choices:
+            return [
+                f"{name} must be {one_of(info.choices)}, but got {value!r}."
+                + nearest(value, map(str, info.choices))
+            ]
+        fault = _type_fault(info, value) or self.extra_faults(name, value)
+        return [fault] if fault else []
+
+    def _of(self, config: Mapping[str, Any], *targets: Target) -> Config:
+        return {n: v for n, v in config.items() if self.hyperparameters[n].target in targets}
+
+    def constructor_arguments(self, config: Mapping[str, Any]) -> Config:
+        """Return the part of a configuration that the model's constructor takes."""
+        return self._of(config, "constructor")
+
+    def training_arguments(self, config: Mapping[str, Any]) -> Config:
+        """Return plan and loop arguments, with scvi-tools' defaults where the config is silent."""
+        defaults = {n: i.default for n, i in self.hyperparameters.items()}
+        arguments = self._of(defaults, "plan", "loop")
+        return arguments | self._of(config, "plan", "loop")
+
+    # ---------------------------------------------------------------- the model
+
+    def default_max_epochs(self, n_cells: int) -> int:
+        """Return scvi-tools' own default number of epochs."""
+        return _scvi_tools.default_max_epochs(n_cells)
+
+    def build_model(
+        self,
+        adata: Any,
+        config: Mapping[str, Any],
+        *,
+        weights: Mapping[str, Any],
+        train_indices: npt.NDArray[np.int64],
+        validation_indices: npt.NDArray[np.int64],
+        test_indices: npt.NDArray[np.int64],
+        history: Mapping[str, Any],
+    ) -> Any:
+        """Return an ordinary, trained scvi-tools model on ``adata`` (registered for this class).
+
+        Parameters
+        ----------
+        weights
+            The module's state dict.
+        train_indices, validation_indices, test_indices
+            The split, which scvi-tools keeps with the model.
+        history
+            Metric name -> DataFrame indexed by epoch, as ``model.history``.
+        """
+        model = _scvi_tools.model_class(self.name)(adata, **self.constructor_arguments(config))
+        model.module.load_state_dict(weights)
+        model.module.eval()
+        model.is_trained_ = True
+        model.train_indices_ = train_indices
+        model.validation_indices_ = validation_indices
+        model.test_indices_ = test_indices
+        model.history_ = dict(history)
+        return model
+
+
+def _type_fault(info: HyperparameterInfo, value: Any) -> str | None:
+    """Compare a value with the type of scvi-tools' default and with what makes sense at all."""
+    name, default = info.name, info.default
+    if value is None:
+        nullable = default is None or name.endswith("kl_warmup")
+        return None if nullable else f"{name} must not be None; scvi-tools' default is {default!r}."
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else f"{name} must be true or false, got {value!r}."
+    numeric = isinstance(default, int | float) or name in _POSITIVE_INTEGERS | _NON_NEGATIVE
+    if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
+        return f"{name} must be a number, but got {value!r}."
+    if name in _POSITIVE_INTEGERS and (value != int(value) or value < 1):
+        return f"{name} must be a whole number of at least 1, but got {value!r}."
+    if name == "batch_size" and value < 3:
+        return f"batch_size must be at least 3 (batch norm needs several cells), but got {value!r}."
+    if name == "dropout_rate" and not 0 <= value < 1:
+        return f"dropout_rate must be at least 0 and below 1, but got {value!r}."
+    if name in ("lr", "eps") and value <= 0:
+        return f"{name} must be above 0, but got {value!r}."
+    if name in _NON_NEGATIVE and value < 0:
+        return f"{name} must not be negative, but got {value!r}."
+    return None
+
+
+_POSITIVE_INTEGERS = frozenset(
+    {"n_hidden", "n_latent", "n_layers", "batch_size", "early_stopping_patience"}
+)
+_NON_NEGATIVE = frozenset(
+    {
+        "weight_decay",
+        "max_kl_weight",
+        "min_kl_weight",
+        "lr_min",
+        "lr_factor",
+        "lr_patience",
+        "gradient_clip_val",
+        "n_epochs_kl_warmup",
+        "n_steps_kl_warmup",
+        "early_stopping_warmup_epochs",
+    }
+)

@@ -1,0 +1,211 @@
+"""The forward pass of scvi-tools' VAE family, spelled out over its own weights.
+
+The modules are scvi-tools' own (``scvi.module.VAE``, ``LDVAE``); what is spelled out here is
+the path from a minibatch to the loss, so that
+
+- only what the loss needs is computed (scvi-tools evaluates the dropout decoder for every
+  likelihood and wraps each intermediate in a distribution object that validates itself),
+- the likelihood takes the decoder's raw output, which lets its gradient be written by hand,
+- all noise comes from an injected generator.
+
+Losses and gradients equal those of ``module.forward`` with the same noise; a test holds this to
+1e-5 for every likelihood, dispersion and option.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from scvi import REGISTRY_KEYS
+from torch import Tensor, nn
+
+from scvitune.contracts import Batch, Losses, Noise
+from scvitune.likelihoods import ScaleActivation, negative_binomial, normal, poisson
+
+
+class VAEObjective:
+    """Losses of a ``scvi.module.VAE`` (or a subclass that only changes encoder and decoder).
+
+    Parameters
+    ----------
+    module
+        The module, on any device.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module: Any = module
+
+    def compute_losses(self, batch: Batch, noise: Noise) -> Losses:
+        """Return the loss of each cell; differentiable by the module's parameters."""
+        module = self.module
+        covariates = _categories(batch.categorical_covariates)
+        encoder_input, encoder_categories = self._encoder_input(batch, covariates)
+        z, kl = _encode(module.z_encoder, encoder_input, encoder_categories, noise)
+
+        if module.use_size_factor_key:
+            if batch.size_factor is None:
+                raise ValueError("the module wants size factors, but the data has none")
+            log_library, kl_fixed = batch.size_factor.log(), torch.zeros_like(kl)
+        elif module.use_observed_lib_size:
+            log_library, kl_fixed = batch.log_library, torch.zeros_like(kl)
+        else:
+            log_library, kl_fixed = _encode(
+                module.l_encoder,
+                encoder_input,
+                encoder_categories,
+                noise,
+                prior_mean=F.embedding(batch.batch, module.library_log_means.t()),
+                prior_variance=F.embedding(batch.batch, module.library_log_vars.t()),
+            )
+
+        decoder_input = [z]
+        if batch.continuous_covariates is not None:
+            decoder_input.append(batch.continuous_covariates)
+        if module.batch_representation == "embedding":
+            decoder_input.append(module.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch.batch))
+            decoder_categories = covariates
+        else:
+            decoder_categories = [batch.batch, *covariates]
+        joined = decoder_input[0] if len(decoder_input) == 1 else torch.cat(decoder_input, dim=-1)
+        log_probability = self._log_probability(
+            batch, joined, decoder_categories, log_library, noise
+        )
+        return Losses(reconstruction=-log_probability, kl=kl, kl_fixed=kl_fixed)
+
+    def _encoder_input(self, batch: Batch, covariates: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the encoders' dense input and the categories injected into their layers."""
+        module = self.module
+        counts = batch.counts
+        # log1p(0) is 0, so the logarithm is taken of the non-zeros alone.
+        x = counts.densify(counts.values.log1p() if module.log_variational else None)
+        if not module.encode_covariates:
+            return x, []
+        inputs = [x]
+        if batch.continuous_covariates is not None:
+            inputs.append(batch.continuous_covariates)
+        if module.batch_representation == "embedding":
+            inputs.append(module.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch.batch))
+            return torch.cat(inputs, dim=-1), covariates
+        return (x if len(inputs) == 1 else torch.cat(inputs, dim=-1)), [batch.batch, *covariates]
+
+    def _log_probability(
+        self,
+        batch: Batch,
+        decoder_input: Tensor,
+        categories: list[Tensor],
+        log_library: Tensor,
+        noise: Noise,
+    ) -> Tensor:
+        module = self.module
+        likelihood, dispersion = module.gene_likelihood, module.dispersion
+        logits, pi, px_r = self._decode(decoder_input, categories, noise)
+        activation: ScaleActivation = "softplus" if module.use_size_factor_key else "softmax"
+        if likelihood == "poisson":
+            return poisson(
+                batch.counts, logits=logits, log_library=log_library, activation=activation
+            )
+        if dispersion == "gene":
+            px_r = module.px_r
+        elif dispersion == "gene-batch":
+            px_r = F.embedding(batch.batch, module.px_r.t())
+        elif dispersion == "gene-label":
+            px_r = F.embedding(batch.labels, module.px_r.t())
+        theta = torch.exp(px_r)
+        if likelihood == "normal":
+            return normal(
+                batch.counts,
+                logits=logits,
+                log_library=log_library,
+                scale=theta,
+                activation=activation,
+            )
+        return negative_binomial(
+            batch.counts,
+            logits=logits,
+            log_library=log_library,
+            theta=theta,
+            pi=pi,
+            activation=activation,
+        )
+
+    def _decode(
+        self, decoder_input: Tensor, categories: list[Tensor], noise: Noise
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the scale's logits, the zero inflation's logits and the gene-cell dispersion."""
+        module = self.module
+        decoder = module.decoder
+        zero_inflated = module.gene_likelihood == "zinb"
+        hidden = _fully_connected(decoder.px_decoder, decoder_input, categories, noise)
+        logits = decoder.px_scale_decoder[0](hidden)
+        pi = decoder.px_dropout_decoder(hidden) if zero_inflated else None
+        px_r = decoder.px_r_decoder(hidden) if module.dispersion == "gene-cell" else None
+        return logits, pi, px_r
+
+
+class LinearVAEObjective(VAEObjective):
+    """Losses of ``scvi.module.LDVAE``, whose decoder is one linear layer."""
+
+    def _decode(
+        self, decoder_input: Tensor, categories: list[Tensor], noise: Noise
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        decoder = self.module.decoder
+        logits = _fully_connected(decoder.factor_regressor, decoder_input, categories, noise)
+        pi = None
+        if self.module.gene_likelihood == "zinb":
+            pi = _fully_connected(decoder.px_dropout_decoder, decoder_input, categories, noise)
+        return logits, pi, None
+
+
+def _categories(codes: Tensor | None) -> list[Tensor]:
+    return [] if codes is None else list(codes.unbind(dim=1))
+
+
+def _encode(
+    encoder: Any,
+    x: Tensor,
+    categories: list[Tensor],
+    noise: Noise,
+    *,
+    prior_mean: Tensor | None = None,
+    prior_variance: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return a sample of the latent variable and its KL divergence from the prior, (n_cells,).
+
+    The prior is standard normal unless given.
+    """
+    hidden = _fully_connected(encoder.encoder, x, categories, noise)
+    mean = encoder.mean_encoder(hidden)
+    variance = encoder.var_activation(encoder.var_encoder(hidden)) + encoder.var_eps
+    sample = torch.addcmul(mean, variance.sqrt(), noise.normal(mean))
+    if prior_mean is None or prior_variance is None:
+        kl = 0.5 * (variance + mean.square() - 1 - variance.log()).sum(dim=-1)
+    else:
+        ratio = variance / prior_variance
+        distance = (mean - prior_mean).square() / prior_variance
+        kl = 0.5 * (ratio + distance - 1 - ratio.log()).sum(dim=-1)
+    return encoder.z_transformation(sample), kl
+
+
+def _fully_connected(
+    layers: Any, x: Tensor, categories: list[Tensor], noise: Noise
+) -> Tensor:
+    """Run ``scvi.nn.FCLayers`` with categories injected and dropout from ``noise``."""
+    one_hot = [
+        F.one_hot(codes, n_categories).to(x.dtype)
+        for n_categories, codes in zip(layers.n_cat_list, categories, strict=False)
+        if n_categories > 1
+    ]
+    for i, block in enumerate(layers.fc_layers):
+        for layer in block:
+            if layer is None:
+                continue
+            if isinstance(layer, nn.Dropout):
+                if layer.training:
+                    x = noise.dropout(x, layer.p)
+                continue
+            if isinstance(layer, nn.Linear) and one_hot and layers.inject_into_layer(i):
+                x = torch.cat([x, *one_hot], dim=-1)
+            x = layer(x)
+    return x

@@ -1,0 +1,290 @@
+"""TensorBoard: scalars at every report, and HParams for every trial however it ended.
+
+The files are written directly in TensorBoard's own record format, so that neither torch nor
+TensorFlow is loaded in the driver.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,
+    SessionEndInfo,
+    SessionStartInfo,
+)
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from scvitune.contracts import Choice, Mode, Proposal, SearchSpace, TrialStatus
+from scvitune.events import TrialRecord
+
+BEST_PREFIX = "best/"
+"""Tags of the values at a trial's best report; the HParams table shows a tag's last value."""
+
+_FLUSH_SECONDS = 2.0
+_MAX_OPEN_FILES = 64
+_BUFFER_BYTES = 1 << 16
+_STATUS = {
+    "finished": Status.STATUS_SUCCESS,
+    "stopped": Status.STATUS_SUCCESS,
+    "diverged": Status.STATUS_FAILURE,
+    "failed": Status.STATUS_FAILURE,
+}
+
+
+@dataclass
+class _Trial:
+    """What has to be remembered of a trial between its reports."""
+
+    config: Mapping[str, Any]
+    path: Path | None = None
+    best: dict[str, float] | None = None
+    best_step: int = 0
+    epochs: list[float] = field(default_factory=list)
+    by_epoch: bool | None = None
+    resumed: bool = False
+    ended: bool = False
+
+
+class TensorBoardRecorder:
+    """Writes one TensorBoard run a trial, for ``tensorboard --logdir``.
+
+    Every report becomes scalars under the metrics' own names (with ``epoch`` and ``time_s``),
+    and, where it is the trial's best so far, again under ``best/``. The HParams entry is
+    written when a trial starts, its outcome when it ends: a killed driver loses at most the last
+    two seconds, and an interrupted trial stays open for the resume.
+
+    The step is the epoch where trials report at whole epochs, else the number of the report.
+
+    No experiment summary is written: without one the HParams page gathers names, types and
+    ranges from the trials themselves, so a conditional hyperparameter that first appears in a
+    late trial is there too. None is written as the text ``None``.
+
+    Parameters
+    ----------
+    directory
+        Where the runs lie; trial ``00000`` goes to ``directory/00000``.
+    metric, mode
+        What decides which report is the best.
+    space
+        What is searched. A hyperparameter that may be a number in one trial and None or text in
+        another is then written as text in all, for the HParams page cannot sort a mixture.
+    """
+
+    def __init__(
+        self, directory: Path, *, metric: str, mode: Mode, space: SearchSpace | None = None
+    ) -> None:
+        self._directory = directory
+        self._metric = metric
+        self._sign = 1.0 if mode == "min" else -1.0
+        self._as_text = _mixed_names(space) if space is not None else frozenset()
+        self._trials: dict[str, _Trial] = {}
+        self._files: OrderedDict[str, BinaryIO] = OrderedDict()
+        self._flushed = time.monotonic()
+        self._suffix = f"{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+
+    def restore(self, records: Mapping[str, TrialRecord]) -> None:
+        """Learn of the trials before a resume, so that best values and steps go on.
+
+        A trial that ended without an entry of its own, because the driver was killed in that
+        moment, gets it now.
+        """
+        mode: Mode = "min" if self._sign > 0 else "max"
+        for trial_id, record in records.items():
+            trial = _Trial(record.config, resumed=record.status != "pending")
+            self._trials[trial_id] = trial
+            if record.reports:
+                trial.by_epoch = _is_whole(record.reports[0].epoch)
+            trial.epochs = [report.epoch for report in record.reports]
+            best = record.best_report(self._metric, mode)
+            if best is not None:
+                trial.best = dict(best.metrics)
+                trial.best_step = _step(trial, best.epoch)
+            if record.status in _STATUS:
+                if not (self._directory / trial_id).exists():
+                    self._finish(trial_id, trial, record.status)
+                trial.ended = True
+
+    def proposal(self, proposal: Proposal) -> None:
+        """Remember the trial's configuration."""
+        known = self._trials.get(proposal.trial_id)
+        if known is None:
+            self._trials[proposal.trial_id] = _Trial(proposal.config)
+
+    def start(self, trial_id: str) -> None:
+        """Write the trial's HParams entry."""
+        trial = self._trials.get(trial_id)
+        if trial is not None and trial.path is None:
+            self._open(trial_id, trial)
+
+    def report(
+        self,
+        trial_id: str,
+        *,
+        epoch: float,
+        time_s: float,
+        metrics: Mapping[str, float],
+        n_params: int,
+    ) -> None:
+        """Write the report's values, and the best ones if it is the best so far."""
+        trial = self._trials.setdefault(trial_id, _Trial({}))
+        if trial.by_epoch is None:
+            trial.by_epoch = _is_whole(epoch)
+        values = {**metrics, "epoch": epoch, "time_s": time_s}
+        if not trial.epochs:
+            values["n_params"] = n_params
+        step = _step(trial, epoch)
+        if self._is_improvement(trial, metrics):
+            trial.best, trial.best_step = dict(metrics), step
+            values.update(_best_values(metrics))
+        if trial.path is None:
+            self._open(trial_id, trial, step=step)
+        self._write(trial_id, trial, _scalars(values), step=step)
+        self._flush_if_due()
+
+    def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
+        """Write how the trial ended, and close its file."""
+        trial = self._trials.setdefault(trial_id, _Trial({}))
+        if not trial.ended:
+            self._finish(trial_id, trial, status)
+
+    def close(self) -> None:
+        """Write what is held and close all files.
+
+        A trial without an end keeps an open HParams entry, which a resume completes.
+        """
+        for trial_id in list(self._files):
+            self._close_file(trial_id)
+
+    def _is_improvement(self, trial: _Trial, metrics: Mapping[str, float]) -> bool:
+        value = metrics.get(self._metric)
+        if value is None:
+            return False
+        return trial.best is None or self._sign * value < self._sign * trial.best[self._metric]
+
+    def _finish(self, trial_id: str, trial: _Trial, status: str) -> None:
+        if trial.path is None:
+            self._open(trial_id, trial)
+        trial.ended = True
+        if status in _STATUS:
+            info = SessionEndInfo(status=_STATUS[status], end_time_secs=time.time())
+            data = HParamsPluginData(session_end_info=info)
+            self._write(trial_id, trial, _plugin_summary(metadata.SESSION_END_INFO_TAG, data))
+        self._close_file(trial_id)
+
+    def _open(self, trial_id: str, trial: _Trial, *, step: int = 0) -> None:
+        """Begin a file: version, where it goes on from, HParams, best values known so far."""
+        folder = self._directory / trial_id
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.path = folder / f"events.out.tfevents.{self._suffix}"
+        self._write(trial_id, trial, Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if trial.resumed and step:
+            log = SessionLog(status=SessionLog.START)
+            self._write(trial_id, trial, Event(wall_time=time.time(), session_log=log, step=step))
+        info = SessionStartInfo(group_name=trial_id, start_time_secs=time.time())
+        for name, value in trial.config.items():
+            _set_value(info.hparams[name], str(value) if name in self._as_text else value)
+        data = HParamsPluginData(session_start_info=info)
+        self._write(trial_id, trial, _plugin_summary(metadata.SESSION_START_INFO_TAG, data))
+        if trial.best is not None:
+            summary = _scalars(_best_values(trial.best))
+            self._write(trial_id, trial, summary, step=trial.best_step)
+
+    def _write(
+        self, trial_id: str, trial: _Trial, content: Event | Summary, *, step: int = 0
+    ) -> None:
+        if isinstance(content, Summary):
+            content = Event(wall_time=time.time(), step=step, summary=content)
+        file = self._files.get(trial_id)
+        if file is None:
+            if trial.path is None:
+                raise ValueError(f"the file of trial {trial_id} has not been begun")
+            while len(self._files) >= _MAX_OPEN_FILES:
+                self._close_file(next(iter(self._files)))
+            file = trial.path.open("ab", buffering=_BUFFER_BYTES)
+            self._files[trial_id] = file
+        RecordWriter(file).write(content.SerializeToString())
+
+    def _flush_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._flushed >= _FLUSH_SECONDS:
+            self._flushed = now
+            for file in self._files.values():
+                file.flush()
+
+    def _close_file(self, trial_id: str) -> None:
+        file = self._files.pop(trial_id, None)
+        if file is not None:
+            file.close()
+
+
+def _step(trial: _Trial, epoch: float) -> int:
+    """Return a report's step; one that is repeated after a resume gets the step it had."""
+    place = bisect_left(trial.epochs, epoch)
+    if place == len(trial.epochs) or trial.epochs[place] != epoch:
+        trial.epochs.insert(place, epoch)
+    return round(epoch) if trial.by_epoch else place + 1
+
+
+def _is_whole(epoch: float) -> bool:
+    return float(epoch).is_integer()
+
+
+def _best_values(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {BEST_PREFIX + name: value for name, value in metrics.items()}
+
+
+def _scalars(values: Mapping[str, float]) -> Summary:
+    return Summary(
+        value=[Summary.Value(tag=tag, simple_value=float(v)) for tag, v in values.items()]
+    )
+
+
+def _mixed_names(space: SearchSpace) -> frozenset[str]:
+    """Return the hyperparameters whose choices are of more than one kind."""
+    return frozenset(
+        h.name
+        for h in space.hyperparameters
+        if isinstance(h.domain, Choice) and len({_kind(v) for v in h.domain.values}) > 1
+    )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "truth"
+    return "number" if isinstance(value, int | float) else "text"
+
+
+def _set_value(target: Any, value: Any) -> None:
+    """Fill a protobuf ``Value``: booleans and finite numbers as such, all else as text."""
+    if isinstance(value, bool):
+        target.bool_value = value
+    elif isinstance(value, int | float) and math.isfinite(value):
+        target.number_value = value
+    else:
+        target.string_value = str(value)
+
+
+def _plugin_summary(tag: str, data: HParamsPluginData) -> Summary:
+    return Summary(
+        value=[
+            Summary.Value(
+                tag=tag,
+                metadata=metadata.create_summary_metadata(data),
+                tensor=metadata.NULL_TENSOR,
+            )
+        ]
+    )

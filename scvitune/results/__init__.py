@@ -1,0 +1,34 @@
+"""Run directory -> tables, figures, report and summary; needs no Ray and no data."""
+
+from scvitune.results._figures import plot_curves, plot_history
+from scvitune.results._report import render_report, write_report
+from scvitune.results._run_directory import Run, read_run
+from scvitune.results._summary import summarise
+from scvitune.results._tables import (
+    best_trial_id,
+    comparison_table,
+    config_table,
+    history_table,
+    read_table,
+    trial_status,
+    trials_table,
+    write_tables,
+)
+
+__all__ = [
+    "Run",
+    "best_trial_id",
+    "comparison_table",
+    "config_table",
+    "history_table",
+    "plot_curves",
+    "plot_history",
+    "read_run",
+    "read_table",
+    "render_report",
+    "summarise",
+    "trial_status",
+    "trials_table",
+    "write_report",
+    "write_tables",
+]

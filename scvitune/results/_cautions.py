@@ -1,0 +1,167 @@
+"""What a reader should know before trusting a run's result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from scvitune.events import TrialRecord
+from scvitune.results._run_directory import Run
+from scvitune.results._tables import best_trial_id, comparison_table, trial_status
+from scvitune.results._wording import describe_metric, format_value
+
+_EDGE = 0.03
+"""A value within this part of its range from an end is at the edge."""
+_MANY_FAILED = 0.2
+
+
+def find_cautions(run: Run) -> list[str]:
+    """Return one sentence a caution, the weightiest first; none is good news."""
+    best_id = best_trial_id(run)
+    cautions = [*_unfinished(run), *_failed(run), *_default(run)]
+    if best_id is not None:
+        best = run.records[best_id]
+        cautions += [*_disagreement(run), *_edges(run, best), *_still_improving(run, best)]
+    return cautions
+
+
+def _unfinished(run: Run) -> list[str]:
+    statuses = [trial_status(run, record) for record in run.records.values()]
+    open_ones = sum(s in ("running", "pending", "interrupted") for s in statuses)
+    if run.at_work:
+        return ["The study is still running: everything here is as of now and may change."]
+    if open_ones:
+        trials = "1 trial has" if open_ones == 1 else f"{open_ones} trials have"
+        return [f"The study was interrupted: {trials} not been trained to an end."]
+    return []
+
+
+def _failed(run: Run) -> list[str]:
+    lost = [r for r in run.records.values() if r.status in ("failed", "diverged")]
+    ended = [r for r in run.records.values() if r.status in ("finished", "stopped")]
+    if len(lost) < 2 or len(lost) < _MANY_FAILED * (len(lost) + len(ended)):
+        return []
+    reasons: dict[str, int] = {}
+    for record in lost:
+        reason = (record.reason or record.status).strip().splitlines()[0]
+        reasons[reason] = reasons.get(reason, 0) + 1
+    often = max(reasons, key=lambda reason: reasons[reason])
+    return [
+        f"{len(lost)} of {len(lost) + len(ended)} trials failed or diverged, most often with: "
+        f"{often[:200]}."
+    ]
+
+
+def _default(run: Run) -> list[str]:
+    if not run.records:
+        return []
+    if run.default is None:
+        return ["The study has no trial of the default configuration to compare with."]
+    if run.default.status in ("failed", "diverged"):
+        return [f"The default configuration itself {run.default.status}; compare with care."]
+    return []
+
+
+def _disagreement(run: Run) -> list[str]:
+    """Warn where the winner of the validation cells loses on the held-out test cells."""
+    table = comparison_table(run)
+    if run.metric not in table.index or table.loc[run.metric, "verdict"] != "better":
+        return []
+    test = run.metric.removesuffix("_validation") + "_test"
+    if test not in table.index or table.loc[test, "verdict"] != "worse":
+        return []
+    return [
+        "On the held-out test cells the best configuration is worse than the default, although "
+        "it is better on the validation cells: the gain is within the noise, keep the default."
+    ]
+
+
+def _edges(run: Run, best: TrialRecord) -> list[str]:
+    space = run.settings.get("space")
+    if not isinstance(space, Mapping) or best.origin == "default":
+        return []
+    found = []
+    for name, domain in space.items():
+        if name in best.config and isinstance(domain, Mapping):
+            end = _edge(best.config[name], domain)
+            if end and not (end == "low" and _cannot_go_lower(best.config[name])):
+                value = format_value(best.config[name])
+                wider = "lower" if end == "low" else "higher"
+                found.append(
+                    f"The best {name} ({value}) lies at the {end} end of the range searched: "
+                    f"{wider} values may be better still, search a wider range."
+                )
+    return found
+
+
+def _edge(value: Any, domain: Mapping[str, Any]) -> str:
+    """Return ``low`` or ``high`` if a value is at that end of its domain, else ``""``."""
+    kind = str(domain.get("type", ""))
+    values = domain.get("values")
+    if isinstance(values, list | tuple):
+        return _scale_edge(value, list(values), ordered=bool(domain.get("ordered")))
+    low, high = _number(domain.get("low")), _number(domain.get("high"))
+    place = _number(value)
+    if low is None or high is None or place is None or high <= low:
+        return ""
+    floor = low  # of a rate that may be none at all, nothing lies below
+    if "int" in kind:
+        return "low" if place <= low else "high" if place >= high - 1 else ""
+    if ("log" in kind or domain.get("log")) and low > 0 and place > 0:
+        low, high, place = math.log(low), math.log(high), math.log(place)
+    part = (place - low) / (high - low)
+    if part < _EDGE and floor == 0:
+        return ""
+    return "low" if part < _EDGE else "high" if part > 1 - _EDGE else ""
+
+
+def _scale_edge(value: Any, values: list[Any], *, ordered: bool) -> str:
+    """Return the end of a scale of choices that a value is at."""
+    numbers = [_number(v) for v in values]
+    if len(values) < 2 or (not ordered and (len(values) < 3 or None in numbers)):
+        return ""
+    if None not in numbers:
+        values = sorted(values, key=float)
+    if value == values[0]:
+        return "low"
+    return "high" if value == values[-1] else ""
+
+
+def _cannot_go_lower(value: Any) -> bool:
+    """Return whether there is nothing below: no rate below none, no count below one."""
+    place = _number(value)
+    return place is not None and (place <= 0 or (isinstance(value, int) and place <= 1))
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, also one that YAML read as text (``1e-4``)."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _still_improving(run: Run, best: TrialRecord) -> list[str]:
+    report = best.best_report(run.metric, run.mode)
+    budget = max_epochs(run)
+    if report is None or budget is None or best.status != "finished":
+        return []
+    if report.epoch < budget * 0.999 or len(best.reports) < 2:
+        return []
+    moving = "falling" if run.mode == "min" else "rising"
+    return [
+        f"{describe_metric(run.metric)} was still {moving} at the last epoch of the best trial "
+        f"({format_value(float(budget))}): more epochs may do better."
+    ]
+
+
+def max_epochs(run: Run) -> float | None:
+    """Return the most epochs a trial may train, None if the run does not say."""
+    budget = _number(run.search.get("max_epochs"))
+    if budget is not None:
+        return budget
+    epochs = run.settings.get("report_epochs")
+    return _number(epochs[-1]) if isinstance(epochs, list) and epochs else None

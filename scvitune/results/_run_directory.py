@@ -1,0 +1,192 @@
+"""Reads a run directory, of a study that goes on, has ended or was killed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scvitune.contracts import Mode, RunLayout
+from scvitune.errors import InputError, nearest
+from scvitune.events import TrialRecord, fold, read_events
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run directory says.
+
+    Attributes
+    ----------
+    layout
+        The names inside the directory.
+    settings
+        ``study.yaml``, the frozen configuration.
+    records
+        One record a trial, in order of proposal.
+    driver_alive
+        Whether a driver holds the directory's lock now.
+    driver_lines
+        The ``driver`` lines of the log: starts, resumes, ends.
+    end_order
+        Identifiers of the trials that have ended, in that order.
+    elapsed_s
+        Seconds that drivers were at work on it, breaks between a stop and a resume left out.
+    """
+
+    layout: RunLayout
+    settings: Mapping[str, Any]
+    records: Mapping[str, TrialRecord]
+    driver_alive: bool
+    driver_lines: tuple[Mapping[str, Any], ...] = ()
+    end_order: tuple[str, ...] = ()
+    elapsed_s: float = 0.0
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric that decides."""
+        return str(self.settings["metric"])
+
+    @property
+    def mode(self) -> Mode:
+        """Whether the metric is minimised or maximised."""
+        mode: Mode = "max" if self.settings["mode"] == "max" else "min"
+        return mode
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.settings.get("name") or self.layout.root.resolve().name)
+
+    @property
+    def search(self) -> Mapping[str, Any]:
+        """The search's settings: searcher, scheduler, number of samples, budgets, seed."""
+        search = self.settings.get("search")
+        return search if isinstance(search, Mapping) else {}
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a driver lives and has not yet written that it is done."""
+        last = self.driver_lines[-1].get("action") if self.driver_lines else None
+        return self.driver_alive and last not in ("end", "interrupted")
+
+    @property
+    def default(self) -> TrialRecord | None:
+        """The trial of the default configuration, or None if the study has none."""
+        return next((r for r in self.records.values() if r.origin == "default"), None)
+
+
+def read_run(root: Path) -> Run:
+    """Read a run directory; needs neither Ray nor the data.
+
+    Parameters
+    ----------
+    root
+        The directory that holds ``study.yaml``.
+
+    Raises
+    ------
+    InputError
+        If it is no run directory, or its ``study.yaml`` cannot be used.
+    """
+    layout = RunLayout(Path(root))
+    settings = _read_settings(layout)
+    events = read_events(layout.events)
+    return Run(
+        layout=layout,
+        settings=settings,
+        records=fold(events),
+        driver_alive=_is_locked(layout.lock),
+        driver_lines=tuple(e for e in events if e["event"] == "driver"),
+        end_order=_end_order(events),
+        elapsed_s=_elapsed_s(events),
+    )
+
+
+def _read_settings(layout: RunLayout) -> dict[str, Any]:
+    if not layout.study.is_file():
+        raise InputError(_no_run_directory(layout.root))
+    try:
+        settings = yaml.safe_load(layout.study.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{layout.study} is broken and cannot be read as YAML: {error}"
+        ) from error
+    if not isinstance(settings, dict):
+        raise InputError(
+            f"{layout.study} must hold a mapping of settings, "
+            f"but holds {type(settings).__name__}: the file is broken."
+        )
+    missing = [key for key in ("metric", "mode") if key not in settings]
+    if missing:
+        raise InputError(f"{layout.study} is broken: it lacks {' and '.join(missing)}.")
+    if settings["mode"] not in ("min", "max"):
+        raise InputError(
+            f"{layout.study} is broken: mode must be 'min' or 'max', but is {settings['mode']!r}."
+        )
+    return settings
+
+
+def _no_run_directory(root: Path) -> str:
+    if not root.exists():
+        message = f"There is no run directory {str(root)!r}."
+        return message + nearest(root.name, (run.name for run in _runs_in(root.parent)))
+    message = f"{str(root)!r} is no run directory: it holds no study.yaml."
+    inside = _runs_in(root)
+    if inside:
+        names = ", ".join(repr(str(run)) for run in inside[:5])
+        return f"{message} The runs in it are: {names}{', ...' if len(inside) > 5 else ''}."
+    return message + nearest(
+        root.name, (run.name for run in _runs_in(root.parent) if run.name != root.name)
+    )
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path.parent for path in folder.glob("*/study.yaml"))
+    except OSError:
+        return []
+
+
+def _is_locked(lock: Path) -> bool:
+    """Return whether a driver holds the lock; readers only ask for a shared one, and briefly."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+    return False
+
+
+def _end_order(events: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return who ended, in order; a trial that was taken up again counts at its last end."""
+    order: dict[str, None] = {}
+    for event in events:
+        if event["event"] == "end":
+            order.pop(event["trial_id"], None)
+            order[event["trial_id"]] = None
+    return tuple(order)
+
+
+def _elapsed_s(events: Iterable[Mapping[str, Any]]) -> float:
+    """Return the time of each driver from its first line to its last, added up."""
+    total, began, last = 0.0, None, None
+    for event in events:
+        time = event.get("time")
+        if not isinstance(time, int | float):
+            continue
+        if event["event"] == "driver" and event.get("action") in ("start", "resume"):
+            if began is not None and last is not None:
+                total += max(0.0, last - began)
+            began = time
+        elif began is None:
+            began = time
+        if event["event"] != "judgement" or last is None:
+            last = time
+    if began is not None and last is not None:
+        total += max(0.0, last - began)
+    return total

@@ -1,0 +1,176 @@
+"""A run's result in plain text, as printed when a study ends."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from scvitune.results._cautions import find_cautions
+from scvitune.results._run_directory import Run
+from scvitune.results._tables import (
+    best_trial_id,
+    comparison_table,
+    config_table,
+    metric_mode,
+    trial_status,
+)
+from scvitune.results._wording import (
+    STATUS_WORDS,
+    cells_of,
+    describe_difference,
+    describe_metric,
+    format_duration,
+    format_number,
+    format_value,
+    in_sentence,
+    split_metric,
+)
+
+_OPEN = ("pending", "running", "interrupted")
+
+
+def summarise(run: Run) -> str:
+    """Return the result of a run as text: best configuration, gain, counts, what comes next."""
+    lines = [_headline(run), ""]
+    if best_trial_id(run) is not None:
+        lines += [*_configuration(run), "", *_gains(run), ""]
+    lines += [f"Trials:  {count_trials(run)}", f"Time:    {format_duration(run.elapsed_s)}"]
+    layout = run.layout
+    if layout.best.exists():
+        lines.append(f"Model:   {display_path(layout.best)}  (load it with scvi-tools)")
+    if layout.report.exists():
+        lines.append(f"Report:  {display_path(layout.report)}")
+    lines.append(f"Run:     {display_path(layout.root)}")
+    cautions = find_cautions(run)
+    if cautions:
+        lines += ["", "Note:", *(f"  - {caution}" for caution in cautions)]
+    if is_unfinished(run):
+        lines += ["", f"To go on:  {resume_command(run)}"]
+    return "\n".join(lines) + "\n"
+
+
+def describe_outcome(run: Run) -> str:
+    """Return in one sentence who won."""
+    best_id = best_trial_id(run)
+    if best_id is None:
+        return "No trial has a result yet."
+    if run.default is None:
+        return f"The best configuration is that of trial {best_id}."
+    if run.default.trial_id == best_id:
+        others = len(run.records) > 1
+        return (
+            "The default configuration is the best one: nothing that was tried beat it."
+            if others
+            else "Only the default configuration has been tried."
+        )
+    if run.default.best_report(run.metric, run.mode) is None:
+        return f"The best configuration is that of trial {best_id}; the default has no result."
+    verdicts = comparison_table(run)["verdict"]
+    test = next((n for n in verdicts.index if n == f"{split_metric(run.metric)[0]}_test"), None)
+    if verdicts.get(run.metric) == "equal":
+        return f"Trial {best_id} is just as good as the default configuration."
+    if test is not None and verdicts[test] == "worse":
+        return (
+            f"Trial {best_id} beats the default configuration in the search, "
+            "but not on the held-out test cells."
+        )
+    tested = ", also on the held-out test cells" if test and verdicts[test] == "better" else ""
+    return f"Trial {best_id} beats the default configuration{tested}."
+
+
+def describe_gains(run: Run) -> list[tuple[str, str]]:
+    """Return the metric that decides, on validation and test cells, best against default.
+
+    Returns
+    -------
+    Pairs of the metric's name and a sentence; the test cells come last, if they were measured.
+    """
+    table = comparison_table(run)
+    base = split_metric(run.metric)[0]
+    gains = []
+    for name, row in table.iterrows():
+        if split_metric(str(name))[0] == base:
+            gains.append((str(name), _gain(run, str(name), row)))
+    return gains
+
+
+def count_trials(run: Run) -> str:
+    """Return how many trials there are and how they ended, in words."""
+    counts = Counter(trial_status(run, record) for record in run.records.values())
+    parts = [
+        f"{counts[status]} {words}" for status, words in STATUS_WORDS.items() if counts[status]
+    ]
+    return f"{len(run.records)} ({', '.join(parts)})" if parts else "none yet"
+
+
+def is_unfinished(run: Run) -> bool:
+    """Return whether a stopped run has something left to do."""
+    if run.at_work:
+        return False
+    if any(trial_status(run, record) in _OPEN for record in run.records.values()):
+        return True
+    actions = [line.get("action") for line in run.driver_lines]
+    return not actions or actions[-1] != "end"
+
+
+def resume_command(run: Run) -> str:
+    """Return the shell command that carries the run on."""
+    return f"scvitune resume {shlex.quote(display_path(run.layout.root))}"
+
+
+def display_path(path: Path) -> str:
+    """Return a path as seen from the working directory if it lies below, else the whole path."""
+    whole = path.resolve()
+    here = Path.cwd()
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
+
+
+def _headline(run: Run) -> str:
+    model = run.settings.get("model", "model")
+    title = f"Study {run.name}: {model}, judged by {in_sentence(describe_metric(run.metric))}"
+    return f"{title} ({run.metric}).\n{describe_outcome(run)}"
+
+
+def _configuration(run: Run) -> list[str]:
+    table = config_table(run)
+    width = max((len(str(name)) for name in table.index), default=0)
+    texts = [format_value(value) if not _inactive(value) else "–" for value in table["best"]]
+    value_width = max((len(text) for text in texts), default=0)
+    lines = [f"Best configuration (trial {best_trial_id(run)}):"]
+    for (name, row), text in zip(table.iterrows(), texts, strict=True):
+        line = f"    {name!s:<{width}}  {text:<{value_width}}"
+        if row["changed"]:
+            before = "not used" if _inactive(row["default"]) else format_value(row["default"])
+            line = f"  * {line[4:]}  (default: {before})"
+        lines.append(line.rstrip())
+    if table["changed"].any():
+        lines.append("  * differs from the default")
+    return lines
+
+
+def _gains(run: Run) -> list[str]:
+    gains = describe_gains(run)
+    lines = [f"{describe_metric(name)}: {text}" for name, text in gains]
+    if not any(cells_of(name) == cells_of("x_test") for name, _ in gains):
+        lines.append("Not yet measured on held-out test cells.")
+    return lines
+
+
+def _gain(run: Run, name: str, row: pd.Series) -> str:
+    default, best = float(row["default"]), float(row["best"])
+    if math.isnan(default):
+        return format_number(best)
+    if math.isnan(best):
+        return f"default {format_number(default)}, best not measured"
+    if run.default is not None and run.default.trial_id == best_trial_id(run):
+        return f"{format_number(best)} (the default)"
+    difference = describe_difference(default, best, name=name, mode=metric_mode(run, name))
+    return f"{format_number(best)} against {format_number(default)}: {difference}"
+
+
+def _inactive(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -1,0 +1,272 @@
+"""Tables of a run: trials, reports, best against default; and their files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scvitune.contracts import Mode
+from scvitune.events import TrialRecord
+from scvitune.results._run_directory import Run
+from scvitune.results._wording import metric_words, split_metric, verdict
+
+CONFIG_PREFIX = "config/"
+"""Columns of hyperparameters begin with it."""
+
+_JSON_COLUMNS = b"scvitune.json_columns"
+
+
+def trial_status(run: Run, record: TrialRecord) -> str:
+    """Return a trial's status, with ``interrupted`` for one whose driver has gone."""
+    if record.status == "running" and not run.at_work:
+        return "interrupted"
+    return record.status
+
+
+def trials_table(run: Run) -> pd.DataFrame:
+    """Return one row a trial, in order of proposal.
+
+    Returns
+    -------
+    Index ``trial_id``; columns ``status``, ``reason``, ``epochs`` (spent), ``best_epoch``,
+    ``time_s``, ``n_params``, one a metric (the one that decides first) with the values at the
+    trial's best report and, named ``_test``, those measured after the search, and one a
+    hyperparameter as ``config/NAME``, missing where it is inactive. A hyperparameter of several
+    types keeps each value as it is, a None in force as ``None``.
+    """
+    metrics = _metric_names(run)
+    names = list(dict.fromkeys(name for r in run.records.values() for name in r.config))
+    rows = []
+    for record in run.records.values():
+        best = record.best_report(run.metric, run.mode)
+        last = record.reports[-1] if record.reports else None
+        values = {**record.judgement, **(best.metrics if best else {})}
+        rows.append(
+            {
+                "status": trial_status(run, record),
+                "reason": record.reason,
+                "epochs": last.epoch if last else 0.0,
+                "best_epoch": best.epoch if best else math.nan,
+                "time_s": last.time_s if last else 0.0,
+                **{name: values.get(name, math.nan) for name in metrics},
+            }
+        )
+    index = pd.Index(list(run.records), name="trial_id", dtype=object)
+    fixed = ["status", "reason", "epochs", "best_epoch", "time_s"]
+    table = pd.DataFrame(rows, index=index, columns=[*fixed, *metrics])
+    for name in ("epochs", "best_epoch", "time_s", *metrics):
+        table[name] = table[name].astype(float)
+    n_params = [record.n_params for record in run.records.values()]
+    table.insert(len(fixed), "n_params", pd.Series(n_params, index=index, dtype="Int64"))
+    columns = {
+        CONFIG_PREFIX + name: _config_column(run.records.values(), name, index) for name in names
+    }
+    return pd.concat([table, pd.DataFrame(columns, index=index)], axis=1)
+
+
+def history_table(run: Run) -> pd.DataFrame:
+    """Return one row a report: ``trial_id``, ``epoch``, ``time_s``, metrics."""
+    metrics = _metric_names(run, judged=False)
+    rows = [
+        {"trial_id": trial_id, "epoch": r.epoch, "time_s": r.time_s, **r.metrics}
+        for trial_id, record in run.records.items()
+        for r in record.reports
+    ]
+    table = pd.DataFrame(rows, columns=["trial_id", "epoch", "time_s", *metrics])
+    return table.astype(dict.fromkeys(["epoch", "time_s", *metrics], float))
+
+
+def best_trial_id(run: Run) -> str | None:
+    """Return the trial with the best report, or None without any.
+
+    Trials that diverged or failed do not count; of equal ones the earliest proposed wins.
+    """
+    sign = 1.0 if run.mode == "min" else -1.0
+    found: tuple[float, str] | None = None
+    for trial_id, record in run.records.items():
+        best = record.best_report(run.metric, run.mode)
+        if best is None or record.status in ("diverged", "failed"):
+            continue
+        value = sign * best.metrics[run.metric]
+        if found is None or value < found[0]:
+            found = (value, trial_id)
+    return found[1] if found else None
+
+
+def comparison_table(run: Run) -> pd.DataFrame:
+    """Return the best trial against the default, one row a metric not of the training cells.
+
+    Returns
+    -------
+    Index ``metric``; columns ``default``, ``best``, ``difference`` (best minus default),
+    ``relative`` (that over the default's size) and ``verdict`` (better, worse, equal, or empty
+    where a value or the metric's direction is unknown). Empty without a best trial.
+    """
+    columns = ["default", "best", "difference", "relative", "verdict"]
+    best_id = best_trial_id(run)
+    if best_id is None:
+        return pd.DataFrame(columns=columns, index=pd.Index([], name="metric", dtype=object))
+    best = _judged_values(run, run.records[best_id])
+    default = _judged_values(run, run.default) if run.default else {}
+    rows = {}
+    for name in _by_topic(run):
+        ours, theirs = best.get(name, math.nan), default.get(name, math.nan)
+        if math.isnan(ours) and math.isnan(theirs):
+            continue
+        rows[name] = {
+            "default": theirs,
+            "best": ours,
+            "difference": ours - theirs,
+            "relative": (ours - theirs) / abs(theirs) if theirs else math.nan,
+            "verdict": verdict(theirs, ours, metric_mode(run, name)),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.rename_axis("metric")
+
+
+def config_table(run: Run) -> pd.DataFrame:
+    """Return the best trial's hyperparameters beside the default's.
+
+    Returns
+    -------
+    Index ``hyperparameter``; columns ``default`` and ``best`` (values as they are, NaN where a
+    hyperparameter is inactive) and ``changed``. Changed ones come first.
+    """
+    best_id = best_trial_id(run)
+    best = run.records[best_id].config if best_id is not None else {}
+    default = run.default.config if run.default else {}
+    rows = []
+    for name in dict.fromkeys([*best, *default]):
+        changed = bool(default) and not _same(best, default, name)
+        rows.append((name, default.get(name, math.nan), best.get(name, math.nan), changed))
+    rows.sort(key=lambda row: not row[3])
+    table = pd.DataFrame(
+        {
+            "default": pd.Series([row[1] for row in rows], dtype=object),
+            "best": pd.Series([row[2] for row in rows], dtype=object),
+            "changed": pd.Series([row[3] for row in rows], dtype=bool),
+        }
+    )
+    table.index = pd.Index([row[0] for row in rows], name="hyperparameter", dtype=object)
+    return table
+
+
+def metric_mode(run: Run, name: str) -> Mode | None:
+    """Return which way a metric is better, None if that is not known."""
+    if split_metric(name)[0] == split_metric(run.metric)[0]:
+        return run.mode
+    return metric_words(name).mode
+
+
+def write_tables(run: Run) -> tuple[Path, Path]:
+    """Write ``trials.parquet`` and ``history.parquet``, each whole or not at all.
+
+    A hyperparameter with values of several types (or with None in force) is stored as JSON text,
+    for a Parquet column has one type; `read_table` turns it back.
+    """
+    _write(trials_table(run), run.layout.trials)
+    _write(history_table(run), run.layout.history)
+    return run.layout.trials, run.layout.history
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table that `write_tables` wrote, mixed columns with their values as they were."""
+    stored = pq.read_table(path)
+    table = stored.to_pandas()
+    mixed = json.loads((stored.schema.metadata or {}).get(_JSON_COLUMNS, b"[]"))
+    for name in table.select_dtypes(object):
+        decode = json.loads if name in mixed else str
+        values = [math.nan if text is None else decode(text) for text in table[name]]
+        table[name] = pd.Series(values, index=table.index, dtype=object)
+    return table
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    encoded = table.copy()
+    mixed = [name for name in table.columns if _is_mixed(table[name])]
+    for name in mixed:
+        texts = [None if is_missing(v) else json.dumps(v, default=str) for v in table[name]]
+        encoded[name] = pd.Series(texts, index=table.index, dtype=object)
+    stored = pa.Table.from_pandas(encoded)
+    note = {_JSON_COLUMNS: json.dumps(mixed).encode()}
+    stored = stored.replace_schema_metadata({**(stored.schema.metadata or {}), **note})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(stored, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_mixed(column: pd.Series) -> bool:
+    if column.dtype != object:
+        return False
+    return any(not isinstance(value, str) for value in column if not is_missing(value))
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether there is no value; a None in force is one."""
+    return value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def _metric_names(run: Run, *, judged: bool = True) -> list[str]:
+    """Return all metrics, the one that decides first, then as they first came."""
+    records = run.records.values()
+    names = dict.fromkeys([run.metric])
+    names.update(dict.fromkeys(n for r in records for p in r.reports for n in p.metrics))
+    if judged:
+        names.update(dict.fromkeys(n for r in records for n in r.judgement))
+    return list(names)
+
+
+def _config_column(records: Iterable[TrialRecord], name: str, index: pd.Index) -> pd.Series:
+    """Return a hyperparameter's column, of the narrowest type that holds all its values."""
+    values = [record.config.get(name, math.nan) for record in records]
+    present = [value for value in values if not is_missing(value)]
+    kinds = {type(value) for value in present}
+    whole = len(present) == len(values)
+    if kinds == {bool}:
+        dtype: Any = bool if whole else "boolean"
+    elif kinds == {int}:
+        dtype = "int64" if whole else "Int64"
+    elif kinds in ({float}, {int, float}):
+        dtype = float
+    else:
+        dtype = object
+    if dtype in ("boolean", "Int64"):
+        values = [pd.NA if is_missing(value) else value for value in values]
+    return pd.Series(values, index=index, dtype=dtype)
+
+
+def _judged_values(run: Run, record: TrialRecord) -> dict[str, float]:
+    best = record.best_report(run.metric, run.mode)
+    return {**record.judgement, **(best.metrics if best else {})}
+
+
+def _by_topic(run: Run) -> list[str]:
+    """Return the metrics but those on training cells: by topic, validation before test."""
+    names = [name for name in _metric_names(run) if split_metric(name)[1] != "train"]
+    topics = list(dict.fromkeys(split_metric(name)[0] for name in names))
+    splits = ("validation", "", "test")
+    return sorted(
+        names,
+        key=lambda name: (
+            topics.index(split_metric(name)[0]),
+            splits.index(split_metric(name)[1]),
+        ),
+    )
+
+
+def _same(first: dict[str, Any], second: dict[str, Any], name: str) -> bool:
+    if (name in first) != (name in second):
+        return False
+    one, two = first.get(name), second.get(name)
+    return isinstance(one, bool) == isinstance(two, bool) and one == two

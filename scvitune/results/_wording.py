@@ -1,0 +1,156 @@
+"""Words and numbers for people: metrics, differences, durations, values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from scvitune.contracts import Mode
+
+_SPLITS = {
+    "train": "training cells",
+    "validation": "validation cells",
+    "test": "held-out test cells",
+}
+STATUS_WORDS = {
+    "finished": "finished",
+    "stopped": "stopped early",
+    "diverged": "diverged",
+    "failed": "failed",
+    "interrupted": "interrupted",
+    "running": "running",
+    "pending": "waiting",
+}
+"""Status -> how it is said, in the order in which they are listed."""
+
+
+@dataclass(frozen=True)
+class MetricWords:
+    """How a metric is spoken of; ``mode`` is None where it is not known which way is better."""
+
+    label: str
+    unit: str
+    mode: Mode | None
+
+
+_METRICS = {
+    "elbo": MetricWords("Negative ELBO", "nats per cell", "min"),
+    "reconstruction_loss": MetricWords("Reconstruction loss", "nats per cell", "min"),
+    "kl_local": MetricWords("KL divergence of the latent space", "nats per cell", "min"),
+    "marginal_ll": MetricWords("Marginal log-likelihood", "nats per cell", "max"),
+    "imputation_mae_median": MetricWords("Median imputation error", "counts", "min"),
+    "imputation_mae_mean": MetricWords("Mean imputation error", "counts", "min"),
+    "scib_batch": MetricWords("Batch correction (scIB)", "", "max"),
+    "scib_bio": MetricWords("Biological conservation (scIB)", "", "max"),
+    "scib_total": MetricWords("Overall integration (scIB)", "", "max"),
+    "proportion_pcc": MetricWords("Correlation of proportions", "", "max"),
+    "proportion_ssim": MetricWords("Structural similarity of proportions", "", "max"),
+    "proportion_rmse": MetricWords("Error of proportions (RMSE)", "", "min"),
+    "proportion_jsd": MetricWords("Divergence of proportions (JSD)", "", "min"),
+}
+
+
+def split_metric(name: str) -> tuple[str, str]:
+    """Split ``elbo_validation`` into ``("elbo", "validation")``; the split may be empty."""
+    base, _, split = name.rpartition("_")
+    return (base, split) if base and split in _SPLITS else (name, "")
+
+
+def metric_words(name: str) -> MetricWords:
+    """Return how a metric is spoken of; an unknown one by its own name."""
+    base, _ = split_metric(name)
+    return _METRICS.get(base, MetricWords(base, "", None))
+
+
+def cells_of_split(split: str) -> str:
+    """Return which cells a split holds."""
+    return _SPLITS.get(split, f"{split} cells")
+
+
+def cells_of(name: str) -> str:
+    """Return which cells a metric was measured on, ``""`` if its name does not say."""
+    return _SPLITS.get(split_metric(name)[1], "")
+
+
+def describe_metric(name: str) -> str:
+    """Return a metric's label with its cells: ``Negative ELBO on the validation cells``."""
+    cells = cells_of(name)
+    label = metric_words(name).label
+    return f"{label} on the {cells}" if cells else label
+
+
+def in_sentence(words: str) -> str:
+    """Return words as they stand inside a sentence: no capital at the start, but ``KL`` stays."""
+    first = words[:2]
+    return words if first.isupper() else words[:1].lower() + words[1:]
+
+
+def axis_label(name: str) -> str:
+    """Return a metric's label for an axis, with its unit."""
+    unit = metric_words(name).unit
+    return f"{describe_metric(name)}\n({unit})" if unit else describe_metric(name)
+
+
+def better_way(mode: Mode) -> str:
+    """Return which way is better."""
+    return "lower is better" if mode == "min" else "higher is better"
+
+
+def split_order(name: str) -> int:
+    """Return where a split's name stands: train, validation, test, then any other."""
+    names = list(_SPLITS)
+    return names.index(name) if name in names else len(names)
+
+
+def verdict(default: float, best: float, mode: Mode | None) -> str:
+    """Return ``better``, ``worse`` or ``equal`` for best against default, ``""`` if unknown."""
+    if mode is None or not (math.isfinite(default) and math.isfinite(best)):
+        return ""
+    if default == best:
+        return "equal"
+    return "better" if (best < default) == (mode == "min") else "worse"
+
+
+def format_number(value: Any, *, digits: int = 5) -> str:
+    """Return a measured number with so many significant digits, ``–`` where there is none."""
+    if value is None or not isinstance(value, int | float) or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    if 1 <= abs(value) < 1e6:
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        return f"{value:.{decimals}f}"
+    return f"{value:.{digits}g}"
+
+
+def format_value(value: Any) -> str:
+    """Return a hyperparameter's value as it would be typed, without rounding noise."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in words: ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def describe_difference(default: float, best: float, *, name: str, mode: Mode | None) -> str:
+    """Return best against default: ``12.3 nats per cell lower (better, 1.0 %)``."""
+    if not (math.isfinite(default) and math.isfinite(best)):
+        return "not known"
+    difference = best - default
+    word = verdict(default, best, mode)
+    if difference == 0:
+        return "no difference"
+    unit = metric_words(name).unit
+    amount = f"{format_number(abs(difference), digits=3)} {unit}".strip()
+    notes = [word] if word else []
+    if default:
+        notes.append(f"{100 * abs(difference / default):.2g} %")
+    text = f"{amount} {'lower' if difference < 0 else 'higher'}"
+    return f"{text} ({', '.join(notes)})" if notes else text

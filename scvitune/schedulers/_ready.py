@@ -1,0 +1,38 @@
+"""A ready Ray scheduler, given by the user as an object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scvitune.contracts import EPOCH
+from scvitune.errors import InputError
+from scvitune.schedulers._base import BuiltScheduler, SchedulingProblem
+
+
+def wrap_ready(scheduler: Any, problem: SchedulingProblem) -> BuiltScheduler:
+    """Check a user's scheduler and find its rungs.
+
+    Raises
+    ------
+    InputError
+        If it counts anything but epochs, or decides by another metric.
+    """
+    time_attr = getattr(scheduler, "_time_attr", EPOCH)
+    if time_attr != EPOCH:
+        raise InputError(
+            f"The scheduler {type(scheduler).__name__} counts {time_attr!r}; a ready scheduler "
+            f"must be built with time_attr={EPOCH!r}, the unit of budget of every trial."
+        )
+    if not scheduler.set_search_properties(problem.metric, problem.mode):
+        own = (getattr(scheduler, "_metric", None), getattr(scheduler, "_mode", None))
+        if own != (problem.metric, problem.mode):
+            raise InputError(
+                f"The scheduler {type(scheduler).__name__} decides by {own[0]!r} ({own[1]}), the "
+                f"study by {problem.metric!r} ({problem.mode}). Build it without metric and mode."
+            )
+    rungs: set[float] = set()
+    for bracket in getattr(scheduler, "_brackets", []):
+        rungs.update(float(rung[0]) for rung in getattr(bracket, "_rungs", []))
+    return BuiltScheduler(
+        scheduler, tuple(sorted(rung for rung in rungs if rung <= problem.max_epochs))
+    )

@@ -1,0 +1,54 @@
+"""The search algorithms, by name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from scvitune.errors import InputError, nearest, one_of
+from scvitune.searchers._base import Proposer, SearchProblem
+
+# Name -> (file, class). A class is built from a `SearchProblem` and is a `Proposer`.
+SEARCHERS: dict[str, tuple[str, str]] = {
+    "random": ("_random", "RandomProposer"),
+    "grid": ("_grid", "GridProposer"),
+    "tpe": ("_tpe", "TPEProposer"),
+}
+
+__all__ = ["SEARCHERS", "Proposer", "SearchProblem", "build_searcher", "check_searcher_name"]
+
+
+def check_searcher_name(searcher: Any) -> None:
+    """Raise `InputError` unless ``searcher`` is a registered name or a Ray searcher."""
+    if isinstance(searcher, str):
+        if searcher not in SEARCHERS:
+            raise InputError(
+                f"searcher must be {one_of(SEARCHERS)}, but got {searcher!r}."
+                f"{nearest(searcher, SEARCHERS)}"
+            )
+        return
+    from ray.tune.search import Searcher
+
+    if not isinstance(searcher, Searcher):
+        raise InputError(
+            f"searcher must be {one_of(SEARCHERS)}, or a ray.tune.search.Searcher, but got an "
+            f"object of type {type(searcher).__name__}."
+        )
+
+
+def build_searcher(searcher: Any, problem: SearchProblem) -> Proposer:
+    """Build the searcher of a study by its name, or wrap a ready one.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or the searcher cannot take a kind of hyperparameter.
+    """
+    check_searcher_name(searcher)
+    if not isinstance(searcher, str):
+        from scvitune.searchers._ready import ReadyProposer
+
+        return ReadyProposer(problem, searcher)
+    file, name = SEARCHERS[searcher]
+    built: Proposer = getattr(importlib.import_module(f"scvitune.searchers.{file}"), name)(problem)
+    return built

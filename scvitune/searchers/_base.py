@@ -1,0 +1,49 @@
+"""What a searcher is here: something that proposes configurations and is told their values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from scvitune.contracts import Config, Mode, SearchSpace
+
+
+@dataclass(frozen=True)
+class SearchProblem:
+    """What a searcher is built from.
+
+    Attributes
+    ----------
+    space
+        What is searched.
+    metric, mode
+        What decides, and its direction.
+    num_samples
+        How many proposals are wanted in all.
+    seed
+        The study's seed.
+    """
+
+    space: SearchSpace
+    metric: str
+    mode: Mode
+    num_samples: int
+    seed: int
+
+
+class Proposer(Protocol):
+    """A search algorithm.
+
+    Proposals are numbered from 0, and proposal ``number`` depends on the seed, the number and
+    what was told so far, on nothing else: so a resumed study goes on as it would have.
+    """
+
+    def propose(self, number: int) -> Config | None:
+        """Return a configuration with constants; None if the space is exhausted."""
+
+    def tell(self, config: Config, value: float, number: int | None = None) -> None:
+        """Learn a finite value of the metric.
+
+        ``number`` is None for configurations that this searcher did not propose (the default,
+        points given by the user), which lie inside the space.
+        """

@@ -1,0 +1,40 @@
+"""A ready Ray searcher, given by the user as an object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scvitune.contracts import Config
+from scvitune.searchers._base import SearchProblem
+from scvitune.spaces import resolve_constants, to_ray_domain
+
+
+class ReadyProposer:
+    """Hands proposals of a ``ray.tune.search.Searcher`` on.
+
+    The searcher gets the space in Ray's form, unless it was built with one of its own. On resume
+    it is told what is known where it has ``add_evaluated_point`` (Optuna, BayesOpt); others start
+    afresh.
+    """
+
+    def __init__(self, problem: SearchProblem, searcher: Any) -> None:
+        self._problem, self._searcher = problem, searcher
+        space = {h.name: to_ray_domain(h.domain) for h in problem.space.hyperparameters}
+        searcher.set_search_properties(problem.metric, problem.mode, space)
+
+    def propose(self, number: int) -> Config | None:
+        """Ask the searcher."""
+        given = self._searcher.suggest(f"{number:05d}")
+        if given is None or given == "FINISHED":
+            return None
+        return resolve_constants(self._problem.space, given)
+
+    def tell(self, config: Config, value: float, number: int | None = None) -> None:
+        """Tell the searcher the trial's value as its final result."""
+        metric = self._problem.metric
+        if number is not None:
+            self._searcher.on_trial_complete(f"{number:05d}", result={metric: value})
+        elif hasattr(self._searcher, "add_evaluated_point"):
+            names = self._problem.space.names
+            point = {name: config[name] for name in names if name in config}
+            self._searcher.add_evaluated_point(point, value)

@@ -1,0 +1,177 @@
+"""The Ray searcher of every study: queue first, then the proposer; failures told as bad values."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from scvitune.contracts import ENDED, Mode, PastTrial, Proposal, Recorder, SearchSpace
+from scvitune.searchers._base import Proposer
+from scvitune.spaces import contains
+
+
+class StudySearcher(Searcher):
+    """Numbers the trials, runs queued ones first, and keeps the proposer from bad news.
+
+    - The queue holds what must run whatever the searcher thinks: the default configuration,
+      points given by the user, unfinished trials of a resumed study.
+    - A trial is told by its best report. One that failed or diverged is told as the worst value
+      known, so that no searcher meets NaN; while nothing is known, it is told later.
+    - Points that the proposer did not propose are told only if they lie in its space.
+
+    Ray's snapshots leave it out: a resumed study rebuilds it from the event log.
+
+    Parameters
+    ----------
+    proposer
+        The search algorithm.
+    space
+        What it searches.
+    name
+        Its name, the origin of its proposals.
+    queue
+        Proposals to run first, in order.
+    past
+        Trials of earlier drivers; ended ones are told, all are counted.
+    num_samples
+        How many proposals the study wants of the proposer in all, earlier ones included.
+    metric, mode
+        What decides.
+    max_concurrent
+        Largest number of trials at once; None leaves it to Ray, which proposes one trial ahead,
+        so that no slot waits.
+    recorder
+        Is told of each new proposal.
+    """
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        *,
+        space: SearchSpace,
+        name: str,
+        queue: Sequence[Proposal],
+        past: Sequence[PastTrial],
+        num_samples: int,
+        metric: str,
+        mode: Mode,
+        max_concurrent: int | None,
+        recorder: Recorder | None,
+    ) -> None:
+        super().__init__(metric=metric, mode=mode)
+        self._proposer, self._space, self._name = proposer, space, name
+        self._queue = list(queue)
+        self._sign = 1.0 if mode == "min" else -1.0
+        self._max_concurrent = max_concurrent
+        self._recorder = recorder
+        self._live: dict[str, tuple[Proposal, int | None]] = {}
+        self._best: dict[str, float] = {}
+        self._worst: float | None = None
+        self._untold: list[tuple[Proposal, int | None]] = []
+
+        known = [trial.proposal for trial in past]
+        numbers = [int(p.trial_id) for p in (*known, *self._queue)]
+        # 00000 is the default's, even in a study without it.
+        self._next_id = max(numbers, default=0) + 1
+        self._next_number = sum(p.origin == name for p in known)
+        given = {p.trial_id for p in (*known, *self._queue) if p.origin == "point"}
+        self._num_samples = num_samples - len(given)
+        self._announced = {p.trial_id for p in known}
+        for trial in past:
+            if trial.status in ENDED:
+                self._tell_past(trial)
+
+    def _tell_past(self, trial: PastTrial) -> None:
+        values = [value for _, value in trial.reports]
+        if trial.status in ("diverged", "failed") or not values:
+            self._tell(trial.proposal, None, None)
+        else:
+            self._tell(trial.proposal, None, min(values, key=lambda value: self._sign * value))
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """Keep what the study said."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Return Ray's configuration of the next trial."""
+        if self._max_concurrent is not None and len(self._live) >= self._max_concurrent:
+            return None
+        number = None
+        if self._queue:
+            proposal = self._queue.pop(0)
+        else:
+            if self._next_number >= self._num_samples:
+                return Searcher.FINISHED
+            config = self._proposer.propose(self._next_number)
+            if config is None:
+                return Searcher.FINISHED
+            number = self._next_number
+            self._next_number += 1
+            proposal = Proposal(f"{self._next_id:05d}", config, self._name)
+            self._next_id += 1
+        self._live[trial_id] = (proposal, number)
+        if self._recorder is not None and proposal.trial_id not in self._announced:
+            self._recorder.proposal(proposal)
+        return {
+            "trial_id": proposal.trial_id,
+            "origin": proposal.origin,
+            "hyperparameters": proposal.config,
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Remember the trial's best value."""
+        value = result.get(self.metric)
+        if result.get("outcome") in ("diverged", "failed"):
+            return
+        if value is not None and math.isfinite(value):
+            best = self._best.get(trial_id)
+            if best is None or self._sign * value < self._sign * best:
+                self._best[trial_id] = float(value)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell the proposer."""
+        if trial_id not in self._live:
+            return
+        proposal, number = self._live.pop(trial_id)
+        if result:
+            self.on_trial_result(trial_id, result)
+        best = self._best.pop(trial_id, None)
+        bad = error or (result or {}).get("outcome") in ("diverged", "failed")
+        self._tell(proposal, number, None if bad else best)
+
+    def _tell(self, proposal: Proposal, number: int | None, value: float | None) -> None:
+        config = proposal.config
+        if number is None and proposal.origin != self._name:
+            names = {n: config[n] for n in self._space.names if n in config}
+            if contains(self._space, names):
+                return
+        if value is None:
+            if self._worst is None:
+                self._untold.append((proposal, number))
+                return
+            value = self._worst
+        if self._worst is None or self._sign * value > self._sign * self._worst:
+            self._worst = value
+        self._proposer.tell(config, value, number)
+        untold, self._untold = self._untold, []
+        for earlier, earlier_number in untold:
+            self._tell(earlier, earlier_number, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing of value: the event log is the truth."""
+        Path(checkpoint_path).write_bytes(pickle.dumps({}))
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Read nothing: a resumed study builds a new searcher from the event log."""

@@ -1,0 +1,221 @@
+"""One trial on Ray: trains from report to report, in a process that outlives it.
+
+The process keeps its imports and its data for the next trial (``reset_config``), so a trial more
+costs a model. Everything that can go wrong with one configuration ends as that trial's outcome
+and reason; the process dies only of what leaves it unusable.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from scvitune._seeding import derive_seed, trial_seed
+from scvitune.contracts import EPOCH, RunLayout
+from scvitune.data import load_prepared, load_split
+from scvitune.errors import StudyError
+from scvitune.metrics import name_metrics
+from scvitune.models import get_adapter
+from scvitune.training import (
+    DeviceData,
+    Divergence,
+    TrainingLoop,
+    TrainingSettings,
+    load_checkpoint,
+    save_checkpoint,
+    seeded_initialisation,
+)
+
+WORST = 1e38  # stands for "no value" where Ray insists on a number; nobody is shown it
+CHECKPOINT_INTERVAL_S = 60.0
+
+_DATA: dict[tuple[str, str], DeviceData] = {}
+"""The process's datasets, kept from trial to trial."""
+
+
+def load_device_data(directory: str, device: torch.device) -> DeviceData:
+    """Return a dataset on a device, loaded once a process."""
+    key = (directory, str(device))
+    if key not in _DATA:
+        _DATA.clear()
+        _DATA[key] = DeviceData(load_prepared(Path(directory)), device)
+    return _DATA[key]
+
+
+class StudyTrainable(tune.Trainable):  # type: ignore[misc]
+    """A trial of a study.
+
+    Ray's configuration holds ``trial_id``, ``hyperparameters`` (flat) and ``study``, which is the
+    same for all: ``run_dir``, ``data_dir``, ``model``, ``metric``, ``mode``, ``seed``,
+    ``report_epochs``, ``rungs`` and ``threads``.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Build the trial, or go on from its checkpoint if there is one."""
+        self._broken: str | None = None
+        self._loop: TrainingLoop | None = None
+        self._study = config["study"]
+        self._layout = RunLayout(Path(self._study["run_dir"]))
+        self._trial_id: str = config["trial_id"]
+        self._best: dict[str, Any] | None = None
+        self._last_result: dict[str, Any] | None = None
+        self._repeat_last = False
+        self._unsaved = False
+        self._last_saved = time.monotonic()
+        torch.set_num_threads(int(self._study["threads"]))
+        try:
+            self._build(config["hyperparameters"])
+        except torch.OutOfMemoryError as error:
+            self._broken = f"out of memory while it was set up: {_first_line(error)}"
+        except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
+            self._broken = f"could not be set up: {type(error).__name__}: {_first_line(error)}"
+
+    def _build(self, hyperparameters: dict[str, Any]) -> None:
+        study = self._study
+        device = torch.device("cuda" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu")
+        if device.type == "cuda" and not torch.cuda.is_available():
+            device = torch.device("cpu")
+        data = load_device_data(study["data_dir"], device)
+        adapter = get_adapter(study["model"])
+        seed = trial_seed(study["seed"], hyperparameters)
+        prepared = load_prepared(Path(study["data_dir"]))
+        with seeded_initialisation(derive_seed(seed, "weights")):
+            objective = adapter.build_objective(hyperparameters, prepared)
+        objective.module.to(device)
+        self._loop = TrainingLoop(
+            objective,
+            data,
+            load_split(self._layout.splits),
+            TrainingSettings(**adapter.training_arguments(hyperparameters)),
+            seed=seed,
+            evaluation_seed=derive_seed(study["seed"], "evaluation"),
+        )
+        path = self._layout.checkpoint(self._trial_id)
+        if path.exists():
+            self._restore(load_checkpoint(path, device=device))
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if self._loop is None:
+            raise StudyError("a checkpoint cannot be restored before the model is built")
+        self._best, self._last_result = state["best"], state["last_result"]
+        # The driver may have died before it heard of this report, so it is told again.
+        self._repeat_last = self._last_result is not None
+        if state["loop"] is not None:
+            self._loop.load_state_dict(state["loop"])
+        self._unsaved = False
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next report and return it."""
+        if self._broken is not None or self._loop is None:
+            return self._end("failed", self._broken or "it was not set up")
+        if self._repeat_last and self._last_result is not None:
+            self._repeat_last = False
+            return dict(self._last_result)
+        loop, study = self._loop, self._study
+        try:
+            target = self._next_report()
+            loop.advance(target)
+            metrics = name_metrics(loop.training_losses(), "train")
+            metrics |= name_metrics(loop.evaluate("validation"), "validation")
+        except Divergence as error:
+            return self._end("diverged", str(error))
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            return self._end("failed", f"out of memory: {_first_line(error)}")
+        except torch.AcceleratorError:
+            raise  # the device's state is lost with it, so the process must go
+        except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
+            return self._end("failed", f"{type(error).__name__}: {_first_line(error)}")
+        value = metrics[study["metric"]]
+        self._keep_if_best(value, loop)
+        result: dict[str, Any] = {
+            EPOCH: loop.epoch,
+            "time_s": loop.time_s,
+            "n_params": loop.n_parameters,
+            "metrics": metrics,
+            study["metric"]: value,
+        }
+        finished = loop.stopped_early or loop.epoch >= study["report_epochs"][-1] - 1e-9
+        if finished:
+            reason = f"stopped early at epoch {loop.epoch:g}" if loop.stopped_early else ""
+            result |= {"outcome": "finished", "reason": reason, "done": True}
+        self._last_result = dict(result)
+        if finished:
+            self._save(with_loop=False)
+            return result
+        at_rung = any(abs(target - rung) < 1e-9 for rung in study["rungs"])
+        if at_rung or time.monotonic() - self._last_saved > CHECKPOINT_INTERVAL_S:
+            self._save(with_loop=True)
+        return result
+
+    def _next_report(self) -> float:
+        """Return the first report epoch that is still ahead."""
+        epoch = self._loop.epoch if self._loop is not None else 0.0
+        later = [e for e in self._study["report_epochs"] if e > epoch + 1e-9]
+        return float(later[0] if later else self._study["report_epochs"][-1])
+
+    def _keep_if_best(self, value: float, loop: TrainingLoop) -> None:
+        self._unsaved = True
+        sign = 1.0 if self._study["mode"] == "min" else -1.0
+        if self._best is None or sign * value < sign * self._best["value"]:
+            self._best = {"value": value, "epoch": loop.epoch, "weights": loop.copy_weights()}
+
+    def _end(self, outcome: str, reason: str) -> dict[str, Any]:
+        loop = self._loop
+        sign = 1.0 if self._study["mode"] == "min" else -1.0
+        return {
+            EPOCH: loop.epoch if loop is not None else 0.0,
+            "time_s": loop.time_s if loop is not None else 0.0,
+            "n_params": loop.n_parameters if loop is not None else 0,
+            "metrics": {},
+            self._study["metric"]: sign * WORST,
+            "outcome": outcome,
+            "reason": reason,
+            "done": True,
+        }
+
+    def _state(self, *, with_loop: bool) -> dict[str, Any]:
+        loop = self._loop.state_dict() if with_loop and self._loop is not None else None
+        return {
+            "trial_id": self._trial_id,
+            "best": self._best,
+            "last_result": self._last_result,
+            "loop": loop,
+        }
+
+    def _save(self, *, with_loop: bool) -> None:
+        save_checkpoint(self._layout.checkpoint(self._trial_id), self._state(with_loop=with_loop))
+        self._unsaved = False
+        self._last_saved = time.monotonic()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the whole state where Ray wants it, for trials that it pauses or copies."""
+        save_checkpoint(Path(checkpoint_dir) / "trial.pt", self._state(with_loop=True))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Go on from what `save_checkpoint` wrote."""
+        if self._loop is not None:
+            self._restore(load_checkpoint(Path(checkpoint_dir) / "trial.pt"))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial; the process, its imports and its data stay."""
+        self.setup(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Save a trial that was cut off between checkpoints, so that a resume loses nothing."""
+        if self._unsaved and self._loop is not None and self._broken is None:
+            finished = self._loop.epoch >= self._study["report_epochs"][-1] - 1e-9
+            if not finished and math.isfinite(self._loop.epoch):
+                self._save(with_loop=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
+

@@ -1,0 +1,53 @@
+"""Checkpoints: one flat dict a file, written whole or not at all, read without running code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scvitune.errors import StudyError
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, texts, and dicts and lists of them) to ``path``.
+
+    It is written beside and renamed, so a reader sees the old file or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        torch.save({"format": FORMAT, **state}, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint back; only tensors and plain values are accepted, never code.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, or of a newer format.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise StudyError(f"There is no checkpoint at {path}.") from error
+    except Exception as error:  # noqa: BLE001  torch names no common class for damaged files
+        raise StudyError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}: {error}). "
+            "Delete it to train this trial anew."
+        ) from error
+    if state.get("format") != FORMAT:
+        raise StudyError(
+            f"The checkpoint {path} has format {state.get('format')!r}; this version of scvitune "
+            f"reads format {FORMAT}. Use the version that wrote it."
+        )
+    return state

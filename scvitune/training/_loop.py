@@ -1,0 +1,273 @@
+"""The training loop: scvi-tools' training plan without Lightning, loaders or waiting."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scvitune._seeding import derive_seed
+from scvitune.contracts import Objective, Split, SplitName
+from scvitune.training._device_data import DeviceData
+from scvitune.training._early_stopping import EarlyStopping
+from scvitune.training._noise import GeneratorNoise
+from scvitune.training._settings import TrainingSettings
+
+EVALUATION_BATCH = 512
+_SMALLEST_BATCH = 3  # batch norm needs two cells; scvi-tools moves fewer than three elsewhere
+
+
+class Divergence(ArithmeticError):
+    """The loss or a metric is no longer a finite number."""
+
+
+class TrainingLoop:
+    """Trains one model, epoch by epoch or in fractions of one, and evaluates it.
+
+    Parameters
+    ----------
+    objective
+        Module and losses.
+    data
+        The dataset, on the device the module is on.
+    split
+        Which cells train, validate and test.
+    settings
+        Optimiser, warm-up, batch size, stopping.
+    seed
+        Of batches and noise in training.
+    evaluation_seed
+        Of the noise in evaluation: the same for all trials of a study, so that they are compared
+        on the same draws.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        data: DeviceData,
+        split: Split,
+        settings: TrainingSettings,
+        *,
+        seed: int,
+        evaluation_seed: int,
+    ) -> None:
+        self.objective, self.module = objective, objective.module
+        self.settings = settings
+        self._data, self._split = data, split
+        self._seed, self._evaluation_seed = seed, evaluation_seed
+        self._n_train = len(split.train)
+        self._noise = GeneratorNoise(derive_seed(seed, "noise"), data.device)
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        optimizer_class = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[settings.optimizer]
+        self._optimizer = optimizer_class(
+            parameters,
+            lr=settings.lr,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self._plateau = (
+            torch.optim.lr_scheduler.ReduceLROnPlateau(
+                self._optimizer,
+                patience=settings.lr_patience,
+                factor=settings.lr_factor,
+                threshold=settings.lr_threshold,
+                min_lr=settings.lr_min,
+                threshold_mode="abs",
+            )
+            if settings.reduce_lr_on_plateau
+            else None
+        )
+        self._early_stopping = EarlyStopping(settings) if settings.early_stopping else None
+        self.stopped_early = False
+        self._step = 0
+        self._cells_seen = 0
+        self._order: Tensor | None = None
+        self._order_epoch = -1
+        self._sums = torch.zeros(3, dtype=torch.float64, device=data.device)
+        self._cells_summed = 0
+        self._known_validation: tuple[int, dict[str, float]] | None = None
+        self.time_s = 0.0
+
+    # ----------------------------------------------------------------- training
+
+    @property
+    def epoch(self) -> float:
+        """Training cells seen / number of training cells."""
+        return self._cells_seen / self._n_train
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimiser's learning rate now."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def advance(self, to_epoch: float) -> None:
+        """Train until ``to_epoch`` is reached, or until stopped early.
+
+        Raises
+        ------
+        Divergence
+            If the loss became NaN or infinite; noticed at the end, so that no step waits for it.
+        """
+        started = time.perf_counter()
+        target = math.ceil(to_epoch * self._n_train - 1e-6)
+        self.module.train()
+        while self._cells_seen < target and not self.stopped_early:
+            epoch, offset = divmod(self._cells_seen, self._n_train)
+            self._train_step(self._next_cells(epoch, offset), epoch)
+            if self._cells_seen % self._n_train == 0 and self.settings.validates_each_epoch:
+                self._after_epoch()
+                self.module.train()
+        self.time_s += time.perf_counter() - started
+        if not torch.isfinite(self._sums).all():
+            raise Divergence(f"the training loss is no longer finite at epoch {self.epoch:g}")
+
+    def _next_cells(self, epoch: int, offset: int) -> Tensor:
+        """Return the training cells of the step that starts ``offset`` cells into an epoch."""
+        if self._order_epoch != epoch or self._order is None:
+            # Each epoch's order depends on the seed and the epoch alone, so a checkpoint in
+            # mid-epoch needs to keep no more than how many cells were seen.
+            generator = np.random.default_rng(derive_seed(self._seed, "order", epoch))
+            order = generator.permutation(self._split.train)
+            self._order = torch.from_numpy(order).to(self._data.device)
+            self._order_epoch = epoch
+        stop = offset + self.settings.batch_size
+        if self._n_train - stop < _SMALLEST_BATCH:
+            stop = self._n_train
+        return self._order[offset:stop]
+
+    def _train_step(self, cells: Tensor, epoch: int) -> None:
+        settings = self.settings
+        losses = self.objective.compute_losses(self._data.gather(cells), self._noise)
+        kl_weight = settings.kl_weight(epoch=epoch, step=self._step)
+        loss = (losses.reconstruction + kl_weight * losses.kl + losses.kl_fixed).mean()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if settings.gradient_clip_val is not None:
+            clip = {
+                "norm": torch.nn.utils.clip_grad_norm_,
+                "value": torch.nn.utils.clip_grad_value_,
+            }[settings.gradient_clip_algorithm]
+            clip(self.module.parameters(), settings.gradient_clip_val)
+        self._optimizer.step()
+        with torch.no_grad():
+            self._sums += torch.stack(
+                [losses.reconstruction.sum(), losses.kl.sum(), losses.kl_fixed.sum()]
+            )
+        self._step += 1
+        self._cells_seen += len(cells)
+        self._cells_summed += len(cells)
+
+    def _after_epoch(self) -> None:
+        """Let the learning-rate schedule and early stopping look at the validation cells."""
+        metrics = self.evaluate("validation")
+        self._known_validation = (self._cells_seen, metrics)
+        if self._early_stopping is not None:
+            value = metrics[self.settings.early_stopping_monitor.removesuffix("_validation")]
+            self.stopped_early = self._early_stopping.should_stop(value)
+        if self._plateau is not None:
+            self._plateau.step(
+                metrics[self.settings.lr_scheduler_metric.removesuffix("_validation")]
+            )
+
+    # --------------------------------------------------------------- evaluation
+
+    def training_losses(self) -> dict[str, float]:
+        """Mean losses a training cell over the steps since the last call, as scvi-tools logs them.
+
+        Empty if there were none.
+        """
+        if self._cells_summed == 0:
+            return {}
+        means = _name_losses(self._sums / self._cells_summed)
+        self._sums.zero_()
+        self._cells_summed = 0
+        return means
+
+    @torch.inference_mode()
+    def evaluate(self, split: SplitName) -> dict[str, float]:
+        """Mean ``elbo`` (negative), ``reconstruction_loss`` and ``kl_local`` a cell of a split.
+
+        Raises
+        ------
+        Divergence
+            If one of them is NaN or infinite.
+        """
+        if split == "validation" and self._known_validation is not None:
+            seen, known = self._known_validation
+            if seen == self._cells_seen:
+                return known
+        self.module.eval()
+        noise = GeneratorNoise(derive_seed(self._evaluation_seed, split), self._data.device)
+        sums = torch.zeros(3, dtype=torch.float64, device=self._data.device)
+        for cells in self._evaluation_batches(split):
+            losses = self.objective.compute_losses(self._data.gather(cells), noise)
+            sums += torch.stack(
+                [losses.reconstruction.sum(), losses.kl.sum(), losses.kl_fixed.sum()]
+            )
+        means = _name_losses(sums / len(self._split[split]))
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise Divergence(f"{name}_{split} is {value} at epoch {self.epoch:g}")
+        return means
+
+    def _evaluation_batches(self, split: SplitName) -> Iterator[Tensor]:
+        cells = torch.from_numpy(self._split[split]).to(self._data.device)
+        return iter(cells.split(EVALUATION_BATCH))
+
+    # -------------------------------------------------------------- checkpoints
+
+    def copy_weights(self) -> dict[str, Tensor]:
+        """Return a copy of the module's weights and buffers as they are now."""
+        return {name: value.clone() for name, value in self.module.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on as if nothing had happened."""
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "plateau": self._plateau.state_dict() if self._plateau else None,
+            "early_stopping": self._early_stopping.state_dict() if self._early_stopping else None,
+            "stopped_early": self.stopped_early,
+            "noise": self._noise.generator.get_state(),
+            "step": self._step,
+            "cells_seen": self._cells_seen,
+            "sums": self._sums,
+            "cells_summed": self._cells_summed,
+            "time_s": self.time_s,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.module.load_state_dict(state["module"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._plateau is not None:
+            self._plateau.load_state_dict(state["plateau"])
+        if self._early_stopping is not None:
+            self._early_stopping.load_state_dict(state["early_stopping"])
+        self.stopped_early = state["stopped_early"]
+        self._noise.generator.set_state(state["noise"].cpu())
+        self._step, self._cells_seen = state["step"], state["cells_seen"]
+        self._sums = state["sums"].to(self._data.device)
+        self._cells_summed = state["cells_summed"]
+        self._known_validation = None
+        self.time_s = state["time_s"]
+
+
+def _name_losses(means: Tensor) -> dict[str, float]:
+    reconstruction, kl, kl_fixed = means.tolist()
+    return {
+        "elbo": reconstruction + kl + kl_fixed,
+        "reconstruction_loss": reconstruction,
+        "kl_local": kl + kl_fixed,
+    }

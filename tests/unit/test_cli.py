@@ -1,0 +1,248 @@
+"""Tests of the command line: what it hands on, exit codes, and that help costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import scvitune
+from scvitune import cli
+from scvitune.errors import InputError, ScvituneError, StudyError
+
+CONFIG = "model: SCVI\ndata: {path: pbmc68k}\n"
+
+
+class FakeStudy:
+    def __init__(self, path: Path, finished: bool = True) -> None:
+        self.path = path
+        self.finished = finished
+
+    def summary(self) -> str:
+        return "best [bold]trial[/bold] 00003"
+
+    def write_report(self) -> Path:
+        return self.path / "report.html"
+
+
+class FakeRoom(types.ModuleType):
+    """Stands in for `scvitune.study`; notes its calls, returns or raises what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__("scvitune.study")
+        self.calls: list[tuple[Any, ...]] = []
+        self.outcome: Any = None
+
+    def _answer(self, *call: Any) -> Any:
+        self.calls.append(call)
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+    def tune_from_config(self, config: Any) -> Any:
+        return self._answer("tune", config)
+
+    def check(self, config: Any) -> Any:
+        return self._answer("check", config)
+
+    def resume(self, path: Any, num_samples: int | None = None) -> Any:
+        return self._answer("resume", path, num_samples)
+
+    def load(self, path: Any) -> Any:
+        return self._answer("load", path)
+
+
+@pytest.fixture
+def room(monkeypatch) -> FakeRoom:
+    fake = FakeRoom()
+    monkeypatch.setitem(sys.modules, "scvitune.study", fake)
+    monkeypatch.setattr(scvitune, "study", fake, raising=False)
+    return fake
+
+
+@pytest.fixture
+def config_path(tmp_path) -> str:
+    path = tmp_path / "study.yaml"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_a_finished_study_exits_with_0(room, config_path, tmp_path):
+    room.outcome = FakeStudy(tmp_path)
+    result = run("tune", config_path)
+    assert result.exit_code == 0
+    assert result.stdout == "best [bold]trial[/bold] 00003\n"
+    assert result.stderr == ""
+    ((_, config),) = room.calls
+    assert config.model == "SCVI"
+
+
+def test_an_unfinished_study_exits_with_75_and_says_how_to_go_on(room, config_path, tmp_path):
+    run_dir = tmp_path / ("a long directory name with spaces " * 5)
+    room.outcome = FakeStudy(run_dir, finished=False)
+    for arguments in (["tune", config_path], ["resume", str(run_dir)]):
+        result = run(*arguments)
+        assert result.exit_code == 75
+        assert "best" in result.stdout
+        assert f"scvitune resume '{run_dir}'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("no such model"), 2),
+        (StudyError("the disk is full"), 1),
+        (ScvituneError("something else"), 1),
+    ],
+)
+def test_errors_become_exit_codes_without_traceback(room, config_path, error, code):
+    room.outcome = error
+    for arguments in (
+        ["tune", config_path],
+        ["check", config_path],
+        ["resume", "runs/x"],
+        ["report", "runs/x"],
+    ):
+        result = run(*arguments)
+        assert result.exit_code == code
+        assert result.stderr == f"Error: {error}\n"
+        assert result.stdout == ""
+        assert "Traceback" not in result.output
+
+
+def test_faults_are_numbered_and_nothing_is_started(room, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(CONFIG + "search: {num_samples: -1, seed: -1}\n[x]: y\n")
+    assert run("tune", str(path)).exit_code == 2
+    path.write_text(CONFIG + "search: {num_samples: -1, seed: -1}\n")
+    for command in ("tune", "check"):
+        result = run(command, str(path))
+        assert result.exit_code == 2
+        assert result.stderr.startswith("Error: 2 things are wrong:\n  1. search.num_samples must")
+        assert "\n  2. search.seed must" in result.stderr
+    assert room.calls == []
+
+
+def test_a_missing_file_is_bad_input(room, tmp_path):
+    result = run("tune", str(tmp_path / "absent.yaml"))
+    assert result.exit_code == 2
+    assert "There is no file" in result.stderr
+
+
+def test_an_unexpected_exception_is_not_hidden(room, config_path):
+    room.outcome = ZeroDivisionError("a bug")
+    result = run("tune", config_path)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_an_interrupt_is_no_success(room, config_path):
+    room.outcome = KeyboardInterrupt()
+    result = run("tune", config_path)
+    assert result.exit_code not in (0, 2, 75)
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["--set", "search.num_samples=10", "--set", "search.seed=3"],
+        ["--set", "search.num_samples=10", "search.seed=3"],
+        ["--set=search.num_samples=10", "--set=search.seed=3"],
+    ],
+)
+def test_overrides(room, config_path, tmp_path, overrides):
+    room.outcome = FakeStudy(tmp_path)
+    assert run("tune", config_path, *overrides).exit_code == 0
+    ((_, config),) = room.calls
+    assert (config.search.num_samples, config.search.seed) == (10, 3)
+
+
+def test_a_wrong_override_is_bad_input(room, config_path):
+    result = run("check", config_path, "--set", "search.num_sample=10")
+    assert result.exit_code == 2
+    assert "Did you mean 'num_samples'?" in result.stderr
+
+
+def test_check_prints_its_lines(room, config_path):
+    room.outcome = types.SimpleNamespace(lines=["memory: 1 GB [a trial]", "time: 3 min"])
+    result = run("check", config_path)
+    assert result.exit_code == 0
+    assert result.stdout == "memory: 1 GB [a trial]\ntime: 3 min\n"
+
+
+def test_resume_hands_on_its_arguments(room, tmp_path):
+    room.outcome = FakeStudy(tmp_path)
+    assert run("resume", "runs/x", "--num-samples", "80").exit_code == 0
+    assert run("resume", "runs/x").exit_code == 0
+    assert room.calls == [("resume", Path("runs/x"), 80), ("resume", Path("runs/x"), None)]
+
+
+def test_report_prints_where_it_is(room, tmp_path):
+    room.outcome = FakeStudy(tmp_path)
+    result = run("report", str(tmp_path))
+    assert result.exit_code == 0
+    assert result.stdout == f"{tmp_path / 'report.html'}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tune"],
+        ["nonsense"],
+        ["tune", "a.yaml", "--nonsense"],
+        ["resume", "x", "--num-samples", "many"],
+        ["resume", "x", "--num-samples", "0"],
+    ],
+)
+def test_wrong_usage_exits_with_2(room, arguments):
+    assert run(*arguments).exit_code == 2
+    assert room.calls == []
+
+
+def test_version():
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"scvitune {scvitune.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["tune", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = (
+        "import sys\n"
+        "from scvitune.cli import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "heavy = ('ray', 'torch', 'scvi', 'anndata', 'scvitune.config', 'scvitune.study')\n"
+        "print('loaded:', [name for name in heavy if name in sys.modules])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == "loaded: []", result.stderr
+
+
+def test_bad_input_costs_no_ray(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("modell: SCVI\n")
+    code = (
+        "import sys\n"
+        "from scvitune.cli import main\n"
+        "try:\n"
+        f"    main(['tune', {str(path)!r}])\n"
+        "except SystemExit as end:\n"
+        "    print(end.code, [m for m in ('ray', 'torch', 'scvi') if m in sys.modules])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "2 []"
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,191 @@
+"""Tests of wrong configurations: every fault at once, each with a remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scvitune.config import StudyConfig, load_config
+from scvitune.errors import InputError
+
+
+def faults_of(tmp_path: Path, text: str) -> tuple[str, ...]:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    return caught.value.faults
+
+
+def argument_faults(**arguments: object) -> tuple[str, ...]:
+    with pytest.raises(InputError) as caught:
+        StudyConfig.from_arguments("SCVI", **arguments)
+    return caught.value.faults
+
+
+def test_all_faults_come_at_once(tmp_path):
+    faults = faults_of(
+        tmp_path,
+        "model: SCVI\n"
+        "metrics: x\n"
+        "num_samples: 3\n"
+        "data: {path: x.h5ad, bach_key: batch, seed: 1}\n"
+        "search: {num_samples: many, train_size: 0.9, test_size: 0.2, storage: here}\n"
+        "resources: {cpu: 0, gpu: -1}\n"
+        "confirm: {top_k: 0}\n"
+        "mode: maximum\n"
+        "name: ../../etc\n",
+    )
+    text = "\n".join(faults)
+    assert len(faults) == 13
+    for expected in [
+        "Unknown key 'metrics'. Did you mean 'metric'?",
+        "'num_samples' stands in the wrong place: it belongs in the section 'search'",
+        "Unknown key 'data.bach_key'. Did you mean 'batch_key'?",
+        "'data.seed' stands in the wrong place: it belongs in the section 'search'",
+        "search.num_samples must be a whole number of at least 0, but is 'many'.",
+        "search.train_size (0.9) and test_size (0.2)",
+        "'search.storage' stands in the wrong place: it belongs at the top level",
+        "resources.cpu must be a number above 0, but is 0.",
+        "resources.gpu must be a number of at least 0, but is -1.",
+        "confirm.top_k must be a whole number of at least 1, but is 0.",
+        "confirm.seeds is missing",
+        "mode must be 'min' or 'max' or null, but is 'maximum'.",
+        "name must be made of letters",
+    ]:
+        assert expected in text
+
+
+def test_a_near_name_in_another_section_is_named(tmp_path):
+    (fault,) = faults_of(tmp_path, "model: SCVI\ndata: {path: x}\nnum_sample: 3\n")
+    assert "Did you mean 'search.num_samples'?" in fault
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("search: {num_samples: -1}", "search.num_samples must be a whole number of at least 0"),
+        ("search: {num_samples: 2.5}", "but is 2.5"),
+        ("search: {num_samples: true}", "but is True"),
+        ("search: {num_samples: null}", "but is nothing (null)"),
+        ("search: {max_epochs: 0}", "search.max_epochs must be a number above 0 or null"),
+        ("search: {max_epochs: .inf}", "but is inf"),
+        ("search: {time_budget_s: -3}", "search.time_budget_s must be a number above 0"),
+        ("search: {epoch_budget: 0}", "search.epoch_budget must be a number above 0"),
+        ("search: {train_size: 1}", "search.train_size must be a number above 0 and below 1"),
+        ("search: {train_size: 0}", "search.train_size must be a number above 0"),
+        ("search: {test_size: -0.1}", "search.test_size must be a number of at least 0"),
+        ("search: {train_size: 0.9}", "their sum must be below 1, but is 1."),
+        ("search: {seed: -1}", "search.seed must be a whole number of at least 0"),
+        ("search: {seed: 1" + "0" * 400 + "}", "search.seed must be a whole number"),
+        ("search: {max_epochs: '" + "9" * 5000 + "'}", "search.max_epochs must be a number"),
+        ("search: {seed: 1e30}", "below 9223372036854775808"),
+        ("search: {max_failures: -1}", "search.max_failures must be a whole number of at least 0"),
+        ("search: {max_concurrent: 0}", "search.max_concurrent must be a whole number of at"),
+        ("search: {default_trial: 1}", "search.default_trial must be true or false, but is 1."),
+        ("search: {default_trial: false, num_samples: 0}", "there is nothing to run"),
+        ("search: {strategy: auto, searcher: tpe}", "searcher 'tpe' is given too"),
+        ("search: {strategy: auto, scheduler: asha}", "scheduler 'asha' is given too"),
+        ("search: {searcher: 5}", "search.searcher must be text or null, but is 5."),
+        ("search: {points_to_evaluate: {lr: 1}}", "must be a list of configurations"),
+        ("search: {points_to_evaluate: [3]}", "must be a list of configurations"),
+        ("search: 5", "search must be a mapping"),
+        ("search: [1]", "search must be a mapping"),
+        ("resources: {gpu: 1.5}", "resources.gpu must be a share of one GPU or a whole number"),
+        ("confirm: {}", "confirm.top_k is missing"),
+        ("final_fit: all", "final_fit must be 'all_cells' or null, but is 'all'."),
+        ("final_fit: true", "final_fit must be 'all_cells' or null, but is True."),
+        ("metric: null", "metric must be text, but is nothing (null)."),
+        ("metric: ''", "metric must be text that is not empty"),
+        ("storage: s3://bucket/runs", "storage must be a directory in a file system"),
+        ("storage: ''", "storage must be text that is not empty"),
+        ("space: [lr]", "space must be a mapping of names to values"),
+        ("space: {lr: .nan}", "space.lr must be finite"),
+        ("space: {lr: 2024-01-01}", "Text that looks like a date needs quotes"),
+        ("space: {1: 2}", "The key 1 in space must be text"),
+        ("name: 2024-01-01", 'Put it in quotes: "2024-01-01"'),
+        ("name: 7", "name must be text or null, but is 7."),
+        ("1: 2", "Unknown key '1'"),
+        ("schema: 0", "schema must be 1, but is 0."),
+        ("schema: '1'", "schema must be 1, but is '1'."),
+    ],
+)
+def test_one_fault(tmp_path, line, message):
+    faults = faults_of(tmp_path, f"model: SCVI\ndata: {{path: x.h5ad}}\n{line}\n")
+    assert any(message in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "..", ".hidden", "", " ", "a b", "a\nb", "a\\b", "-rf", "a;b", "$HOME", "a\0b", "~x"]
+    + ["a" * 300, "é" * 150, "*", "a'b", 'a"b', "`x`", "=x"],
+)
+def test_hostile_names_are_refused(name):
+    (fault,) = argument_faults(name=name)
+    assert fault.startswith("name ")
+
+
+@pytest.mark.parametrize("name", ["pbmc-scvi", "SCVI-20260101-120000", "β_cells.v2", "7", "_x"])
+def test_ordinary_names_are_taken(name):
+    assert StudyConfig.from_arguments("SCVI", name=name).name == name
+
+
+def test_a_newer_schema_is_refused_with_a_remedy(tmp_path):
+    (fault,) = faults_of(tmp_path, "schema: 2\nmodel: SCVI\nnew_key: 1\n")
+    assert "Upgrade scvitune" in fault
+
+
+def test_model_and_data_are_needed(tmp_path):
+    text = "\n".join(faults_of(tmp_path, "metric: elbo_validation\n"))
+    assert "model is missing" in text
+    assert "data.path is missing" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("# nothing\n", "is empty"),
+        ("- a\n- b\n", "holds a list"),
+        ("SCVI", "holds a str"),
+        ("model: SCVI\nmodel: LinearSCVI\n", "line 2, column 1: the key 'model' is there twice"),
+        ("model: SCVI\nsearch:\n\tseed: 1\n", "line 3"),
+        ("model: SCVI\nsearch: {seed: 1\n", "line 3"),
+        ("model: SCVI\n  data: x\n", "line 2"),
+        ("a: 1\n---\nb: 2\n", "line 2"),
+        ("model: !!python/object:os.system x\n", "line 1"),
+        ("model: *nowhere\n", "line 1"),
+        ("model: 2024-99-99\n", "not valid YAML"),
+        ("{[1]: {[2]: 3}}: 4", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("a: &a [*a]\nspace: {x: *a}\n", "space.x"),
+    ],
+)
+def test_broken_files(tmp_path, text, message):
+    faults = faults_of(tmp_path, text)
+    assert any(message in fault for fault in faults), faults
+
+
+def test_a_tab_is_called_a_tab(tmp_path):
+    (fault,) = faults_of(tmp_path, "model: SCVI\nsearch:\n\tseed: 1\n")
+    assert "indented by a tab" in fault
+
+
+def test_a_recursive_space_is_one_fault_and_no_endless_loop(tmp_path):
+    (fault,) = faults_of(tmp_path, "model: SCVI\ndata: {path: x}\nspace: {x: &a {y: *a}}\n")
+    assert "levels deep" in fault
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="no file"):
+        load_config(tmp_path / "absent.yaml")
+    with pytest.raises(InputError, match="directory"):
+        load_config(tmp_path)
+    binary = tmp_path / "x.yaml"
+    binary.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match="UTF-8"):
+        load_config(binary)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_config("a\0b")
