@@ -1,6 +1,16 @@
-"""What is written and shown while a study runs."""
+"""What is written while a study runs."""
 
+from scvitune.recording._checkpoint_pruner import CheckpointPruner
+from scvitune.recording._events import EventRecorder
 from scvitune.recording._progress import ProgressRecorder
+from scvitune.recording._ray_callback import Recorders, StudyCallback
 from scvitune.recording._tensorboard import TensorBoardRecorder
 
-__all__ = ["ProgressRecorder", "TensorBoardRecorder"]
+__all__ = [
+    "CheckpointPruner",
+    "EventRecorder",
+    "ProgressRecorder",
+    "Recorders",
+    "StudyCallback",
+    "TensorBoardRecorder",
+]

@@ -1,4 +1,8 @@
-"""Run directory -> tables, figures, report and summary; needs no Ray and no data."""
+"""Run directory -> tables, figures, report, summary and best model; needs no Ray.
+
+Tables and reports need no data either; the best model is imported when it is asked for, because
+it brings torch and scvi-tools.
+"""
 
 from scvitune.results._figures import plot_curves, plot_history
 from scvitune.results._report import render_report, write_report

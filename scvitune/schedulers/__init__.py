@@ -7,6 +7,7 @@ from typing import Any
 
 from scvitune.errors import InputError, nearest, one_of
 from scvitune.schedulers._base import BuiltScheduler, SchedulingProblem
+from scvitune.schedulers._guard import GuardedScheduler
 
 # Name -> (file, function that builds a `BuiltScheduler` from a `SchedulingProblem`).
 SCHEDULERS: dict[str, tuple[str, str]] = {
@@ -17,6 +18,7 @@ SCHEDULERS: dict[str, tuple[str, str]] = {
 __all__ = [
     "SCHEDULERS",
     "BuiltScheduler",
+    "GuardedScheduler",
     "SchedulingProblem",
     "build_scheduler",
     "check_scheduler_name",

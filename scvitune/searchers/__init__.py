@@ -7,6 +7,7 @@ from typing import Any
 
 from scvitune.errors import InputError, nearest, one_of
 from scvitune.searchers._base import Proposer, SearchProblem
+from scvitune.searchers._study_searcher import StudySearcher
 
 # Name -> (file, class). A class is built from a `SearchProblem` and is a `Proposer`.
 SEARCHERS: dict[str, tuple[str, str]] = {
@@ -15,7 +16,14 @@ SEARCHERS: dict[str, tuple[str, str]] = {
     "tpe": ("_tpe", "TPEProposer"),
 }
 
-__all__ = ["SEARCHERS", "Proposer", "SearchProblem", "build_searcher", "check_searcher_name"]
+__all__ = [
+    "SEARCHERS",
+    "Proposer",
+    "SearchProblem",
+    "StudySearcher",
+    "build_searcher",
+    "check_searcher_name",
+]
 
 
 def check_searcher_name(searcher: Any) -> None:

@@ -1,0 +1,151 @@
+"""Runs a plan on Ray Tune."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
+from scvitune.experiment._planning import Plan
+from scvitune.experiment._resources import SlotPlan
+
+OBJECT_STORE_BYTES = 100 * 1024**2  # configurations and reports only: data is memory-mapped
+
+_QUIET = {
+    # Ray's own loggers and tables cost most of a short trial; ours replace them.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # A failed trial has no metric to report.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Ctrl-C is handled by Interruption.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # The event log is the truth; Ray's snapshots are not read.
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def ray_session(slots: SlotPlan) -> Iterator[None]:
+    """Use the Ray that is there (joined already, or named by RAY_ADDRESS), or start a local one.
+
+    Only what was started here is shut down.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if address:
+        options["address"] = address
+    else:
+        options |= {
+            "include_dashboard": False,
+            "num_cpus": slots.total_cpu,
+            "num_gpus": slots.total_gpu,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(**options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_plan(
+    plan: Plan,
+    layout: RunLayout,
+    prepared: PreparedData,
+    *,
+    past: Sequence[PastTrial],
+    recorder: Recorder,
+    stopper: Any,
+) -> None:
+    """Run all trials that are still to run; returns when none is left or the stopper says so."""
+    from ray import tune
+
+    from scvitune.recording import StudyCallback
+    from scvitune.schedulers import GuardedScheduler, build_scheduler
+    from scvitune.searchers import StudySearcher, build_searcher
+    from scvitune.trainable import StudyTrainable
+
+    for name in ("ray.tune", "ray.train", "ray.air"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    known = {trial.proposal.trial_id for trial in past}
+    unfinished = [trial.proposal for trial in past if trial.status not in ENDED]
+    queue: list[Proposal] = [*unfinished, *(p for p in plan.queue if p.trial_id not in known)]
+    scheduler = GuardedScheduler(
+        build_scheduler(plan.scheduler, plan.scheduling_problem).scheduler,
+        metric=plan.config.metric,
+        mode=plan.mode,
+        past=past,
+    )
+    searcher = StudySearcher(
+        build_searcher(plan.searcher, plan.search_problem),
+        space=plan.space,
+        name=plan.searcher_name,
+        queue=queue,
+        past=past,
+        num_samples=plan.num_samples,
+        metric=plan.config.metric,
+        mode=plan.mode,
+        max_concurrent=plan.config.search.max_concurrent,
+        recorder=recorder,
+    )
+    study = {
+        "run_dir": str(layout.root.resolve()),
+        "data_dir": str(prepared.directory),
+        "model": plan.config.model,
+        "metric": plan.config.metric,
+        "mode": plan.mode,
+        "seed": plan.config.search.seed,
+        "report_epochs": list(plan.report_epochs),
+        "rungs": list(plan.rungs),
+        "threads": plan.slots.threads,
+    }
+    resources = {"cpu": plan.slots.cpu}
+    if plan.slots.gpu:
+        resources["gpu"] = plan.slots.gpu
+    tuner = tune.Tuner(
+        tune.with_resources(StudyTrainable, resources),
+        param_space={"study": study},
+        tune_config=tune.TuneConfig(
+            metric=plan.config.metric,
+            mode=plan.mode,
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(layout.ray.resolve()),
+            callbacks=[StudyCallback(recorder, scheduler.stopped)],
+            failure_config=tune.FailureConfig(max_failures=plan.config.search.max_failures),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            stop=stopper,
+            verbose=0,
+        ),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuner.fit()
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.config.get("trial_id", trial.trial_id))

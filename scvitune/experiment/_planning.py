@@ -1,0 +1,316 @@
+"""What was asked + the data -> a plan in which every name is known to exist and to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scvitune.config import StudyConfig
+from scvitune.contracts import (
+    Choice,
+    Config,
+    Hyperparameter,
+    Mode,
+    PreparedData,
+    Proposal,
+    SearchSpace,
+    Split,
+)
+from scvitune.data import split_cells
+from scvitune.errors import Faults, InputError
+from scvitune.experiment._resources import SlotPlan, plan_slots
+from scvitune.experiment._schedule import compute_report_epochs
+from scvitune.metrics import metric_info
+from scvitune.models import ModelAdapter, check_model_name, get_adapter
+from scvitune.schedulers import SchedulingProblem, build_scheduler, check_scheduler_name
+from scvitune.searchers import SearchProblem, build_searcher, check_searcher_name
+from scvitune.spaces import contains, default_space, parse_space, resolve_constants, space_to_yaml
+
+DEFAULT_TRIAL = "00000"
+DEFAULT_SEARCHER, DEFAULT_SCHEDULER = "tpe", "asha"
+_SMALLEST_TRAIN = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a study needs, resolved.
+
+    Attributes
+    ----------
+    config
+        As asked, with the default space, searcher, scheduler, mode and epochs filled in.
+    space
+        What is searched.
+    searcher, scheduler
+        Names, or the ready Ray objects that were given.
+    searcher_name
+        The origin of the searcher's proposals.
+    default_config
+        scvi-tools' defaults for everything in the space.
+    queue
+        What runs first: the default and the points given.
+    max_epochs
+        Longest training of a trial.
+    rungs, report_epochs
+        When the scheduler decides, and when trials report.
+    split
+        Which cells train, validate and test.
+    slots
+        Resources of a trial.
+    """
+
+    config: StudyConfig
+    space: SearchSpace
+    mode: Mode
+    searcher: Any
+    scheduler: Any
+    searcher_name: str
+    default_config: Config
+    queue: tuple[Proposal, ...]
+    num_samples: int
+    max_epochs: float
+    rungs: tuple[float, ...]
+    report_epochs: tuple[float, ...]
+    split: Split
+    slots: SlotPlan
+
+    @property
+    def search_problem(self) -> SearchProblem:
+        """What the searcher is built from."""
+        return SearchProblem(
+            space=self.space,
+            metric=self.config.metric,
+            mode=self.mode,
+            num_samples=self.num_samples,
+            seed=self.config.search.seed,
+        )
+
+    @property
+    def scheduling_problem(self) -> SchedulingProblem:
+        """What the scheduler is built from."""
+        return SchedulingProblem(
+            metric=self.config.metric,
+            mode=self.mode,
+            max_epochs=self.max_epochs,
+            seed=self.config.search.seed,
+        )
+
+    @property
+    def num_trials(self) -> int:
+        """Trials in all, the default among them."""
+        queued_points = sum(p.origin == "point" for p in self.queue)
+        default = sum(p.origin == "default" for p in self.queue)
+        return default + max(self.num_samples, queued_points)
+
+
+def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: Faults) -> None:
+    """Check what needs no data: model, metric, searcher, scheduler, space, options."""
+    with faults.collecting():
+        check_model_name(config.model)
+    with faults.collecting():
+        metric_info(config.metric)
+    for check, given in (
+        (check_searcher_name, config.search.searcher if searcher is None else searcher),
+        (check_scheduler_name, config.search.scheduler if scheduler is None else scheduler),
+    ):
+        if given is not None:
+            with faults.collecting():
+                check(given)
+    for name, given in (
+        ("strategy", config.search.strategy),
+        ("confirm", config.confirm),
+        ("final_fit", config.final_fit),
+    ):
+        if given is not None:
+            faults.add(
+                f"{name} is {given!r}, but this version of scvitune does not offer it yet. "
+                "Leave it out."
+            )
+    with faults.collecting():
+        space = _space(config)
+        faults_of_space(config.model, space, faults)
+
+
+def _space(config: StudyConfig) -> SearchSpace:
+    if config.space is None:
+        check_model_name(config.model)
+        return default_space(config.model)
+    return parse_space(config.space)
+
+
+def faults_of_space(model: str, space: SearchSpace, faults: Faults) -> None:
+    """Ask the model's adapter about every name in the space and the ends of every domain."""
+    try:
+        adapter = get_adapter(model)
+    except InputError:
+        return  # an unknown model is a fault already
+    found: dict[str, None] = {}
+    for name, value in space.constants.items():
+        found.update(dict.fromkeys(adapter.value_faults(name, value)))
+    for hyperparameter in space.hyperparameters:
+        for value in _extremes(hyperparameter):
+            found.update(dict.fromkeys(adapter.value_faults(hyperparameter.name, value)))
+        info = adapter.hyperparameters.get(hyperparameter.name)
+        if info is not None and hyperparameter.mutable and not info.mutable:
+            found[
+                f"{hyperparameter.name} is declared mutable, but it shapes the weights of "
+                f"{model}: a live model cannot change it."
+            ] = None
+    for fault in found:
+        faults.add(fault)
+
+
+def _extremes(hyperparameter: Hyperparameter) -> tuple[Any, ...]:
+    domain = hyperparameter.domain
+    if isinstance(domain, Choice):
+        return domain.values
+    if isinstance(domain.low, int) and isinstance(domain.high, int):
+        return (domain.low, domain.high - 1)
+    return (domain.low, domain.high)
+
+
+def plan_study(
+    config: StudyConfig,
+    prepared: PreparedData,
+    *,
+    searcher: Any = None,
+    scheduler: Any = None,
+) -> Plan:
+    """Resolve a configuration whose names were checked, against the data.
+
+    Parameters
+    ----------
+    searcher, scheduler
+        Ready Ray objects, which win over the configuration's names.
+
+    Raises
+    ------
+    InputError
+        With all faults.
+    """
+    faults = Faults()
+    adapter = get_adapter(config.model)
+    space = _space(config)
+    info, _ = metric_info(config.metric)
+    mode: Mode = config.mode or info.mode
+    if config.mode is not None and config.mode != info.mode:
+        faults.add(
+            f"mode is {config.mode!r}, but {config.metric} is to be "
+            f"{'minimised' if info.mode == 'min' else 'maximised'}. Leave mode out; only a "
+            "metric of your own needs it."
+        )
+    search = config.search
+    split = None
+    with faults.collecting():
+        split = split_cells(
+            prepared.n_cells,
+            train_size=search.train_size,
+            test_size=search.test_size,
+            seed=search.seed,
+        )
+    if split is not None and len(split.train) < _SMALLEST_TRAIN:
+        faults.add(
+            f"{len(split.train)} cells are left to train on; batch norm needs at least "
+            f"{_SMALLEST_TRAIN}. Give more cells or a larger train_size."
+        )
+    max_epochs = float(search.max_epochs or adapter.default_max_epochs(prepared.n_cells))
+    default_config = default_configuration(adapter, space)
+    queue = list(_queue(config, adapter, space, default_config, faults))
+    if not space.names and not queue:
+        faults.add("The space has nothing to search and default_trial is off: no trial would run.")
+    slots = None
+    with faults.collecting():
+        slots = plan_slots(config.resources, search.max_concurrent)
+
+    chosen_searcher = searcher if searcher is not None else search.searcher or DEFAULT_SEARCHER
+    chosen_scheduler = (
+        scheduler if scheduler is not None else search.scheduler or DEFAULT_SCHEDULER
+    )
+    num_samples = search.num_samples if space.names else 0
+    rungs: tuple[float, ...] = ()
+    with faults.collecting():
+        if isinstance(chosen_searcher, str):
+            build_searcher(
+                chosen_searcher,
+                SearchProblem(space, config.metric, mode, num_samples, search.seed),
+            )
+        rungs = build_scheduler(
+            chosen_scheduler,
+            SchedulingProblem(config.metric, mode, max_epochs, search.seed),
+        ).rungs
+    faults.raise_if_any()
+    if split is None or slots is None:
+        raise InputError("The study cannot be planned.")
+    name = chosen_searcher if isinstance(chosen_searcher, str) else type(chosen_searcher).__name__
+    resolved = config.model_copy(
+        update={
+            "space": space_to_yaml(space),
+            "mode": mode,
+            "search": search.model_copy(
+                update={
+                    "searcher": name,
+                    "scheduler": chosen_scheduler
+                    if isinstance(chosen_scheduler, str)
+                    else type(chosen_scheduler).__name__,
+                    "max_epochs": max_epochs,
+                }
+            ),
+        }
+    )
+    return Plan(
+        config=resolved,
+        space=space,
+        mode=mode,
+        searcher=chosen_searcher,
+        scheduler=chosen_scheduler,
+        searcher_name=name,
+        default_config=default_config,
+        queue=tuple(queue),
+        num_samples=num_samples,
+        max_epochs=max_epochs,
+        rungs=rungs,
+        report_epochs=compute_report_epochs(
+            n_train=len(split.train),
+            n_genes=prepared.n_genes,
+            max_epochs=max_epochs,
+            rungs=rungs,
+        ),
+        split=split,
+        slots=slots,
+    )
+
+
+def default_configuration(adapter: ModelAdapter, space: SearchSpace) -> Config:
+    """Return scvi-tools' default for every hyperparameter that the space names."""
+    names = (*space.names, *space.constants)
+    return {name: adapter.hyperparameters[name].default for name in names}
+
+
+def _queue(
+    config: StudyConfig,
+    adapter: ModelAdapter,
+    space: SearchSpace,
+    default_config: Mapping[str, Any],
+    faults: Faults,
+) -> list[Proposal]:
+    queue = []
+    if config.search.default_trial:
+        queue.append(Proposal(DEFAULT_TRIAL, dict(default_config), "default"))
+    for i, point in enumerate(config.search.points_to_evaluate):
+        outside = contains(space, point)
+        where = f"points_to_evaluate[{i}]"
+        for fault in outside:
+            faults.add(f"{where}: {fault}")
+        if not outside:
+            given = {name: _plain(value) for name, value in point.items()}
+            queue.append(
+                Proposal(f"{i + 1:05d}", resolve_constants(space, given), "point")
+            )
+    return queue
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

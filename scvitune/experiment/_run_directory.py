@@ -1,0 +1,181 @@
+"""Creating, freezing and locking a run directory, and reading it back for a resume."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from scvitune.config import StudyConfig, dump_yaml, parse_yaml
+from scvitune.contracts import PastTrial, PreparedData, RunLayout
+from scvitune.data import save_split
+from scvitune.errors import Faults, InputError, StudyError
+from scvitune.events import fold, read_events
+from scvitune.experiment._planning import Plan
+
+_VERSIONED = ("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna")
+_READY = "ready.pkl"
+
+
+def choose_name(config: StudyConfig) -> str:
+    """Return the study's name: as given, or the model and the time."""
+    return config.name or f"{config.model}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def check_storage(storage: Path, name: str, faults: Faults) -> None:
+    """Check that ``storage/name`` is free and can be made."""
+    root = storage / name
+    if root.exists():
+        faults.add(
+            f"{root} exists already, and nothing is ever overwritten. Go on with it by "
+            f"`scvitune resume {root}`, or choose another name."
+        )
+        return
+    existing = root.parent
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        faults.add(f"storage is {str(storage)!r}, but {existing} is a file, not a directory.")
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        faults.add(
+            f"storage is {str(storage)!r}, but {existing} cannot be written. Choose a directory "
+            "of yours (storage: PATH)."
+        )
+
+
+def create_run_directory(
+    layout: RunLayout, plan: Plan, prepared: PreparedData, *, name: str
+) -> None:
+    """Make the directory and write what never changes: study.yaml and splits.npz."""
+    try:
+        layout.root.mkdir(parents=True)
+    except FileExistsError as error:
+        raise InputError(
+            f"{layout.root} exists already, and nothing is ever overwritten. Go on with it by "
+            f"`scvitune resume {layout.root}`, or choose another name."
+        ) from error
+    layout.ray.mkdir()
+    layout.checkpoints.mkdir()
+    save_split(plan.split, layout.splits)
+    ready = {
+        kind: given
+        for kind, given in (("searcher", plan.searcher), ("scheduler", plan.scheduler))
+        if not isinstance(given, str)
+    }
+    if ready:
+        import cloudpickle
+
+        (layout.ray / _READY).write_bytes(cloudpickle.dumps(ready))
+    frozen = plan.config.to_yaml_dict() | {
+        "name": name,
+        "default_config": dict(plan.default_config),
+        "max_epochs": plan.max_epochs,
+        "rungs": list(plan.rungs),
+        "report_epochs": list(plan.report_epochs),
+        "fingerprint": prepared.fingerprint,
+        "data_dir": os.path.relpath(prepared.directory or "", layout.root),
+        "n_cells": prepared.n_cells,
+        "n_genes": prepared.n_genes,
+        "split": {
+            "train": len(plan.split.train),
+            "validation": len(plan.split.validation),
+            "test": len(plan.split.test),
+        },
+        "slots": plan.slots.slots,
+        "versions": read_versions(),
+    }
+    partial = layout.study.with_suffix(".partial")
+    partial.write_text(dump_yaml(frozen))
+    partial.replace(layout.study)
+
+
+def read_versions() -> dict[str, str]:
+    """Return the versions of what the numbers depend on."""
+    versions = {}
+    for package in _VERSIONED:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def read_study(layout: RunLayout) -> tuple[StudyConfig, dict[str, Any]]:
+    """Return the frozen configuration and all of study.yaml.
+
+    Raises
+    ------
+    InputError
+        If this is no run directory.
+    """
+    if not layout.study.is_file():
+        raise InputError(
+            f"{layout.root} is not a run directory: it has no {layout.study.name}. Give the "
+            "directory that `scvitune tune` printed."
+        )
+    settings = parse_yaml(layout.study.read_text(), origin=str(layout.study))
+    known = StudyConfig(model="SCVI").to_yaml_dict()
+    config = StudyConfig.from_yaml_dict({k: v for k, v in settings.items() if k in known})
+    return config, settings
+
+
+def read_ready(layout: RunLayout) -> dict[str, Any]:
+    """Return the ready searcher and scheduler of a study that was given some.
+
+    This unpickles a file of the run directory: resume only runs that you trust.
+    """
+    path = layout.ray / _READY
+    if not path.exists():
+        return {}
+    import cloudpickle
+
+    ready: dict[str, Any] = cloudpickle.loads(path.read_bytes())
+    return ready
+
+
+def read_past(layout: RunLayout, metric: str) -> list[PastTrial]:
+    """Return what the log says of every trial."""
+    from scvitune.contracts import Proposal
+
+    return [
+        PastTrial(
+            proposal=Proposal(record.trial_id, record.config, record.origin),
+            status=record.status,
+            reports=tuple(
+                (report.epoch, report.metrics[metric])
+                for report in record.reports
+                if metric in report.metrics
+            ),
+        )
+        for record in fold(read_events(layout.events)).values()
+    ]
+
+
+@contextmanager
+def driver_lock(layout: RunLayout) -> Iterator[None]:
+    """Hold the run directory for this driver.
+
+    Raises
+    ------
+    StudyError
+        If another driver holds it.
+    """
+    with layout.lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise StudyError(
+                f"Another driver is at work on {layout.root} ({file.read().strip() or 'unknown'})"
+                ". Wait for it, or stop it with Ctrl-C first."
+            ) from error
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        file.flush()
+        yield

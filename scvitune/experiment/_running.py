@@ -1,0 +1,245 @@
+"""Starting a study and going on with one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scvitune.config import StudyConfig
+from scvitune.contracts import ENDED, PreparedData, RunLayout
+from scvitune.data import load_prepared, prepare_anndata, prepare_file, save_prepared
+from scvitune.errors import Faults, InputError, StudyError
+from scvitune.events import EventLog, TrialRecord, fold, read_events
+from scvitune.experiment._driver import ray_session, run_plan
+from scvitune.experiment._planning import Plan, check_names, plan_study
+from scvitune.experiment._run_directory import (
+    check_storage,
+    choose_name,
+    create_run_directory,
+    driver_lock,
+    read_past,
+    read_ready,
+    read_study,
+)
+from scvitune.experiment._stopping import Interruption, StudyStopper
+from scvitune.recording import (
+    CheckpointPruner,
+    EventRecorder,
+    ProgressRecorder,
+    Recorders,
+    TensorBoardRecorder,
+)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A study that could start: everything is checked, nothing is written.
+
+    ``prepared`` is in memory; ``adata`` is what it was prepared from.
+    """
+
+    plan: Plan
+    prepared: PreparedData
+    adata: Any
+    layout: RunLayout
+    name: str
+
+
+def prepare_experiment(
+    config: StudyConfig,
+    *,
+    adata: Any = None,
+    searcher: Any = None,
+    scheduler: Any = None,
+) -> Preparation:
+    """Check a configuration and its data, all faults at once.
+
+    Parameters
+    ----------
+    adata
+        A registered AnnData; None: ``config.data`` names a file.
+    searcher, scheduler
+        Ready Ray objects instead of the configuration's names.
+
+    Raises
+    ------
+    InputError
+        With all faults.
+    """
+    faults = Faults()
+    check_names(config, searcher=searcher, scheduler=scheduler, faults=faults)
+    name = choose_name(config)
+    check_storage(Path(config.storage), name, faults)
+    prepared = None
+    with faults.collecting():
+        if adata is None:
+            if config.data is None or config.data.path is None:
+                raise InputError("There is no data: give an AnnData, or data.path in YAML.")
+            keys = config.data.model_dump()
+            keys.pop("reference")
+            adata, prepared = prepare_file(keys.pop("path"), model=config.model, **keys)
+        else:
+            prepared = prepare_anndata(adata, model=config.model)
+    faults.raise_if_any()
+    if prepared is None:
+        raise InputError("There is no data.")
+    plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
+    return Preparation(plan, prepared, adata, RunLayout(Path(config.storage) / name), name)
+
+
+def start_experiment(preparation: Preparation, *, console: Console | None = None) -> RunLayout:
+    """Write the run directory and run the study."""
+    plan, layout = preparation.plan, preparation.layout
+    layout.root.parent.mkdir(parents=True, exist_ok=True)
+    prepared = save_prepared(preparation.prepared, layout.root.parent)
+    create_run_directory(layout, plan, prepared, name=preparation.name)
+    _drive(plan, layout, prepared, action="start", console=console)
+    return layout
+
+
+def continue_experiment(
+    root: Path, *, num_samples: int | None = None, console: Console | None = None
+) -> RunLayout:
+    """Go on with a run: unfinished trials from their checkpoints, then what is still to propose.
+
+    Parameters
+    ----------
+    root
+        The run directory.
+    num_samples
+        The new total of proposals; None: as before.
+
+    Raises
+    ------
+    InputError
+        If it is no run directory, or ``num_samples`` is below what was asked before.
+    StudyError
+        If another driver is at work on it, or its data has changed.
+    """
+    layout = RunLayout(root)
+    config, settings = read_study(layout)
+    if num_samples is not None:
+        if num_samples < config.search.num_samples:
+            raise InputError(
+                f"num_samples is {num_samples}, but this study asked for "
+                f"{config.search.num_samples} already. num_samples is the new total: give a "
+                "larger number, or leave it out."
+            )
+        search = config.search.model_copy(update={"num_samples": num_samples})
+        config = config.model_copy(update={"search": search})
+    prepared = load_prepared((root / settings["data_dir"]).resolve())
+    if prepared.fingerprint != settings["fingerprint"]:
+        raise StudyError(
+            f"The prepared data of {root} has fingerprint {prepared.fingerprint}, but the study "
+            f"was started on {settings['fingerprint']}."
+        )
+    ready = read_ready(layout)
+    plan = plan_study(
+        config, prepared, searcher=ready.get("searcher"), scheduler=ready.get("scheduler")
+    )
+    if list(plan.report_epochs) != settings["report_epochs"]:
+        raise StudyError(
+            f"{layout.study} was changed since the study started: its report epochs no longer "
+            "follow from its settings. Put it back, or start a new study."
+        )
+    if num_samples is not None:
+        _freeze_num_samples(layout, settings, num_samples)
+    _drive(plan, layout, prepared, action="resume", console=console)
+    return layout
+
+
+def _freeze_num_samples(layout: RunLayout, settings: Mapping[str, Any], num_samples: int) -> None:
+    from scvitune.config import dump_yaml
+
+    changed = dict(settings) | {"search": dict(settings["search"]) | {"num_samples": num_samples}}
+    partial = layout.study.with_suffix(".partial")
+    partial.write_text(dump_yaml(changed))
+    partial.replace(layout.study)
+
+
+def _drive(
+    plan: Plan,
+    layout: RunLayout,
+    prepared: PreparedData,
+    *,
+    action: str,
+    console: Console | None,
+) -> None:
+    """Run what is still to run, with everything recorded."""
+    console = console or Console()
+    with driver_lock(layout), EventLog(layout.events) as log:
+        past = read_past(layout, plan.config.metric)
+        records = fold(read_events(layout.events))
+        search = plan.config.search
+        stopper = StudyStopper(
+            time_budget_s=search.time_budget_s,
+            epoch_budget=search.epoch_budget,
+            epochs_spent={t: r.reports[-1].epoch for t, r in records.items() if r.reports},
+        )
+        log.append(
+            "driver",
+            action=action,
+            slots=plan.slots.slots,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
+        if _is_complete(plan, records):
+            log.append("driver", action="end", reason="all trials had ended")
+            return
+        with Interruption(stopper, console.print), ray_session(plan.slots):
+            recorder = _recorders(plan, layout, log, records, console)
+            try:
+                if not stopper.stop_all():
+                    run_plan(
+                        plan, layout, prepared, past=past, recorder=recorder, stopper=stopper
+                    )
+            finally:
+                recorder.close()
+        interrupted = stopper.interrupted_by
+        log.append(
+            "driver",
+            action="interrupted" if interrupted else "end",
+            reason=interrupted or stopper.spent or "",
+        )
+
+
+def _is_complete(plan: Plan, records: Mapping[str, TrialRecord]) -> bool:
+    """Whether every trial that was asked for has ended already."""
+    return len(records) >= plan.num_trials and all(r.status in ENDED for r in records.values())
+
+
+def _recorders(
+    plan: Plan,
+    layout: RunLayout,
+    log: EventLog,
+    records: Mapping[str, TrialRecord],
+    console: Console,
+) -> Recorders:
+    metric, mode = plan.config.metric, plan.mode
+    tensorboard = TensorBoardRecorder(
+        layout.tensorboard, metric=metric, mode=mode, space=plan.space
+    )
+    tensorboard.restore(records)
+    return Recorders(
+        [
+            EventRecorder(log),
+            CheckpointPruner(layout, metric=metric, mode=mode, records=records),
+            tensorboard,
+            ProgressRecorder(
+                metric=metric,
+                mode=mode,
+                num_trials=plan.num_trials,
+                max_epochs=plan.max_epochs,
+                slots=plan.slots.slots,
+                console=console,
+                time_budget_s=plan.config.search.time_budget_s,
+                records=records,
+            ),
+        ]
+    )

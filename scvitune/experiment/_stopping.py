@@ -1,0 +1,98 @@
+"""What ends a study early: Ctrl-C and its like, a time budget, an epoch budget."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from ray import tune
+
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+class StudyStopper(tune.Stopper):  # type: ignore[misc]
+    """Ends the whole study tidily; never a single trial.
+
+    Parameters
+    ----------
+    time_budget_s
+        Seconds from now.
+    epoch_budget
+        Epochs of all trials together.
+    epochs_spent
+        Epochs spent by earlier drivers.
+    """
+
+    def __init__(
+        self,
+        *,
+        time_budget_s: float | None,
+        epoch_budget: float | None,
+        epochs_spent: dict[str, float],
+    ) -> None:
+        self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
+        self._epoch_budget = epoch_budget
+        self._epochs = dict(epochs_spent)
+        self.interrupted_by: str | None = None
+        self.spent: str | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Count the epochs; stop no single trial."""
+        own_id = result["config"]["trial_id"]
+        self._epochs[own_id] = max(self._epochs.get(own_id, 0.0), float(result["epoch"]))
+        return False
+
+    def stop_all(self) -> bool:
+        """Tell whether the study is to end now."""
+        if self.interrupted_by is not None:
+            return True
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.spent = "the time budget is spent"
+        elif self._epoch_budget is not None and sum(self._epochs.values()) >= self._epoch_budget:
+            self.spent = "the epoch budget is spent"
+        return self.spent is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Interruption:
+    """Turns the first Ctrl-C (or SIGTERM, SIGUSR1) into a tidy end, and the second into the usual.
+
+    Parameters
+    ----------
+    stopper
+        Is told.
+    announce
+        Prints a line for the person who pressed the keys.
+    """
+
+    def __init__(self, stopper: StudyStopper, announce: Callable[[str], None]) -> None:
+        self._stopper, self._announce = stopper, announce
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self._stopper.interrupted_by is not None and number == signal.SIGINT:
+            signal.signal(number, self._previous[number])
+            raise KeyboardInterrupt
+        self._stopper.interrupted_by = name
+        self._announce(
+            f"{name}: finishing tidily; what is known is kept. Press Ctrl-C again to leave at once."
+        )

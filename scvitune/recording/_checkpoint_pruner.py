@@ -1,0 +1,92 @@
+"""Deletes the checkpoints of ended trials that nobody will ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scvitune.contracts import ENDED, Mode, Proposal, RunLayout, TrialStatus
+from scvitune.events import TrialRecord
+
+
+class CheckpointPruner:
+    """Keeps the checkpoints of the default, of the best few, and of all that have not ended.
+
+    A study of thousands of trials would otherwise keep gigabytes of weights of configurations
+    that lost.
+
+    Parameters
+    ----------
+    layout
+        The run.
+    metric, mode
+        What decides.
+    keep
+        How many of the best to keep.
+    records
+        The trials from before a resume.
+    """
+
+    def __init__(
+        self,
+        layout: RunLayout,
+        *,
+        metric: str,
+        mode: Mode,
+        keep: int = 3,
+        records: Mapping[str, TrialRecord] | None = None,
+    ) -> None:
+        self._layout, self._metric, self._keep = layout, metric, keep
+        self._sign = 1.0 if mode == "min" else -1.0
+        self._values: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
+        self._spared: set[str] = set()
+        for trial_id, record in (records or {}).items():
+            if record.origin == "default":
+                self._spared.add(trial_id)
+            best = record.best_report(metric, mode)
+            if best is not None:
+                self._values[trial_id] = best.metrics[metric]
+                if record.status in ENDED:
+                    self._ended[trial_id] = best.metrics[metric]
+
+    def proposal(self, proposal: Proposal) -> None:
+        """Spare the default."""
+        if proposal.origin == "default":
+            self._spared.add(proposal.trial_id)
+
+    def start(self, trial_id: str) -> None:
+        """Do nothing."""
+
+    def report(
+        self,
+        trial_id: str,
+        *,
+        epoch: float,
+        time_s: float,
+        metrics: Mapping[str, float],
+        n_params: int,
+    ) -> None:
+        """Remember the trial's best value."""
+        value = metrics.get(self._metric)
+        if value is not None:
+            known = self._values.get(trial_id, value)
+            self._values[trial_id] = min(value, known, key=lambda v: self._sign * v)
+
+    def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
+        """Delete what has become superfluous."""
+        if trial_id in self._spared:
+            return
+        if status in ("diverged", "failed") or trial_id not in self._values:
+            self._delete(trial_id)
+            return
+        self._ended[trial_id] = self._values[trial_id]
+        while len(self._ended) > self._keep:
+            worst = max(self._ended, key=lambda t: (self._sign * self._ended[t], t))
+            del self._ended[worst]
+            self._delete(worst)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _delete(self, trial_id: str) -> None:
+        self._layout.checkpoint(trial_id).unlink(missing_ok=True)

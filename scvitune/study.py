@@ -1,0 +1,334 @@
+"""The study: what Python callers and the command line hold in their hands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scvitune.config import StudyConfig
+from scvitune.contracts import Config
+from scvitune.errors import Faults, StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from rich.console import Console
+
+    from scvitune.experiment import Preparation
+    from scvitune.results import Run
+
+
+class Study:
+    """A study on disk: its trials, its best configuration, its best model.
+
+    Made by `tune`, `load` and `resume`. Reading tables needs neither Ray nor the data.
+
+    Parameters
+    ----------
+    path
+        The run directory.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._run = self._read()
+
+    def _read(self) -> Run:
+        from scvitune.results import read_run
+
+        return read_run(self.path)
+
+    def refresh(self) -> Study:
+        """Read the run directory again, for a study that is still running elsewhere."""
+        self._run = self._read()
+        for name in ("trials", "history"):
+            self.__dict__.pop(name, None)
+        return self
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, by ``trial_id`` (``00000`` is the default).
+
+        Columns: ``status``, ``reason``, ``epochs``, ``best_epoch``, ``time_s``, ``n_params``, one
+        a metric (its value at the trial's best report), one a hyperparameter as ``config/NAME``.
+        """
+        from scvitune.results import trials_table
+
+        return trials_table(self._run)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row a report: ``trial_id``, ``epoch``, ``time_s`` and the metrics."""
+        from scvitune.results import history_table
+
+        return history_table(self._run)
+
+    @property
+    def best_trial_id(self) -> str:
+        """The trial with the best report.
+
+        Raises
+        ------
+        StudyError
+            While no trial has a result.
+        """
+        from scvitune.results import best_trial_id
+
+        best = best_trial_id(self._run)
+        if best is None:
+            raise StudyError(
+                f"No trial of {self.path} has a result yet; see study.trials for their status."
+            )
+        return best
+
+    @property
+    def best_config(self) -> Config:
+        """The best configuration: flat, in scvi-tools' own names."""
+        return dict(self._run.records[self.best_trial_id].config)
+
+    def best_model(self, adata: AnnData | None = None) -> Any:
+        """Return the best model as an ordinary scvi-tools model.
+
+        Parameters
+        ----------
+        adata
+            Cells with the genes that were tuned on (more genes are left out); None: the cells
+            that were tuned on, rebuilt from the prepared arrays.
+        """
+        from scvitune.results._best_model import load_best_model
+
+        return load_best_model(self._run, adata)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the study came to its end: all trials, or a budget spent."""
+        lines = self._run.driver_lines
+        return bool(lines) and lines[-1]["action"] == "end"
+
+    def summary(self) -> str:
+        """Return the result in plain text."""
+        from scvitune.results import summarise
+
+        return summarise(self._run)
+
+    def write_report(self) -> Path:
+        """Write the tables and ``report.html`` anew and return the report's path."""
+        from scvitune.results import write_report, write_tables
+
+        write_tables(self._run)
+        return write_report(self._run)
+
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else "unfinished"
+        return f"Study({str(self.path)!r}, {len(self._run.records)} trials, {state})"
+
+
+class CheckResult:
+    """What `check` found out without running anything.
+
+    Attributes
+    ----------
+    lines
+        For people, one fact a line.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = list(lines)
+
+
+def tune(
+    model: Any,
+    adata: AnnData,
+    *,
+    space: Mapping[str, Any] | None = None,
+    metric: str = "elbo_validation",
+    mode: str | None = None,
+    searcher: Any = None,
+    scheduler: Any = None,
+    strategy: str | None = None,
+    num_samples: int = 50,
+    max_epochs: float | None = None,
+    time_budget_s: float | None = None,
+    epoch_budget: float | None = None,
+    points_to_evaluate: Sequence[Mapping[str, Any]] = (),
+    default_trial: bool = True,
+    resources: Mapping[str, float] | None = None,
+    max_concurrent: int | None = None,
+    max_failures: int = 2,
+    train_size: float = 0.8,
+    test_size: float = 0.1,
+    confirm: Mapping[str, int] | None = None,
+    final_fit: str | None = None,
+    reference: AnnData | None = None,
+    labels_key: str | None = None,
+    target: str = "simulated",
+    seed: int = 0,
+    storage: str | Path = "runs",
+    name: str | None = None,
+) -> Study:
+    """Tune a scvi-tools model on an AnnData and return the study.
+
+    The AnnData must have been registered, as for training:
+    ``scvi.model.SCVI.setup_anndata(adata, ...)``.
+
+    Parameters
+    ----------
+    model
+        A scvi-tools class or its name: ``scvi.model.SCVI`` or ``"SCVI"``, ``"LinearSCVI"``.
+    adata
+        The cells.
+    space
+        Hyperparameter -> domain (`ray.tune` or `scvitune.spaces`) or plain value (a constant).
+        None: the model's default space. ``{}``: scvi-tools' defaults only.
+    metric, mode
+        What decides; the direction comes with the metric.
+    searcher, scheduler
+        Names (``random``, ``grid``, ``tpe``; ``fifo``, ``asha``) or ready Ray objects; a ready
+        scheduler must count ``time_attr="epoch"``. None: ``tpe`` and ``asha``.
+    strategy
+        Reserved for named pairs of searcher and scheduler.
+    num_samples
+        Trials proposed by the searcher; trial 0, the default configuration, comes on top.
+    max_epochs
+        Longest training of a trial; None: scvi-tools' own default for this number of cells.
+    time_budget_s, epoch_budget
+        End the study after so many seconds, or so many epochs of all trials together.
+    points_to_evaluate
+        Configurations to try first; they count among ``num_samples``.
+    default_trial
+        Whether the default configuration runs as trial ``00000``, the measure of all others.
+    resources
+        Of a trial: ``{"cpu": 1, "gpu": 0.25}``. None: one CPU, and a GPU if there is one.
+    max_concurrent
+        Largest number of trials at a time; None: as many as fit. 1 makes every searcher
+        repeatable.
+    max_failures
+        How often a trial whose process is lost goes on from its checkpoint before it counts as
+        failed.
+    train_size, test_size
+        Shares of the cells; the rest validates. The test cells are seen by no search.
+    confirm, final_fit, reference, labels_key, target
+        Reserved for confirmation runs and for DestVI.
+    seed
+        Of everything.
+    storage, name
+        The run directory is ``storage/name``; name None: the model and the time.
+
+    Raises
+    ------
+    InputError
+        With everything that is wrong, before anything starts or is written.
+
+    Examples
+    --------
+    >>> scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
+    >>> study = scvitune.tune("SCVI", adata, num_samples=20)
+    >>> model = study.best_model(adata)
+    """
+    from scvitune.experiment import prepare_experiment, start_experiment
+
+    given = dict(locals())
+    for known in ("prepare_experiment", "start_experiment"):
+        given.pop(known)
+    preparation = prepare_experiment(
+        _config_from_arguments(given),
+        adata=adata,
+        searcher=_ready(searcher),
+        scheduler=_ready(scheduler),
+    )
+    return _finish(start_experiment(preparation).root, adata=preparation.adata)
+
+
+def _config_from_arguments(given: dict[str, Any]) -> StudyConfig:
+    """Turn the arguments of `tune` into a configuration, with all faults at once."""
+    from scvitune.spaces import parse_space, space_to_yaml
+
+    model, _ = given.pop("model"), given.pop("adata")
+    faults = Faults()
+    if not isinstance(model, str):
+        model = getattr(model, "__name__", repr(model))
+    if given.pop("reference") is not None:
+        faults.add(f"reference is for models of spatial spots (DestVI); {model} takes none.")
+    for name in ("searcher", "scheduler"):
+        if _ready(given[name]) is not None:
+            given[name] = None
+    if given["space"] is not None:
+        with faults.collecting():
+            given["space"] = space_to_yaml(parse_space(given["space"]))
+    if len(faults):
+        given["space"] = None
+    with faults.collecting():
+        config = StudyConfig.from_arguments(model, **given)
+    faults.raise_if_any()
+    return config
+
+
+def _ready(given: Any) -> Any:
+    """Return a ready Ray object, or None for a name or nothing."""
+    return None if given is None or isinstance(given, str) else given
+
+
+def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> Study:
+    """Run the study that a configuration file describes."""
+    from scvitune.experiment import prepare_experiment, start_experiment
+
+    preparation = prepare_experiment(config)
+    layout = start_experiment(preparation, console=console)
+    return _finish(layout.root, adata=preparation.adata)
+
+
+def check(config: StudyConfig) -> CheckResult:
+    """Check a configuration and its data; runs nothing and writes nothing."""
+    from scvitune.experiment import prepare_experiment
+    from scvitune.experiment._forecast import describe_preparation
+
+    preparation: Preparation = prepare_experiment(config)
+    return CheckResult(describe_preparation(preparation))
+
+
+def load(path: str | Path) -> Study:
+    """Open a run directory; needs neither Ray nor the data.
+
+    Raises
+    ------
+    InputError
+        If it is no run directory.
+    """
+    return Study(path)
+
+
+def resume(path: str | Path, adata: AnnData | None = None, num_samples: int | None = None) -> Study:
+    """Go on with a study: unfinished trials from their checkpoints, then what is left to propose.
+
+    Parameters
+    ----------
+    path
+        The run directory.
+    adata
+        Not needed: the prepared arrays lie beside the run.
+    num_samples
+        The new total of proposals; None: as before.
+    """
+    from scvitune.experiment import continue_experiment
+
+    layout = continue_experiment(Path(path), num_samples=num_samples)
+    return _finish(layout.root, adata=adata)
+
+
+def _finish(root: Path, *, adata: Any) -> Study:
+    """Judge on the test cells, save the best model, write tables and report."""
+    from scvitune.results import best_trial_id, write_report, write_tables
+    from scvitune.results._best_model import judge_on_test_cells, save_best_model
+
+    study = Study(root)
+    if best_trial_id(study._run) is not None:
+        if study.finished:
+            judge_on_test_cells(study._run)
+        if study._run.layout.checkpoint(study.best_trial_id).exists():
+            save_best_model(study._run, adata)
+        study.refresh()
+    write_tables(study._run)
+    write_report(study._run)
+    return study
