@@ -178,7 +178,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class FloatRange:
-    """A float from ``low`` to ``high`` (uniform, or log-uniform), rounded to ``quantum`` if set."""
+    """A float from ``low`` to ``high``, (log-)uniform, in steps of ``quantum`` if that is set."""
 
     low: float
     high: float

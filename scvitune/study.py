@@ -299,7 +299,9 @@ def load(path: str | Path) -> Study:
     return Study(path)
 
 
-def resume(path: str | Path, adata: AnnData | None = None, num_samples: int | None = None) -> Study:
+def resume(
+    path: str | Path, adata: AnnData | None = None, num_samples: int | None = None
+) -> Study:
     """Go on with a study: unfinished trials from their checkpoints, then what is left to propose.
 
     Parameters

@@ -48,7 +48,7 @@ def load_device_data(directory: str, device: torch.device) -> DeviceData:
     return _DATA[key]
 
 
-class StudyTrainable(tune.Trainable):  # type: ignore[misc]
+class StudyTrainable(tune.Trainable):
     """A trial of a study.
 
     Ray's configuration holds ``trial_id``, ``hyperparameters`` (flat) and ``study``, which is the
@@ -218,4 +218,3 @@ class StudyTrainable(tune.Trainable):  # type: ignore[misc]
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0]
-

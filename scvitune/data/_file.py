@@ -131,7 +131,7 @@ def read_anndata(path: str | Path) -> Any:
         If there is no such file, or it is no AnnData.
     """
     import anndata
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     if str(path) in BUILT_IN:
         return BUILT_IN[str(path)]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,12 +51,18 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
     if address:
         options["address"] = address
     else:
+        # A token of this process's own, handed to its children by the environment: whoever else is
+        # on the machine can reach the ports, but without it nobody is let in.
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         options |= {
             "include_dashboard": False,
             "num_cpus": slots.total_cpu,
             "num_gpus": slots.total_gpu,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
+    # Ray says that it is on, which is what we want.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(**options)

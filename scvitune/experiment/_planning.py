@@ -306,9 +306,7 @@ def _queue(
             faults.add(f"{where}: {fault}")
         if not outside:
             given = {name: _plain(value) for name, value in point.items()}
-            queue.append(
-                Proposal(f"{i + 1:05d}", resolve_constants(space, given), "point")
-            )
+            queue.append(Proposal(f"{i + 1:05d}", resolve_constants(space, given), "point"))
     return queue
 
 

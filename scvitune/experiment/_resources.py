@@ -77,9 +77,7 @@ def plan_slots(resources: Resources | None, max_concurrent: int | None) -> SlotP
             "Ask for fewer, or leave resources out to use what there is."
         )
     if cpu > cpus:
-        faults.append(
-            f"resources.cpu is {cpu:g}, but {where} has {cpus} CPU{'s' * (cpus != 1)}."
-        )
+        faults.append(f"resources.cpu is {cpu:g}, but {where} has {cpus} CPU{'s' * (cpus != 1)}.")
     if faults:
         raise InputError(faults)
     slots = int(cpus // cpu)

@@ -192,13 +192,12 @@ def _drive(
         if _is_complete(plan, records):
             log.append("driver", action="end", reason="all trials had ended")
             return
+        _announce(plan, layout, prepared, console)
         with Interruption(stopper, console.print), ray_session(plan.slots):
             recorder = _recorders(plan, layout, log, records, console)
             try:
                 if not stopper.stop_all():
-                    run_plan(
-                        plan, layout, prepared, past=past, recorder=recorder, stopper=stopper
-                    )
+                    run_plan(plan, layout, prepared, past=past, recorder=recorder, stopper=stopper)
             finally:
                 recorder.close()
         interrupted = stopper.interrupted_by
@@ -207,6 +206,24 @@ def _drive(
             action="interrupted" if interrupted else "end",
             reason=interrupted or stopper.spent or "",
         )
+
+
+def _announce(plan: Plan, layout: RunLayout, prepared: PreparedData, console: Console) -> None:
+    """Say what is about to happen, before the seconds that Ray and imports take."""
+    slots = plan.slots
+    console.print(
+        f"Tuning {plan.config.model} on {prepared.n_cells} cells x {prepared.n_genes} genes: "
+        f"{plan.num_trials} trials of at most {plan.max_epochs:g} epochs, {slots.slots} at a time.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"Run directory: {layout.root}  (Ctrl-C once ends tidily; `scvitune resume {layout.root}` "
+        "goes on)\nStarting up takes some ten seconds ...",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _is_complete(plan: Plan, records: Mapping[str, TrialRecord]) -> bool:

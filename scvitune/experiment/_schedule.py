@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 # Seconds that one count of a dense minibatch costs in training, on one thread; the order of
 # magnitude is all that matters, and it must not depend on the machine.
-_SECONDS_PER_ENTRY = 4e-8
+SECONDS_PER_ENTRY = 4e-8
 _SECONDS_BETWEEN_REPORTS = 0.5
 _MOST_SECONDS_BETWEEN_REPORTS = 60.0
 _FEWEST_REPORTS = 20
@@ -22,7 +22,7 @@ def compute_report_epochs(
     work, but at least 20 times a trial; an epoch that takes longer than a minute is divided. All
     rungs are among them, exactly.
     """
-    epoch_seconds = n_train * n_genes * _SECONDS_PER_ENTRY
+    epoch_seconds = n_train * n_genes * SECONDS_PER_ENTRY
     interval = float(max(1, math.ceil(_SECONDS_BETWEEN_REPORTS / epoch_seconds)))
     interval = min(interval, float(max(1, int(max_epochs // _FEWEST_REPORTS))))
     if epoch_seconds > _MOST_SECONDS_BETWEEN_REPORTS:

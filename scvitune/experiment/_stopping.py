@@ -16,7 +16,7 @@ _SIGNALS = tuple(
 )
 
 
-class StudyStopper(tune.Stopper):  # type: ignore[misc]
+class StudyStopper(tune.Stopper):
     """Ends the whole study tidily; never a single trial.
 
     Parameters
@@ -94,5 +94,5 @@ class Interruption:
             raise KeyboardInterrupt
         self._stopper.interrupted_by = name
         self._announce(
-            f"{name}: finishing tidily; what is known is kept. Press Ctrl-C again to leave at once."
+            f"{name}: finishing tidily, nothing known is lost. Once more to leave at once."
         )

@@ -53,9 +53,7 @@ class SparseCounts:
     def densify(self, values: Tensor | None = None) -> Tensor:
         """Return a dense (n_cells, n_genes) matrix with ``values`` (the counts) at non-zeros."""
         filled = self.values if values is None else values
-        dense = torch.zeros(
-            self.n_cells * self.n_genes, dtype=filled.dtype, device=filled.device
-        )
+        dense = torch.zeros(self.n_cells * self.n_genes, dtype=filled.dtype, device=filled.device)
         return dense.scatter_(0, self.flat, filled).view(self.n_cells, self.n_genes)
 
     def sum_by_cell(self, at_nonzeros: Tensor) -> Tensor:

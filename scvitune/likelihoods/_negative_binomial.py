@@ -40,7 +40,7 @@ def _at(values: Tensor, counts: SparseCounts) -> Tensor:
 
 class _NegativeBinomial(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         logits: Tensor,
         log_library: Tensor,
@@ -172,7 +172,5 @@ def negative_binomial(
     -------
     (n_cells,), summed over genes.
     """
-    result: Tensor = _NegativeBinomial.apply(
-        logits, log_library, theta, pi, counts, activation
-    )
+    result: Tensor = _NegativeBinomial.apply(logits, log_library, theta, pi, counts, activation)
     return result

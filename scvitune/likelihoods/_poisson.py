@@ -13,7 +13,7 @@ from scvitune.likelihoods._mean import ScaleActivation, compute_mean, logits_gra
 
 class _Poisson(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         logits: Tensor,
         log_library: Tensor,

@@ -29,7 +29,7 @@ _PLAN_REFUSED = {
 }
 _REFUSED = {
     "max_epochs": "it is an argument of tune (search.max_epochs in YAML)",
-    "train_size": "it is an argument of tune (search.train_size in YAML): all trials share a split",
+    "train_size": "it is an argument of tune (search.train_size in YAML)",
     "validation_size": "validation gets what train_size and test_size leave",
     "accelerator": "see the argument resources",
     "devices": "see the argument resources",
@@ -222,7 +222,9 @@ def _type_fault(info: HyperparameterInfo, value: Any) -> str | None:
     name, default = info.name, info.default
     if value is None:
         nullable = default is None or name.endswith("kl_warmup")
-        return None if nullable else f"{name} must not be None; scvi-tools' default is {default!r}."
+        return (
+            None if nullable else f"{name} must not be None; scvi-tools' default is {default!r}."
+        )
     if isinstance(default, bool):
         return None if isinstance(value, bool) else f"{name} must be true or false, got {value!r}."
     numeric = isinstance(default, int | float) or name in _POSITIVE_INTEGERS | _NON_NEGATIVE
@@ -231,7 +233,9 @@ def _type_fault(info: HyperparameterInfo, value: Any) -> str | None:
     if name in _POSITIVE_INTEGERS and (value != int(value) or value < 1):
         return f"{name} must be a whole number of at least 1, but got {value!r}."
     if name == "batch_size" and value < 3:
-        return f"batch_size must be at least 3 (batch norm needs several cells), but got {value!r}."
+        return (
+            f"batch_size must be at least 3 (batch norm needs several cells), but got {value!r}."
+        )
     if name == "dropout_rate" and not 0 <= value < 1:
         return f"dropout_rate must be at least 0 and below 1, but got {value!r}."
     if name in ("lr", "eps") and value <= 0:

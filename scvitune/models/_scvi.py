@@ -12,16 +12,13 @@ from scvitune.models._base import ModelAdapter
 from scvitune.models._vae import VAEObjective
 
 FROM_THE_DATA = {
-    name: "it follows from the data"
-    for name in (
-        "n_input",
-        "n_batch",
-        "n_labels",
-        "n_continuous_cov",
-        "n_cats_per_cov",
-        "library_log_means",
-        "library_log_vars",
-    )
+    "n_input": "it follows from the data",
+    "n_batch": "it follows from the data",
+    "n_labels": "it follows from the data",
+    "n_continuous_cov": "it follows from the data",
+    "n_cats_per_cov": "it follows from the data",
+    "library_log_means": "it follows from the data",
+    "library_log_vars": "it follows from the data",
 }
 NOT_NUMBERS = {
     "use_size_factor_key": "it follows from setup_anndata(size_factor_key=...)",

@@ -74,7 +74,9 @@ class VAEObjective:
         )
         return Losses(reconstruction=-log_probability, kl=kl, kl_fixed=kl_fixed)
 
-    def _encoder_input(self, batch: Batch, covariates: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _encoder_input(
+        self, batch: Batch, covariates: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
         """Return the encoders' dense input and the categories injected into their layers."""
         module = self.module
         counts = batch.counts
@@ -112,6 +114,8 @@ class VAEObjective:
             px_r = F.embedding(batch.batch, module.px_r.t())
         elif dispersion == "gene-label":
             px_r = F.embedding(batch.labels, module.px_r.t())
+        if px_r is None:
+            raise ValueError(f"this module has no parameters for dispersion {dispersion!r}")
         theta = torch.exp(px_r)
         if likelihood == "normal":
             return normal(
@@ -188,9 +192,7 @@ def _encode(
     return encoder.z_transformation(sample), kl
 
 
-def _fully_connected(
-    layers: Any, x: Tensor, categories: list[Tensor], noise: Noise
-) -> Tensor:
+def _fully_connected(layers: Any, x: Tensor, categories: list[Tensor], noise: Noise) -> Tensor:
     """Run ``scvi.nn.FCLayers`` with categories injected and dropout from ``noise``."""
     one_hot = [
         F.one_hot(codes, n_categories).to(x.dtype)

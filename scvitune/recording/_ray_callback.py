@@ -58,7 +58,7 @@ class Recorders:
             recorder.close()
 
 
-class StudyCallback(tune.Callback):  # type: ignore[misc]
+class StudyCallback(tune.Callback):
     """Hands what Ray reports of trials to a recorder.
 
     A trial's end is recorded where the trial itself, the scheduler or a lost process ended it. A

@@ -7,6 +7,7 @@ from typing import Any
 
 from scvitune.errors import InputError, nearest, one_of
 from scvitune.schedulers._base import BuiltScheduler, SchedulingProblem
+from scvitune.schedulers._expectation import expected_epochs
 from scvitune.schedulers._guard import GuardedScheduler
 
 # Name -> (file, function that builds a `BuiltScheduler` from a `SchedulingProblem`).
@@ -22,6 +23,7 @@ __all__ = [
     "SchedulingProblem",
     "build_scheduler",
     "check_scheduler_name",
+    "expected_epochs",
 ]
 
 
@@ -51,7 +53,7 @@ def build_scheduler(scheduler: Any, problem: SchedulingProblem) -> BuiltSchedule
 
         return wrap_ready(scheduler, problem)
     file, name = SCHEDULERS[scheduler]
-    built: BuiltScheduler = getattr(
-        importlib.import_module(f"scvitune.schedulers.{file}"), name
-    )(problem)
+    built: BuiltScheduler = getattr(importlib.import_module(f"scvitune.schedulers.{file}"), name)(
+        problem
+    )
     return built

@@ -14,7 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 from scvitune.contracts import ENDED, EPOCH, Mode, PastTrial
 
 
-class GuardedScheduler(TrialScheduler):  # type: ignore[misc]
+class GuardedScheduler(TrialScheduler):
     """Keeps the default trial running, bad numbers out, and a note of what was stopped and why.
 
     - The default trial is never stopped, so that the comparison with it is fair; its reports

@@ -57,6 +57,7 @@ def build_searcher(searcher: Any, problem: SearchProblem) -> Proposer:
         from scvitune.searchers._ready import ReadyProposer
 
         return ReadyProposer(problem, searcher)
-    file, name = SEARCHERS[searcher]
+    # Nothing to search is nothing to model: engines trip over an empty space.
+    file, name = SEARCHERS[searcher if problem.space.names else "random"]
     built: Proposer = getattr(importlib.import_module(f"scvitune.searchers.{file}"), name)(problem)
     return built

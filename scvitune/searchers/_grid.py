@@ -69,5 +69,7 @@ def _listed(domain: Domain) -> tuple[Value, ...] | None:
     if domain.quantum is not None:
         steps = round((domain.high - domain.low) / domain.quantum)
         if steps <= _LONGEST_RANGE:
-            return tuple(float(f"{domain.low + i * domain.quantum:.12g}") for i in range(steps + 1))
+            return tuple(
+                float(f"{domain.low + i * domain.quantum:.12g}") for i in range(steps + 1)
+            )
     return None

@@ -83,14 +83,16 @@ class TPEProposer:
             "cmd": self._domain.cmd,
             "workdir": self._domain.workdir,
             "idxs": {name: [tid] if name in active else [] for name in self._domain.params},
-            "vals": {name: [active[name]] if name in active else [] for name in self._domain.params},
+            "vals": {
+                name: [active[name]] if name in active else [] for name in self._domain.params
+            },
         }
         (document,) = self._trials.new_trial_docs([tid], [None], [{"status": "new"}], [misc])
         return dict(document)
 
 
 def _tree(space: SearchSpace) -> dict[str, Any]:
-    """Build hyperopt's expression: a conditional one lies inside a branch of its parent's choice."""
+    """Build hyperopt's expression; a conditional one lies in a branch of its parent's choice."""
     children: dict[str, list[Hyperparameter]] = {}
     for hyperparameter in space.hyperparameters:
         # A second condition is applied when the proposal is resolved.
@@ -128,7 +130,9 @@ def _expression(name: str, domain: SpaceDomain) -> Any:
         if domain.log:
             low, high = math.log(domain.low - 0.5 * step + 1e-9), math.log(domain.high - 0.5)
             return hp.qloguniform(name, low, high, step)
-        return hp.quniform(name, domain.low - 0.5 * step + 1e-9, domain.high - 1 + 0.5 * step, step)
+        return hp.quniform(
+            name, domain.low - 0.5 * step + 1e-9, domain.high - 1 + 0.5 * step, step
+        )
     if domain.log:
         low, high = math.log(domain.low), math.log(domain.high)
         if domain.quantum is not None:
@@ -153,4 +157,4 @@ def _decode(domain: SpaceDomain, raw: Any) -> Value:
 def _encode(domain: SpaceDomain, value: Any) -> int | float:
     if isinstance(domain, Choice):
         return domain.values.index(value)
-    return value  # type: ignore[no-any-return]
+    return value

@@ -40,7 +40,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise StudyError(f"There is no checkpoint at {path}.") from error
-    except Exception as error:  # noqa: BLE001  torch names no common class for damaged files
+    except Exception as error:
         raise StudyError(
             f"The checkpoint {path} cannot be read ({type(error).__name__}: {error}). "
             "Delete it to train this trial anew."

@@ -15,7 +15,10 @@ from scvitune.likelihoods import SparseCounts
 
 # torch indexes unsigned types of more than one byte poorly; the signed type of the same width
 # holds the same bits, and the mask gives the number back.
-_SIGNED = {"uint16": (np.int16, 0xFFFF), "uint32": (np.int32, 0xFFFFFFFF)}
+_SIGNED: dict[str, tuple[Any, int | None]] = {
+    "uint16": (np.int16, 0xFFFF),
+    "uint32": (np.int32, 0xFFFFFFFF),
+}
 _CHUNK = 1 << 22
 
 
@@ -60,7 +63,8 @@ class DeviceData:
     def __init__(self, prepared: PreparedData, device: torch.device) -> None:
         self.device = device
         self.n_cells, self.n_genes = prepared.n_cells, prepared.n_genes
-        signed, self._mask = _SIGNED.get(prepared.values.dtype.name, (None, None))
+        signed, mask = _SIGNED.get(prepared.values.dtype.name, (None, None))
+        self._mask: int | None = mask
         values = prepared.values if signed is None else prepared.values.view(signed)
         self._values = _as_tensor(values, device)
         self._indices = _as_tensor(prepared.indices, device)

@@ -21,6 +21,12 @@ from scvitune.training._settings import TrainingSettings
 EVALUATION_BATCH = 512
 _SMALLEST_BATCH = 3  # batch norm needs two cells; scvi-tools moves fewer than three elsewhere
 
+_OPTIMIZERS: dict[str, Any] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+_CLIPPING: dict[str, Any] = {
+    "norm": torch.nn.utils.clip_grad_norm_,
+    "value": torch.nn.utils.clip_grad_value_,
+}
+
 
 class Divergence(ArithmeticError):
     """The loss or a metric is no longer a finite number."""
@@ -63,8 +69,7 @@ class TrainingLoop:
         self._n_train = len(split.train)
         self._noise = GeneratorNoise(derive_seed(seed, "noise"), data.device)
         parameters = [p for p in self.module.parameters() if p.requires_grad]
-        optimizer_class = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[settings.optimizer]
-        self._optimizer = optimizer_class(
+        self._optimizer = _OPTIMIZERS[settings.optimizer](
             parameters,
             lr=settings.lr,
             eps=settings.eps,
@@ -154,10 +159,7 @@ class TrainingLoop:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if settings.gradient_clip_val is not None:
-            clip = {
-                "norm": torch.nn.utils.clip_grad_norm_,
-                "value": torch.nn.utils.clip_grad_value_,
-            }[settings.gradient_clip_algorithm]
+            clip = _CLIPPING[settings.gradient_clip_algorithm]
             clip(self.module.parameters(), settings.gradient_clip_val)
         self._optimizer.step()
         with torch.no_grad():

@@ -23,8 +23,9 @@ def make_inputs(dtype=torch.float64, seed=0, dispersion="gene"):
     inputs = {
         "logits": (3 * randn(N_CELLS, N_GENES)).requires_grad_(),
         "log_library": (5 + randn(N_CELLS, 1)).requires_grad_(),
-        "px_r": (2 * randn(*((N_GENES,) if dispersion == "gene" else (N_CELLS, N_GENES))))
-        .requires_grad_(),
+        "px_r": (
+            2 * randn(*((N_GENES,) if dispersion == "gene" else (N_CELLS, N_GENES)))
+        ).requires_grad_(),
         "pi": (4 * randn(N_CELLS, N_GENES)).requires_grad_(),
     }
     weights = torch.rand(N_CELLS, generator=g, dtype=dtype)
@@ -113,7 +114,9 @@ def test_hand_written_gradients_pass_gradcheck(name):
     x, inputs, _ = make_inputs(seed=3)
 
     def log_prob(*values):
-        return our_log_prob(name, x, inputs | dict(zip(used(name), values, strict=True)), "softmax")
+        return our_log_prob(
+            name, x, inputs | dict(zip(used(name), values, strict=True)), "softmax"
+        )
 
     assert torch.autograd.gradcheck(log_prob, [inputs[n] for n in used(name)], eps=1e-6, atol=1e-4)
 

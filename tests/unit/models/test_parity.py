@@ -141,7 +141,10 @@ COVARIATES = {
     ("setup", "config"),
     [
         (COVARIATES, {"encode_covariates": True}),
-        (COVARIATES, {"encode_covariates": True, "n_layers": 3, "deeply_inject_covariates": False}),
+        (
+            COVARIATES,
+            {"encode_covariates": True, "n_layers": 3, "deeply_inject_covariates": False},
+        ),
         (COVARIATES, {"encode_covariates": True, "batch_representation": "embedding"}),
         (COVARIATES, {"use_observed_lib_size": False, "encode_covariates": True}),
         (
@@ -177,10 +180,17 @@ def test_linear_scvi(rich_adata, monkeypatch, likelihood, dispersion, options):
     check_parity("LinearSCVI", rich_adata, config, monkeypatch)
 
 
-@pytest.mark.parametrize("kwargs", [
-    {}, {"n_epochs_kl_warmup": 10}, {"n_epochs_kl_warmup": None, "n_steps_kl_warmup": 50},
-    {"n_epochs_kl_warmup": None}, {"min_kl_weight": 0.2, "max_kl_weight": 0.7},
-], ids=str)
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"n_epochs_kl_warmup": 10},
+        {"n_epochs_kl_warmup": None, "n_steps_kl_warmup": 50},
+        {"n_epochs_kl_warmup": None},
+        {"min_kl_weight": 0.2, "max_kl_weight": 0.7},
+    ],
+    ids=str,
+)
 def test_kl_warm_up_equals_the_training_plan(rich_adata, kwargs):
     scvi.model.SCVI.setup_anndata(rich_adata)
     plan = TrainingPlan(scvi.model.SCVI(rich_adata).module, **kwargs)

@@ -1,0 +1,56 @@
+# make demo        install into .venv and tune scVI on real cells (about a minute after installing)
+# make test        lint, types and the default tests
+# make test-slow   the long tests
+# make bench       the benchmarks, one after the other (give them a quiet machine)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Trials run beside each other, a thread each.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo install install-test lint format test test-slow bench clean
+
+demo: install
+	$(BIN)/scvitune tune configs/demo.yaml
+
+install: $(VENV)/.installed
+
+install-test: $(VENV)/.installed-test
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("scvitune needs Python 3.11 or later, this is " + sys.version.split()[0] + ". Say make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: asked for by other packages alone, it may come with gigabytes of CUDA libraries.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+lint: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: install-test
+	$(BIN)/python -m pytest -m slow
+
+bench: install-test
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/against_autotune.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,130 @@
+"""What the benchmarks share: cells, a ready training loop, and how numbers are shown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def make_parser(docstring: str) -> argparse.ArgumentParser:
+    """Return a parser that shows a script's docstring and knows ``--json``."""
+    parser = argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    return parser
+
+
+def use_threads(n_threads: int) -> None:
+    """Let torch and the libraries beneath it use so many threads; call before importing torch."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(n_threads))
+    import torch
+
+    torch.set_num_threads(n_threads)
+
+
+def load_cells(n_genes: int, *, n_cells: int | None = None) -> Any:
+    """Return real cells with the genes that have most counts, without empty cells.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes.
+    n_cells
+        Only the first so many cells; None: all 4186.
+
+    Returns
+    -------
+    AnnData
+        ``worm_neuron.h5ad`` from ``$SCVITUNE_DATA``, or from ``../shared/data`` beside the
+        checkout. Where that is absent: simulated counts of the same shape, and a line that says
+        so, since they are less sparse and their timings cannot be compared.
+    """
+    import anndata
+    import numpy as np
+
+    folder = Path(os.environ.get("SCVITUNE_DATA", ROOT.parent / "shared" / "data"))
+    path = folder / "worm_neuron.h5ad"
+    if path.exists():
+        adata = anndata.read_h5ad(path)
+    else:
+        from scvitune.data import simulated
+
+        print(f"{path} is not there (set SCVITUNE_DATA): simulated counts instead.")
+        adata = simulated(4186, n_genes, n_batches=1, mean_library=330.0)
+    totals = np.asarray(adata.X.sum(axis=0)).ravel()
+    adata = adata[:n_cells, np.sort(np.argsort(-totals)[:n_genes])].copy()
+    return adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+
+
+def build_loop(prepared: Any, data: Any, split: Any, config: dict[str, Any]) -> Any:
+    """Return the `TrainingLoop` of one SCVI trial, as a trial's process builds it."""
+    from scvitune.models import get_adapter
+    from scvitune.training import TrainingLoop, TrainingSettings, seeded_initialisation
+
+    adapter = get_adapter("SCVI")
+    with seeded_initialisation(0):
+        objective = adapter.build_objective(config, prepared)
+    settings = TrainingSettings(**adapter.training_arguments(config))
+    return TrainingLoop(objective, data, split, settings, seed=0, evaluation_seed=0)
+
+
+def seconds_of(function: Callable[[], Any]) -> float:
+    """Return the wall-clock seconds of one call."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def describe_machine() -> str:
+    """Return processor, cores and versions in one line."""
+    import ray
+    import scvi
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    return (
+        f"{cores} cores of {model}; Python {platform.python_version()}, torch {torch.__version__},"
+        f" scvi-tools {scvi.__version__}, Ray {ray.__version__}"
+    )
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows with the same keys as a table; numbers get three significant places."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False, na_rep="", float_format=lambda x: f"{x:.4g}"), flush=True)
+
+
+def write_json(path: Path | None, numbers: dict[str, Any]) -> None:
+    """Write the numbers, if a file was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+
+
+__all__ = [
+    "build_loop",
+    "describe_machine",
+    "load_cells",
+    "make_parser",
+    "median",
+    "print_table",
+    "seconds_of",
+    "use_threads",
+    "write_json",
+]

@@ -1,0 +1,110 @@
+"""What a study will take, in words, before it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scvitune.contracts import Choice, Domain, Hyperparameter
+from scvitune.experiment._planning import Plan
+from scvitune.experiment._schedule import SECONDS_PER_ENTRY
+from scvitune.schedulers import expected_epochs
+
+if TYPE_CHECKING:
+    from scvitune.experiment._running import Preparation
+
+START_UP_S = 15.0
+"""Imports and Ray, once a study; measured on two cores."""
+
+_IMPORTS_MB = 500.0
+_COPIES_OF_WEIGHTS = 6  # weights, gradients, two moments of Adam, the best, one being saved
+_COPIES_OF_BATCH = 14  # activations of the size of a minibatch, forward and backward
+
+
+def describe_preparation(preparation: Preparation) -> list[str]:
+    """Return what was found and what is forecast, one fact a line."""
+    plan, prepared = preparation.plan, preparation.prepared
+    n_nonzeros = len(prepared.values)
+    density = n_nonzeros / max(1, prepared.n_cells * prepared.n_genes)
+    split = plan.split
+    seconds, memory = forecast_seconds(plan, prepared.n_genes), forecast_memory_mb(preparation)
+    searched = ", ".join(f"{h.name} ({_describe(h)})" for h in plan.space.hyperparameters)
+    lines = [
+        f"Data:       {prepared.n_cells} cells x {prepared.n_genes} genes, "
+        f"{100 * density:.1f} % non-zero, {prepared.n_batch} batch"
+        + ("es" if prepared.n_batch != 1 else ""),
+        f"Split:      {len(split.train)} train, {len(split.validation)} validation, "
+        f"{len(split.test)} test",
+        f"Model:      {plan.config.model}, judged by {plan.config.metric} "
+        f"({'lower' if plan.mode == 'min' else 'higher'} is better)",
+        f"Searched:   {searched or 'nothing: the default configuration only'}",
+    ]
+    if plan.space.constants:
+        held = ", ".join(f"{name}={value}" for name, value in plan.space.constants.items())
+        lines.append(f"Constant:   {held}")
+    lines += [
+        f"Trials:     {plan.num_trials} of at most {plan.max_epochs:g} epochs, by "
+        f"{plan.searcher_name} and {plan.config.search.scheduler}"
+        + (
+            f", compared at epochs {', '.join(f'{r:g}' for r in plan.rungs)}" if plan.rungs else ""
+        ),
+        f"Slots:      {plan.slots.slots} at a time, {plan.slots.cpu:g} CPU"
+        + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
+        + " each",
+        f"Time:       about {_duration(seconds)} (rough; the live display knows better)",
+        f"Memory:     about {memory:.0f} MB a trial process at the largest configuration",
+        f"Run:        {preparation.layout.root}",
+        "Nothing was started and nothing was written.",
+    ]
+    return lines
+
+
+def forecast_seconds(plan: Plan, n_genes: int) -> float:
+    """Return the seconds that a study takes on CPU slots, to an order of magnitude."""
+    epochs = expected_epochs(
+        num_trials=plan.num_trials, max_epochs=plan.max_epochs, rungs=plan.rungs
+    )
+    per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
+    seconds = START_UP_S + epochs * per_epoch / plan.slots.slots
+    budget = plan.config.search.time_budget_s
+    return seconds if budget is None else min(seconds, START_UP_S + budget)
+
+
+def forecast_memory_mb(preparation: Preparation) -> float:
+    """Return the megabytes of a trial's process at the largest values of the space."""
+    plan, n_genes = preparation.plan, preparation.prepared.n_genes
+    n_hidden = _largest(plan, "n_hidden", 128)
+    n_layers = _largest(plan, "n_layers", 1)
+    batch_size = _largest(plan, "batch_size", 128)
+    n_weights = 5 * n_genes * n_hidden + 4 * n_layers * n_hidden**2
+    bytes_needed = 4 * (_COPIES_OF_WEIGHTS * n_weights + _COPIES_OF_BATCH * batch_size * n_genes)
+    return _IMPORTS_MB + bytes_needed / 1e6
+
+
+def _largest(plan: Plan, name: str, default: float) -> float:
+    known = {h.name: h.domain for h in plan.space.hyperparameters}
+    if name in known:
+        return max(_ends(known[name]))
+    value = plan.space.constants.get(name, default)
+    return float(value) if isinstance(value, int | float) else default
+
+
+def _ends(domain: Domain) -> list[float]:
+    if isinstance(domain, Choice):
+        return [float(v) for v in domain.values if isinstance(v, int | float)] or [0.0]
+    return [float(domain.low), float(domain.high)]
+
+
+def _describe(hyperparameter: Hyperparameter) -> str:
+    domain = hyperparameter.domain
+    if isinstance(domain, Choice):
+        return " | ".join(str(value) for value in domain.values)
+    high = domain.high - 1 if isinstance(domain.high, int) else domain.high
+    return f"{domain.low:g} to {high:g}" + (", log" if domain.log else "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,167 @@
+"""Drivers that are killed, interrupted, or find somebody else at work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import scvitune
+from scvitune.errors import StudyError
+from scvitune.events import fold, read_events
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = """
+import sys, scvi, scvitune, ray
+def main(storage, name):
+    adata = scvitune.data.pbmc68k()
+    scvi.model.SCVI.setup_anndata(adata)
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 * 1024**2,
+             log_to_driver=False)
+    study = scvitune.tune(
+        "SCVI", adata, storage=storage, name=name, searcher="random", scheduler="fifo",
+        space={"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}, "n_hidden": 32},
+        num_samples=9, max_epochs=20, seed=5,
+    )
+    print("finished", study.finished, flush=True)
+main(*sys.argv[1:])
+"""
+
+
+def start_driver(storage: Path, name: str) -> subprocess.Popen[str]:
+    """Run a study in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(storage), name],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def count_ended(run: Path) -> int:
+    return sum(e["event"] == "end" for e in read_events(run / "events.jsonl"))
+
+
+def comparable(study):
+    """The trials' table without what depends on the clock or on the judgement at the end."""
+    table = study.trials.drop(columns=["time_s"])
+    return table.drop(columns=[name for name in table if name.endswith("_test")])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The same study, left alone."""
+    storage = tmp_path_factory.mktemp("undisturbed")
+    process = start_driver(storage, "whole")
+    output, _ = process.communicate(timeout=180)
+    assert "finished True" in output, output
+    return scvitune.load(storage / "whole")
+
+
+def test_sigkill_loses_no_finished_trial(tmp_path, undisturbed, wait_for, local_ray):
+    run = tmp_path / "killed"
+    process = start_driver(tmp_path, "killed")
+    wait_for(lambda: count_ended(run) >= 4, process=process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = fold(read_events(run / "events.jsonl"))
+    ended = {t: r for t, r in before.items() if r.status == "finished"}
+    assert len(ended) >= 4
+
+    loaded = scvitune.load(run)
+    assert not loaded.finished
+    assert set(loaded.trials["status"]) <= {"finished", "interrupted", "pending"}
+    for trial_id in ended:
+        assert loaded.trials.loc[trial_id, "status"] == "finished"
+
+    resumed = scvitune.resume(run)
+    assert resumed.finished
+    events = read_events(run / "events.jsonl")
+    ends = [e["trial_id"] for e in events if e["event"] == "end"]
+    assert sorted(ends) == sorted(set(ends)), "a trial ended twice"
+    resume_at = max(i for i, e in enumerate(events) if e.get("action") == "resume")
+    started_again = {e["trial_id"] for e in events[resume_at:] if e["event"] == "start"}
+    assert not started_again & set(ended), "a finished trial was run again"
+    pd.testing.assert_frame_equal(
+        comparable(resumed), comparable(undisturbed), check_exact=True, check_like=True
+    )
+
+
+def test_ctrl_c_keeps_results_and_resume_goes_on(tmp_path, undisturbed, wait_for, local_ray):
+    run = tmp_path / "interrupted"
+    process = start_driver(tmp_path, "interrupted")
+    wait_for(lambda: count_ended(run) >= 2, process=process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, output
+    assert "finished False" in output
+    study = scvitune.load(run)
+    assert (run / "report.html").exists()
+    assert (run / "best").exists()
+    assert study.best_config
+    assert "resume" in study.summary()
+    resumed = scvitune.resume(run)
+    assert resumed.finished
+    pd.testing.assert_frame_equal(
+        comparable(resumed), comparable(undisturbed), check_exact=True, check_like=True
+    )
+
+
+def test_a_second_driver_is_refused(tmp_path, wait_for):
+    run = tmp_path / "busy"
+    process = start_driver(tmp_path, "busy")
+    try:
+        wait_for(lambda: (run / "driver.lock").exists(), process=process)
+        with pytest.raises(StudyError, match="Another driver"):
+            scvitune.resume(run)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def test_a_lost_trial_process_goes_on_from_its_checkpoint(tmp_path, wait_for, local_ray):
+    """Kill the trial's own process, as the kernel does when memory runs out."""
+    import psutil
+    import scvi
+
+    adata = scvitune.data.pbmc68k()
+    scvi.model.SCVI.setup_anndata(adata)
+    victims: list[int] = []
+
+    import threading
+
+    def kill_one() -> None:
+        events = tmp_path / "lost" / "events.jsonl"
+        wait_for(lambda: sum(e["event"] == "report" for e in read_events(events)) >= 3)
+        for process in psutil.process_iter(["name", "cmdline", "pid"]):
+            if "StudyTrainable" in " ".join(process.info["cmdline"] or [process.info["name"]]):
+                victims.append(process.pid)
+                process.kill()
+                return
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    study = scvitune.tune(
+        "SCVI",
+        adata,
+        space={"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}},
+        searcher="random",
+        scheduler="fifo",
+        num_samples=2,
+        max_epochs=40,
+        storage=tmp_path,
+        name="lost",
+    )
+    killer.join()
+    assert len(victims) == 1
+    assert (study.trials["status"] == "finished").all()
+    assert (study.trials["epochs"] == 40).all()

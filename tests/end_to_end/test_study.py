@@ -1,0 +1,310 @@
+"""Whole studies on a real local Ray and real cells."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scvi
+import torch
+from ray import tune as ray_tune
+
+import scvitune
+from scvitune.errors import InputError
+from scvitune.events import read_events
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+@pytest.fixture(scope="module")
+def study(local_ray, pbmc, tmp_path_factory):
+    """A study as a user would run it, small."""
+    return scvitune.tune(
+        scvi.model.SCVI,
+        pbmc,
+        space={
+            "n_latent": ray_tune.randint(5, 20),
+            "lr": ray_tune.loguniform(1e-3, 1e-2),
+            "gene_likelihood": ray_tune.choice(["nb", "zinb"]),
+            "n_hidden": 64,
+        },
+        num_samples=5,
+        max_epochs=12,
+        storage=tmp_path_factory.mktemp("runs"),
+        name="first",
+        seed=3,
+    )
+
+
+def test_run_directory_holds_everything(study):
+    names = {path.name for path in study.path.iterdir()}
+    assert names >= {
+        "study.yaml",
+        "splits.npz",
+        "events.jsonl",
+        "trials.parquet",
+        "history.parquet",
+        "ray",
+        "tensorboard",
+        "best",
+        "report.html",
+    }
+    assert study.finished
+    assert list((study.path.parent / ".data").iterdir())
+
+
+def test_trials_table(study):
+    trials = study.trials
+    assert list(trials.index) == [f"{i:05d}" for i in range(6)]
+    assert {"status", "reason", "epochs", "best_epoch", "time_s", "n_params"} <= set(trials)
+    assert set(trials["status"]) <= {"finished", "stopped"}
+    assert trials.loc["00000", "status"] == "finished"
+    default = trials.loc["00000"]
+    assert default["config/n_hidden"] == 128  # scvi-tools' default, not the study's constant
+    assert default["config/lr"] == 1e-3
+    assert (trials["config/n_hidden"][1:] == 64).all()
+    best = trials.loc[study.best_trial_id]
+    assert best["elbo_validation"] == trials["elbo_validation"].min()
+    assert {"elbo_test", "reconstruction_loss_test"} <= set(trials)
+    assert np.isfinite(default["elbo_test"])
+
+
+def test_history_and_best_report_agree(study):
+    history = study.history
+    assert {"trial_id", "epoch", "time_s", "elbo_validation", "elbo_train"} <= set(history)
+    for trial_id, row in study.trials.iterrows():
+        own = history[history["trial_id"] == trial_id]
+        assert own["elbo_validation"].min() == row["elbo_validation"]
+        best_epoch = own.loc[own["elbo_validation"].idxmin(), "epoch"]
+        assert best_epoch == row["best_epoch"]
+        assert own["epoch"].is_monotonic_increasing
+
+
+def elbo_by_scvi(model, adata, indices, n_draws=20):
+    """Negative ELBO a cell by scvi-tools' own code: mean and spread over its random draws."""
+    draws = [-float(model.get_elbo(adata, indices=indices)) for _ in range(n_draws)]
+    return np.mean(draws), np.std(draws)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_best_model_is_scvi_tools_own_and_as_good_as_reported(study, pbmc, split):
+    torch.manual_seed(0)
+    model = scvi.model.SCVI.load(str(study.path / "best"), adata=pbmc, accelerator="cpu")
+    cells = np.load(study.path / "splits.npz")[split]
+    mean, spread = elbo_by_scvi(model, pbmc, cells)
+    reported = study.trials.loc[study.best_trial_id, f"elbo_{split}"]
+    # One draw is reported; allow five times the spread of one draw.
+    assert abs(mean - reported) < 5 * spread + 1e-3 * abs(mean)
+
+
+def test_best_model_is_ordinary(study, pbmc, tmp_path):
+    model = study.best_model(pbmc)
+    assert isinstance(model, scvi.model.SCVI)
+    assert model.is_trained
+    latent = model.get_latent_representation()
+    assert latent.shape == (pbmc.n_obs, study.best_config.get("n_latent", 10))
+    assert model.history["elbo_validation"]["elbo_validation"].min() == pytest.approx(
+        study.trials.loc[study.best_trial_id, "elbo_validation"]
+    )
+    model.save(str(tmp_path / "again"))
+    again = scvi.model.SCVI.load(str(tmp_path / "again"), adata=pbmc, accelerator="cpu")
+    np.testing.assert_allclose(again.get_latent_representation(), latent, rtol=1e-5)
+    splits = np.load(study.path / "splits.npz")
+    np.testing.assert_array_equal(model.train_indices, splits["train"])
+    np.testing.assert_array_equal(model.test_indices, splits["test"])
+
+
+def test_best_model_without_the_data(study):
+    model = study.best_model()
+    assert model.adata.n_obs == 700
+
+
+def test_load_needs_neither_ray_nor_torch(study, tmp_path):
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, scvitune; s = scvitune.load(sys.argv[1]);"
+        "print(len(s.trials), s.best_config['n_hidden'], s.finished);"
+        "print(sorted({'ray', 'torch', 'scvi'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(study.path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.startswith("6 ")
+
+
+def test_same_name_again_is_refused_and_nothing_overwritten(study, pbmc):
+    before = study.path.joinpath("events.jsonl").read_bytes()
+    with pytest.raises(InputError, match="resume"):
+        scvitune.tune(
+            "SCVI", pbmc, num_samples=1, max_epochs=1, storage=study.path.parent, name="first"
+        )
+    assert study.path.joinpath("events.jsonl").read_bytes() == before
+
+
+def comparable(study):
+    """The trials' table without what depends on the clock."""
+    return study.trials.drop(columns=["time_s"])
+
+
+def test_same_seed_same_numbers_with_one_slot_or_two(pbmc, tmp_path, small_space):
+    common = {
+        "space": small_space,
+        "searcher": "random",
+        "scheduler": "fifo",
+        "num_samples": 4,
+        "max_epochs": 3,
+        "storage": tmp_path,
+        "seed": 11,
+    }
+    two = scvitune.tune("SCVI", pbmc, name="two", **common)
+    one = scvitune.tune("SCVI", pbmc, name="one", max_concurrent=1, **common)
+    pd.testing.assert_frame_equal(comparable(one), comparable(two), check_exact=True)
+    other = scvitune.tune("SCVI", pbmc, name="other", **{**common, "seed": 12})
+    assert (
+        other.trials["elbo_validation"].to_numpy() != one.trials["elbo_validation"].to_numpy()
+    ).all()
+
+
+def test_tpe_repeats_with_one_trial_at_a_time(pbmc, tmp_path, small_space):
+    common = {
+        "space": small_space,
+        "num_samples": 7,
+        "max_epochs": 2,
+        "storage": tmp_path,
+        "max_concurrent": 1,
+    }
+    first = scvitune.tune("SCVI", pbmc, name="a", **common)
+    second = scvitune.tune("SCVI", pbmc, name="b", **common)
+    pd.testing.assert_frame_equal(comparable(first), comparable(second), check_exact=True)
+
+
+def test_resume_with_more_samples_goes_on_where_random_search_stopped(pbmc, tmp_path, small_space):
+    common = {
+        "space": small_space,
+        "searcher": "random",
+        "scheduler": "fifo",
+        "max_epochs": 2,
+        "storage": tmp_path,
+    }
+    whole = scvitune.tune("SCVI", pbmc, name="whole", num_samples=5, **common)
+    part = scvitune.tune("SCVI", pbmc, name="part", num_samples=2, **common)
+    assert len(part.trials) == 3
+    resumed = scvitune.resume(part.path, num_samples=5)
+    pd.testing.assert_frame_equal(
+        comparable(resumed).drop(columns=_judged(resumed)),
+        comparable(whole).drop(columns=_judged(whole)),
+        check_exact=True,
+    )
+    # Nothing is left to do: says so and changes nothing.
+    again = scvitune.resume(part.path)
+    assert len(again.trials) == 6
+    with pytest.raises(InputError, match="new total"):
+        scvitune.resume(part.path, num_samples=3)
+
+
+def _judged(study):
+    return [name for name in study.trials if name.endswith("_test")]
+
+
+def test_a_diverging_trial_is_told_and_the_study_goes_on(pbmc, tmp_path):
+    study = scvitune.tune(
+        "SCVI",
+        pbmc,
+        space={"lr": {"type": "choice", "values": [1e-3, 1e30]}, "eps": 1e-30},
+        searcher="grid",
+        scheduler="asha",
+        num_samples=2,
+        max_epochs=4,
+        storage=tmp_path,
+        name="bad",
+    )
+    by_lr = study.trials.iloc[1:].set_index("config/lr")
+    assert by_lr.loc[1e30, "status"] == "diverged"
+    assert "finite" in by_lr.loc[1e30, "reason"] or "nan" in by_lr.loc[1e30, "reason"]
+    assert by_lr.loc[1e-3, "status"] in ("finished", "stopped")
+    assert study.finished
+    assert study.best_config["lr"] == 1e-3
+
+
+def test_epoch_budget_ends_the_study(pbmc, tmp_path, small_space):
+    study = scvitune.tune(
+        "SCVI",
+        pbmc,
+        space=small_space,
+        searcher="random",
+        scheduler="fifo",
+        num_samples=50,
+        max_epochs=4,
+        epoch_budget=14,
+        storage=tmp_path,
+        name="budget",
+    )
+    spent = study.history.groupby("trial_id")["epoch"].max().sum()
+    assert 14 <= spent <= 14 + 2 * 4
+    assert study.finished
+    last = read_events(study.path / "events.jsonl")
+    reasons = [e.get("reason") for e in last if e["event"] == "driver"]
+    assert "the epoch budget is spent" in reasons
+
+
+def test_linear_scvi_with_covariates_and_conditions(rich_adata, tmp_path):
+    scvi.model.LinearSCVI.setup_anndata(rich_adata, batch_key="batch")
+    study = scvitune.tune(
+        scvi.model.LinearSCVI, rich_adata, num_samples=3, max_epochs=3, storage=tmp_path, name="l"
+    )
+    model = study.best_model(rich_adata)
+    assert isinstance(model, scvi.model.LinearSCVI)
+    assert model.get_loadings().shape[0] == rich_adata.n_vars
+
+
+def test_defaults_only(rich_adata, tmp_path):
+    setup = {"batch_key": "batch", "labels_key": "label", "size_factor_key": "size"}
+    scvi.model.SCVI.setup_anndata(rich_adata, **setup)
+    study = scvitune.tune(
+        "SCVI", rich_adata, space={}, max_epochs=2, test_size=0, storage=tmp_path, name="d"
+    )
+    assert list(study.trials.index) == ["00000"]
+    assert "elbo_test" not in study.trials
+    assert "default configuration is the best" in study.summary()
+
+
+def test_early_stopping_and_plateau_are_honoured(pbmc, tmp_path):
+    study = scvitune.tune(
+        "SCVI",
+        pbmc,
+        space={
+            "early_stopping": True,
+            "early_stopping_patience": 2,
+            "early_stopping_min_delta": 1e6,
+            "reduce_lr_on_plateau": True,
+            "n_latent": {"type": "choice", "values": [5]},
+        },
+        searcher="grid",
+        scheduler="fifo",
+        max_epochs=30,
+        storage=tmp_path,
+        name="early",
+    )
+    row = study.trials.loc["00001"]
+    assert row["status"] == "finished"
+    assert row["epochs"] == 3  # the first is an improvement on nothing, then patience 2
+    assert row["reason"].startswith("stopped early")
+
+
+def test_events_are_json_lines_in_order(study):
+    lines = study.path.joinpath("events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert events[0]["event"] == "driver"
+    seen = set()
+    for event in events:
+        if event["event"] == "proposal":
+            seen.add(event["trial_id"])
+        elif event["event"] in ("start", "report", "end"):
+            assert event["trial_id"] in seen
+    times = [event["time"] for event in events]
+    assert times == sorted(times)
