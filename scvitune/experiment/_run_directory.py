@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -41,10 +42,14 @@ def check_storage(storage: Path, name: str, faults: Faults) -> None:
         existing = existing.parent
     if not existing.is_dir():
         faults.add(f"storage is {str(storage)!r}, but {existing} is a file, not a directory.")
-    elif not os.access(existing, os.W_OK | os.X_OK):
+        return
+    try:
+        # Permissions alone do not tell: read-only mounts and quotas refuse even the owner.
+        Path(tempfile.mkdtemp(prefix=".scvitune-", dir=existing)).rmdir()
+    except OSError as error:
         faults.add(
-            f"storage is {str(storage)!r}, but {existing} cannot be written. Choose a directory "
-            "of yours (storage: PATH)."
+            f"storage is {str(storage)!r}, but {existing} cannot be written "
+            f"({error.strerror or error}). Choose a directory of yours (storage: PATH)."
         )
 
 

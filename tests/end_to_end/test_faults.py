@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
+import scvi
 
 import scvitune
 from scvitune.errors import StudyError
@@ -130,20 +133,15 @@ def test_a_second_driver_is_refused(tmp_path, wait_for):
 
 def test_a_lost_trial_process_goes_on_from_its_checkpoint(tmp_path, wait_for, local_ray):
     """Kill the trial's own process, as the kernel does when memory runs out."""
-    import psutil
-    import scvi
-
     adata = scvitune.data.pbmc68k()
     scvi.model.SCVI.setup_anndata(adata)
     victims: list[int] = []
 
-    import threading
-
     def kill_one() -> None:
         events = tmp_path / "lost" / "events.jsonl"
         wait_for(lambda: sum(e["event"] == "report" for e in read_events(events)) >= 3)
-        for process in psutil.process_iter(["name", "cmdline", "pid"]):
-            if "StudyTrainable" in " ".join(process.info["cmdline"] or [process.info["name"]]):
+        for process in psutil.Process().children(recursive=True):
+            if "Trainable.train" in " ".join(process.cmdline()):
                 victims.append(process.pid)
                 process.kill()
                 return

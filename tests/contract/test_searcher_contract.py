@@ -1,0 +1,376 @@
+"""What every registered searcher promises, over the live registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scvitune.contracts import Choice, FloatRange, Hyperparameter, IntRange, SearchSpace
+from scvitune.errors import InputError
+from scvitune.searchers import SEARCHERS, SearchProblem, build_searcher
+from scvitune.spaces import contains, is_active
+
+# Searchers that do not learn, whose proposal number n depends on the seed and n alone.
+UNLEARNING = {"random", "grid"}
+LEARNING = sorted(set(SEARCHERS) - UNLEARNING)
+# Searchers without chance.
+SEEDLESS = {"grid"}
+# Searchers that want every value listed.
+LISTING = {"grid"}
+
+KINDS = {
+    "uniform": FloatRange(-1.5, 2.0),
+    "loguniform": FloatRange(1e-5, 1e-1, log=True),
+    "quniform": FloatRange(0.1, 0.9, quantum=0.1),
+    "qloguniform": FloatRange(0.05, 2.0, log=True, quantum=0.05),
+    "int": IntRange(5, 50),
+    "one_int": IntRange(3, 4),
+    "qint": IntRange(8, 65, quantum=8),
+    "logint": IntRange(1, 257, log=True),
+    "qlogint": IntRange(16, 513, log=True, quantum=16),
+    "choice": Choice((None, True, "nb", 3, 0.5)),
+    "booleans": Choice((False, True)),
+    "one_choice": Choice(("only",)),
+    "ordered": Choice((64, 128, 256), ordered=True),
+}
+UNLISTABLE = {"uniform", "loguniform"}
+
+
+def space_of(*hyperparameters, **constants):
+    return SearchSpace(tuple(hyperparameters), constants)
+
+
+SPACES = {
+    kind: space_of(Hyperparameter(kind, domain), n_layers=1, gene_likelihood="nb")
+    for kind, domain in KINDS.items()
+}
+SPACES["below_a_choice"] = space_of(
+    Hyperparameter("parent", Choice(("a", "b", None))),
+    Hyperparameter("child", IntRange(0, 10), {"parent": ("a", None)}),
+)
+SPACES["below_an_ordered_choice"] = space_of(
+    Hyperparameter("parent", Choice((1, 2, 3), ordered=True)),
+    Hyperparameter("child", Choice(("x", "y")), {"parent": (2, 3)}),
+)
+SPACES["below_an_integer"] = space_of(
+    Hyperparameter("parent", IntRange(1, 5)),
+    Hyperparameter("child", Choice(("x", "y")), {"parent": (2, 3)}),
+)
+SPACES["below_a_child"] = space_of(
+    Hyperparameter("parent", Choice((True, False))),
+    Hyperparameter("child", Choice(("x", "y")), {"parent": (True,)}),
+    Hyperparameter("grandchild", IntRange(1, 4), {"child": ("y",)}),
+)
+SPACES["below_two"] = space_of(
+    Hyperparameter("one", Choice(("a", "b"))),
+    Hyperparameter("two", Choice(("c", "d"))),
+    Hyperparameter("both", IntRange(1, 4), {"one": ("b",), "two": ("c",)}),
+)
+SPACES["many"] = space_of(
+    *(
+        Hyperparameter(kind, domain)
+        for kind, domain in KINDS.items()
+        if kind in {"loguniform", "int", "quniform", "choice", "ordered"}
+    ),
+    Hyperparameter("below", FloatRange(1e-3, 1.0, log=True), {"choice": ("nb", True)}),
+    weight_decay=1e-6,
+)
+
+
+def listable(space):
+    return all(
+        not isinstance(h.domain, FloatRange) or h.domain.quantum for h in space.hyperparameters
+    )
+
+
+def problem(space, *, seed=0, num_samples=40, mode="min"):
+    return SearchProblem(space, "loss", mode, num_samples, seed)
+
+
+def score(config):
+    """Some finite value that depends on the configuration, with many ties."""
+    return float(len(repr(sorted(config.items(), key=str))) % 5)
+
+
+def propose_all(searcher, n, *, start=0, value=score, told=True):
+    proposals = []
+    for number in range(start, start + n):
+        config = searcher.propose(number)
+        if config is None:
+            break
+        proposals.append(config)
+        if told:
+            searcher.tell(config, value(config), number)
+    return proposals
+
+
+PAIRS = [
+    pytest.param(searcher, space, id=f"{searcher}-{name}")
+    for searcher in SEARCHERS
+    for name, space in SPACES.items()
+    if searcher not in LISTING or listable(space)
+]
+
+
+@pytest.mark.parametrize(("searcher", "space"), PAIRS)
+def test_every_proposal_lies_in_the_space(searcher, space):
+    proposals = propose_all(build_searcher(searcher, problem(space)), 30)
+    assert proposals
+    for config in proposals:
+        assert contains(space, config) == []
+        assert space.constants.items() <= config.items()
+        for hyperparameter in space.hyperparameters:
+            assert (hyperparameter.name in config) == is_active(hyperparameter, config)
+        # What the log gives back is the same configuration, types included.
+        again = json.loads(json.dumps(config))
+        assert again == config
+        assert [type(v) for v in again.values()] == [type(v) for v in config.values()]
+    for hyperparameter in space.hyperparameters:
+        found = [config[hyperparameter.name] for config in proposals if hyperparameter.name in config]
+        assert found, f"{hyperparameter.name} was never proposed"
+        domain = hyperparameter.domain
+        if isinstance(domain, IntRange):
+            assert all(type(value) is int for value in found)
+        if isinstance(domain, FloatRange):
+            assert all(type(value) is float for value in found)
+
+
+@pytest.mark.parametrize("searcher", sorted(set(SEARCHERS) - LISTING))
+@pytest.mark.parametrize("kind", ["choice", "booleans", "ordered", "qint", "one_int"])
+def test_every_value_of_a_short_list_is_found(searcher, kind):
+    domain = KINDS[kind]
+    values = (
+        domain.values
+        if isinstance(domain, Choice)
+        else range(domain.low, domain.high, domain.quantum or 1)
+    )
+    # Equal values teach nothing, so nothing is favoured for long.
+    searcher = build_searcher(searcher, problem(SPACES[kind], num_samples=100))
+    found = [config[kind] for config in propose_all(searcher, 100, value=lambda config: 1.0)]
+    assert {repr(value) for value in found} == {repr(value) for value in values}
+
+
+@pytest.mark.parametrize("searcher", sorted(LISTING))
+@pytest.mark.parametrize("kind", sorted(UNLISTABLE))
+def test_a_grid_of_a_range_is_refused_by_name(searcher, kind):
+    with pytest.raises(InputError, match=rf"{kind} is a") as caught:
+        build_searcher(searcher, problem(SPACES[kind]))
+    assert repr(searcher) in str(caught.value)
+
+
+def test_a_grid_names_every_range_at_once():
+    both = space_of(*(Hyperparameter(kind, KINDS[kind]) for kind in sorted(UNLISTABLE)))
+    with pytest.raises(InputError) as caught:
+        build_searcher("grid", problem(both))
+    assert len(caught.value.faults) == len(UNLISTABLE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("quniform", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]),
+        ("qint", [8, 16, 24, 32, 40, 48, 56, 64]),
+        ("int", list(range(5, 50))),
+        ("choice", [None, True, "nb", 3, 0.5]),
+    ],
+)
+def test_a_grid_is_every_value_once(kind, expected):
+    grid = build_searcher("grid", problem(SPACES[kind], num_samples=1000))
+    assert [config[kind] for config in propose_all(grid, 1000)] == expected
+    assert grid.propose(len(expected)) is None
+
+
+def test_a_grid_is_every_combination_that_exists_once():
+    grid = build_searcher("grid", problem(SPACES["below_a_choice"], num_samples=1000))
+    proposals = propose_all(grid, 1000)
+    assert len(proposals) == 10 + 1 + 10  # parent "b" has no child
+    assert len({repr(config) for config in proposals}) == 21
+
+
+def test_a_grid_too_large_to_list_costs_no_more_than_its_samples():
+    huge = space_of(*(Hyperparameter(f"h{i}", IntRange(0, 100)) for i in range(8)))
+    grid = build_searcher("grid", problem(huge, num_samples=5))
+    assert len({repr(config) for config in propose_all(grid, 5)}) == 5
+
+
+@pytest.mark.parametrize("searcher", sorted(SEARCHERS))
+def test_a_seed_gives_the_same_proposals_in_any_process(searcher):
+    space = SPACES["below_two"] if searcher in LISTING else SPACES["many"]
+    first = propose_all(build_searcher(searcher, problem(space)), 25)
+    np.random.default_rng().random()
+    np.random.seed(1)  # noqa: NPY002  the global generator must not matter
+    assert propose_all(build_searcher(searcher, problem(space)), 25) == first
+    code = (
+        "import json, test_searcher_contract as t\n"
+        f"space = t.SPACES[{'below_two' if searcher in LISTING else 'many'!r}]\n"
+        f"searcher = t.build_searcher({searcher!r}, t.problem(space))\n"
+        "print(json.dumps(t.propose_all(searcher, 25)))"
+    )
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(paths)},
+        check=True,
+    )
+    assert json.loads(process.stdout.splitlines()[-1]) == first
+
+
+@pytest.mark.parametrize("searcher", sorted(set(SEARCHERS) - SEEDLESS))
+def test_another_seed_gives_other_proposals(searcher):
+    one, other = (
+        propose_all(build_searcher(searcher, problem(SPACES["many"], seed=seed)), 10)
+        for seed in (0, 1)
+    )
+    assert all(a != b for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("searcher", sorted(set(SEARCHERS) - SEEDLESS))
+def test_proposals_differ_from_each_other(searcher):
+    proposals = propose_all(build_searcher(searcher, problem(SPACES["many"])), 25)
+    assert len({repr(config) for config in proposals}) == 25
+
+
+@pytest.mark.parametrize("searcher", sorted(SEARCHERS))
+@pytest.mark.parametrize("value", [0.0, -3.5, 1e30])
+def test_many_equal_values_are_survived(searcher, value):
+    space = SPACES["qint"]
+    searcher = build_searcher(searcher, problem(space))
+    # Points of the user come without a number, some of them twice.
+    for point in (8, 8, 64):
+        searcher.tell({"qint": point, **space.constants}, value)
+    for config in propose_all(searcher, 40, value=lambda config: value):
+        assert contains(space, config) == []
+
+
+@pytest.mark.parametrize("searcher", sorted(SEARCHERS))
+def test_values_may_come_late_and_in_any_order(searcher):
+    space = SPACES["below_two"]
+    searcher = build_searcher(searcher, problem(space))
+    waiting = {}
+    for number in range(6):
+        config = searcher.propose(number)
+        assert config is not None
+        waiting[number] = config
+        if number % 3 == 2:
+            for earlier in sorted(waiting, reverse=True):
+                searcher.tell(waiting.pop(earlier), float(earlier), earlier)
+    later = searcher.propose(6)
+    assert later is not None
+    assert contains(space, later) == []
+
+
+@pytest.mark.parametrize("searcher", sorted(SEARCHERS))
+@pytest.mark.parametrize("past", [3, 17])
+def test_a_rebuilt_searcher_goes_on_as_it_would_have(searcher, past):
+    """The past comes from the log, in order, without numbers: as after a resume."""
+    space = SPACES["below_two"] if searcher in LISTING else SPACES["many"]
+    count = min(past, 4) if searcher in LISTING else past
+    straight = build_searcher(searcher, problem(space))
+    before = propose_all(straight, count)
+    expected = propose_all(straight, 4, start=count)
+
+    rebuilt = build_searcher(searcher, problem(space))
+    for config in json.loads(json.dumps(before)):
+        rebuilt.tell(config, score(config))
+    assert propose_all(rebuilt, 4, start=count) == expected
+
+
+BOWL = space_of(
+    Hyperparameter("lr", FloatRange(1e-5, 1e-1, log=True)),
+    Hyperparameter("rate", FloatRange(0.0, 1.0)),
+)
+
+
+def bowl(config):
+    """Zero at lr = 1e-3, rate = 0.7; 1 a decade or 0.2 away."""
+    return (np.log10(config["lr"]) + 3) ** 2 + ((config["rate"] - 0.7) / 0.2) ** 2
+
+
+def best_of_40(searcher, seed, mode):
+    sign = 1.0 if mode == "min" else -1.0
+    built = build_searcher(searcher, problem(BOWL, seed=seed, mode=mode))
+    proposals = propose_all(built, 40, value=lambda config: sign * bowl(config))
+    return min(bowl(config) for config in proposals)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("searcher", LEARNING)
+def test_what_learns_beats_chance(searcher, mode):
+    seeds = range(7)
+    learnt = statistics.median(best_of_40(searcher, seed, mode) for seed in seeds)
+    chance = statistics.median(best_of_40("random", seed, mode) for seed in seeds)
+    assert learnt < 0.5 * chance
+    assert learnt < 0.1
+
+
+@pytest.mark.parametrize("searcher", LEARNING)
+def test_what_learns_learns_from_the_past_too(searcher):
+    """Twenty told points around the optimum draw the next proposals there."""
+    built = build_searcher(searcher, problem(BOWL, num_samples=25))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        config = {"lr": float(10 ** rng.uniform(-5, -1)), "rate": float(rng.uniform())}
+        built.tell(config, bowl(config))
+    proposals = propose_all(built, 10, value=bowl)
+    by_chance = propose_all(build_searcher("random", problem(BOWL)), 200)
+    assert statistics.median(map(bowl, proposals)) < 0.5 * statistics.median(
+        map(bowl, by_chance)
+    )
+
+
+@pytest.mark.parametrize("name", ["tqe", "Random"])
+def test_an_unknown_name_is_refused_with_the_nearest(name):
+    with pytest.raises(InputError, match=r"Did you mean '(tpe|random)'"):
+        build_searcher(name, problem(BOWL))
+
+
+def test_what_is_no_searcher_is_refused():
+    with pytest.raises(InputError, match="type dict"):
+        build_searcher({}, problem(BOWL))
+
+
+# ------------------------------------------------------------------ ready Ray searchers
+
+
+def ready_hyperopt():
+    from ray.tune.search.hyperopt import HyperOptSearch
+
+    return HyperOptSearch(random_state_seed=0, n_initial_points=3)
+
+
+def ready_optuna():
+    from ray.tune.search.optuna import OptunaSearch
+
+    return OptunaSearch(seed=0)
+
+
+READY_SPACE = space_of(
+    Hyperparameter("lr", FloatRange(1e-5, 1e-1, log=True)),
+    Hyperparameter("n_latent", IntRange(5, 50)),
+    Hyperparameter("parent", Choice(("a", "b"))),
+    Hyperparameter("child", IntRange(1, 5), {"parent": ("b",)}),
+    n_layers=2,
+)
+
+
+@pytest.mark.parametrize("build", [ready_hyperopt, ready_optuna])
+def test_a_ready_searcher_searches_the_space_of_the_study(build):
+    searcher = build_searcher(build(), problem(READY_SPACE))
+    # The default and the past are told before anything is proposed.
+    searcher.tell({"lr": 1e-3, "n_latent": 10, "parent": "a", "n_layers": 2}, 3.0)
+    searcher.tell({"lr": 1e-3, "n_latent": 10, "parent": "b", "child": 2, "n_layers": 2}, 2.0)
+    proposals = propose_all(searcher, 12)
+    assert len(proposals) == 12
+    for config in proposals:
+        assert contains(READY_SPACE, config) == []
+    pickle.dumps(proposals)
