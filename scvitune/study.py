@@ -333,4 +333,10 @@ def _finish(root: Path, *, adata: Any) -> Study:
         study.refresh()
     write_tables(study._run)
     write_report(study._run)
+    if study.finished and best_trial_id(study._run) is None:
+        reasons = study.trials["reason"].value_counts()
+        raise StudyError(
+            f"All {len(study.trials)} trials failed, most often with: {reasons.index[0]}. "
+            f"See {study._run.layout.report}."
+        )
     return study

@@ -63,6 +63,7 @@ class StudyTrainable(tune.Trainable):
         self._study = config["study"]
         self._layout = RunLayout(Path(self._study["run_dir"]))
         self._trial_id: str = config["trial_id"]
+        self._config: dict[str, Any] = dict(config["hyperparameters"])
         self._best: dict[str, Any] | None = None
         self._last_result: dict[str, Any] | None = None
         self._repeat_last = False
@@ -98,7 +99,10 @@ class StudyTrainable(tune.Trainable):
         )
         path = self._layout.checkpoint(self._trial_id)
         if path.exists():
-            self._restore(load_checkpoint(path, device=device))
+            state = load_checkpoint(path, device=device)
+            # A checkpoint of another configuration is no beginning of this trial.
+            if state["config"] == hyperparameters:
+                self._restore(state)
 
     def _restore(self, state: dict[str, Any]) -> None:
         if self._loop is None:
@@ -183,7 +187,7 @@ class StudyTrainable(tune.Trainable):
     def _state(self, *, with_loop: bool) -> dict[str, Any]:
         loop = self._loop.state_dict() if with_loop and self._loop is not None else None
         return {
-            "trial_id": self._trial_id,
+            "config": self._config,
             "best": self._best,
             "last_result": self._last_result,
             "loop": loop,

@@ -6,8 +6,9 @@ import logging
 import os
 import secrets
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
@@ -80,6 +81,7 @@ def run_plan(
     past: Sequence[PastTrial],
     recorder: Recorder,
     stopper: Any,
+    on_setup: Callable[[], None],
 ) -> None:
     """Run all trials that are still to run; returns when none is left or the stopper says so."""
     from ray import tune
@@ -114,7 +116,7 @@ def run_plan(
     )
     study = {
         "run_dir": str(layout.root.resolve()),
-        "data_dir": str(prepared.directory),
+        "data_dir": str(Path(prepared.directory or "").resolve()),  # workers have their own cwd
         "model": plan.config.model,
         "metric": plan.config.metric,
         "mode": plan.mode,
@@ -142,7 +144,7 @@ def run_plan(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(layout.ray.resolve()),
-            callbacks=[StudyCallback(recorder, scheduler.stopped)],
+            callbacks=[StudyCallback(recorder, scheduler.stopped, on_setup=on_setup)],
             failure_config=tune.FailureConfig(max_failures=plan.config.search.max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             stop=stopper,

@@ -193,11 +193,22 @@ def _drive(
             log.append("driver", action="end", reason="all trials had ended")
             return
         _announce(plan, layout, prepared, console)
-        with Interruption(stopper, console.print), ray_session(plan.slots):
+        with (
+            Interruption(stopper, console.print) as interruption,
+            ray_session(plan.slots),
+        ):
             recorder = _recorders(plan, layout, log, records, console)
             try:
                 if not stopper.stop_all():
-                    run_plan(plan, layout, prepared, past=past, recorder=recorder, stopper=stopper)
+                    run_plan(
+                        plan,
+                        layout,
+                        prepared,
+                        past=past,
+                        recorder=recorder,
+                        stopper=stopper,
+                        on_setup=interruption.arm,
+                    )
             finally:
                 recorder.close()
         interrupted = stopper.interrupted_by

@@ -78,10 +78,18 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
+        self.arm()
+        return self
+
+    def arm(self) -> None:
+        """Take the signals, again if need be: Ray Tune installs a handler of SIGUSR1 at its start.
+
+        In a thread other than the main one Python allows no handlers, and nothing is done.
+        """
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
+                replaced = signal.signal(number, self._handle)
+                self._previous.setdefault(number, replaced)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():

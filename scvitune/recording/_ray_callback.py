@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -71,11 +71,23 @@ class StudyCallback(tune.Callback):
     stopped
         Ray's trial id -> why the scheduler stopped it; filled by the scheduler before the
         callback hears of the end.
+    on_setup
+        Called once Ray has set itself up, before the first trial.
     """
 
-    def __init__(self, recorder: Recorder, stopped: Mapping[str, str]) -> None:
-        self._recorder, self._stopped = recorder, stopped
-        self._reported: dict[str, int] = {}
+    def __init__(
+        self,
+        recorder: Recorder,
+        stopped: Mapping[str, str],
+        *,
+        on_setup: Callable[[], None] | None = None,
+    ) -> None:
+        self._recorder, self._stopped, self._on_setup = recorder, stopped, on_setup
+
+    def setup(self, *arguments: Any, **info: Any) -> None:
+        """Run ``on_setup``."""
+        if self._on_setup is not None:
+            self._on_setup()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record that a trial got a slot."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import islice, product
 
 from scvitune.contracts import Choice, Config, Domain, IntRange, Value
 from scvitune.errors import InputError
@@ -36,7 +36,8 @@ class GridProposer:
                 values.append(listed)
         if faults:
             raise InputError(faults)
-        self._grid = list(self._combinations(problem, values))
+        # A whole grid can be larger than any memory; more than this is never asked for.
+        self._grid = list(islice(self._combinations(problem, values), problem.num_samples))
 
     @staticmethod
     def _combinations(problem: SearchProblem, values: list[tuple[Value, ...]]) -> Iterator[Config]:

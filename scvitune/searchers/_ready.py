@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from scvitune.contracts import Config
@@ -13,8 +14,8 @@ class ReadyProposer:
     """Hands proposals of a ``ray.tune.search.Searcher`` on.
 
     The searcher gets the space in Ray's form, unless it was built with one of its own. On resume
-    it is told what is known where it has ``add_evaluated_point`` (Optuna, BayesOpt); others start
-    afresh.
+    it is told what is known where it has ``add_evaluated_point`` (Optuna, BayesOpt), but for
+    configurations in which a conditional hyperparameter does not exist; others start afresh.
     """
 
     def __init__(self, problem: SearchProblem, searcher: Any) -> None:
@@ -34,7 +35,10 @@ class ReadyProposer:
         metric = self._problem.metric
         if number is not None:
             self._searcher.on_trial_complete(f"{number:05d}", result={metric: value})
-        elif hasattr(self._searcher, "add_evaluated_point"):
-            names = self._problem.space.names
-            point = {name: config[name] for name in names if name in config}
-            self._searcher.add_evaluated_point(point, value)
+            return
+        names = self._problem.space.names
+        if any(name not in config for name in names):
+            return  # Ray's searchers know no conditions and take whole points only
+        # Ray's base class has the method too, and raises where a searcher does not offer it.
+        with suppress(NotImplementedError):
+            self._searcher.add_evaluated_point({name: config[name] for name in names}, value)

@@ -94,9 +94,11 @@ class TPEProposer:
 def _tree(space: SearchSpace) -> dict[str, Any]:
     """Build hyperopt's expression; a conditional one lies in a branch of its parent's choice."""
     children: dict[str, list[Hyperparameter]] = {}
+    choices = {h.name for h in space.hyperparameters if isinstance(h.domain, Choice)}
     for hyperparameter in space.hyperparameters:
-        # A second condition is applied when the proposal is resolved.
-        parent = next((name for name in hyperparameter.when if name in space.names), "")
+        # A second condition, or one on an integer, which has no branches in hyperopt, is applied
+        # when the proposal is resolved.
+        parent = next((name for name in hyperparameter.when if name in choices), "")
         children.setdefault(parent, []).append(hyperparameter)
 
     nodes: dict[str, Any] = {}

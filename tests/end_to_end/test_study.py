@@ -12,7 +12,7 @@ import torch
 from ray import tune as ray_tune
 
 import scvitune
-from scvitune.errors import InputError
+from scvitune.errors import InputError, StudyError
 from scvitune.events import read_events
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -308,3 +308,21 @@ def test_events_are_json_lines_in_order(study):
             assert event["trial_id"] in seen
     times = [event["time"] for event in events]
     assert times == sorted(times)
+
+
+def test_relative_storage_and_a_study_that_fails_whole(pbmc, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = scvitune.tune("SCVI", pbmc, space={}, max_epochs=1, name="near")
+    assert study.path.resolve() == tmp_path / "runs" / "near"
+    assert study.trials.loc["00000", "status"] == "finished"
+    with pytest.raises(StudyError, match="All 1 trials failed.*finite"):
+        scvitune.tune(
+            "SCVI",
+            pbmc,
+            space={"lr": {"type": "choice", "values": [1e30]}, "eps": 1e-30},
+            default_trial=False,
+            num_samples=1,
+            max_epochs=2,
+            name="hopeless",
+        )
+    assert (tmp_path / "runs" / "hopeless" / "report.html").exists()

@@ -1,0 +1,127 @@
+"""Every example and every benchmark runs by itself, at its smallest size."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_script(path, *arguments, home, timeout=600):
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "MPLBACKEND": "agg",
+    }
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / path), *map(str, arguments)],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{path} ended with {ended.returncode}:\n{ended.stderr[-4000:]}"
+    return ended.stdout
+
+
+def numbers_of(path, *arguments, home):
+    run_script(path, *arguments, "--json", home / "numbers.json", home=home)
+    return json.loads((home / "numbers.json").read_text())
+
+
+def the_only(folder, pattern):
+    (found,) = folder.glob(pattern)
+    return found
+
+
+@pytest.mark.parametrize(
+    "script",
+    sorted(
+        path.relative_to(ROOT).as_posix()
+        for folder in ("examples", "benchmarks")
+        for path in (ROOT / folder).glob("*.py")
+        if not path.name.startswith("_")
+    ),
+)
+def test_says_what_it_does_and_guards_main(script, tmp_path):
+    source = (ROOT / script).read_text()
+    assert f"python {script}" in source
+    assert source.rstrip().endswith('if __name__ == "__main__":\n    main()')
+    assert "usage:" in run_script(script, "--help", home=tmp_path)
+
+
+def test_every_benchmark_is_in_the_readme():
+    readme = (ROOT / "benchmarks" / "README.md").read_text()
+    listed = set(re.findall(r"python (benchmarks/\w+\.py)", readme))
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "benchmarks").glob("*.py")
+        if not path.name.startswith("_")
+    }
+    assert listed == there
+
+
+@pytest.mark.slow
+def test_tune_scvi(tmp_path):
+    run_script("examples/tune_scvi.py", "--num-samples=2", "--max-epochs=2", home=tmp_path)
+    lines = the_only(tmp_path, "runs/SCVI-*/umap.csv").read_text().splitlines()
+    assert len(lines) == 701
+    assert the_only(tmp_path, "runs/SCVI-*/report.html").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_own_space(tmp_path):
+    printed = run_script(
+        "examples/own_space.py", "--num-samples=2", "--max-epochs=2", home=tmp_path
+    )
+    assert "config/dispersion" in printed
+
+
+@pytest.mark.slow
+def test_read_results_without_a_run_and_with_one(tmp_path):
+    run_script("examples/read_results.py", "--num-samples=1", home=tmp_path)
+    curves = the_only(tmp_path, "runs/SCVI-*/curves.png")
+    curves.unlink()
+    run_script("examples/read_results.py", curves.parent, home=tmp_path)
+    assert curves.exists()
+
+
+def test_step(tmp_path):
+    sizes = ("--genes=60", "--cells=300", "--epochs=1", "--likelihoods", "nb")
+    (row,) = numbers_of("benchmarks/step.py", *sizes, home=tmp_path)["rows"]
+    assert row["genes"] == 60
+    assert min(row["ours_ms"], row["theirs_ms"], row["matmul_ms"]) > 0
+
+
+@pytest.mark.slow
+def test_memory(tmp_path):
+    pytest.importorskip("psutil")
+    sizes = ("--cells=300", "--factor=2", "--genes=50", "--repeats=1")
+    rows = numbers_of("benchmarks/memory.py", *sizes, home=tmp_path)["rows"]
+    assert [row["cells"] for row in rows] == [300, 600]
+    assert all(row["process_mb"] > row["imports_mb"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_against_autotune(tmp_path):
+    sizes = ["--trials=2", "--epochs=2", "--genes=60", "--cells=300"]
+    sizes += ["--retrain-seeds=1", "--retrain-epochs=1"]
+    has_peer = all(importlib.util.find_spec(name) for name in ("scib_metrics", "muon"))
+    if not has_peer:
+        sizes += ["--side=ours"]
+    numbers = numbers_of("benchmarks/against_autotune.py", *sizes, home=tmp_path)
+    sides = ["ours", "peer"] if has_peer else ["ours"]
+    assert [row["side"] for row in numbers["studies"]] == 2 * sides
+    assert all(row["failed"] == 0 and row["epochs"] > 0 for row in numbers["studies"])
+    assert len(numbers["retrained"]) == len(numbers["studies"])

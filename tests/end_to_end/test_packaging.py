@@ -1,0 +1,130 @@
+"""The wheel, installed elsewhere, and the batch script."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from scvitune.events import read_events
+
+ROOT = Path(__file__).parents[2]
+MARKDOWN = sorted(p for p in ROOT.rglob("*.md") if ".venv" not in p.parts)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
+        check=True,
+        capture_output=True,
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_wheel_carries_configs_and_batch_scripts(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    shipped = {Path(n).name for n in names if n.startswith("scvitune/share/")}
+    assert {p.name for p in (ROOT / "configs").iterdir()} <= shipped
+    assert {p.name for p in (ROOT / "slurm").iterdir()} <= shipped
+    assert "scvitune/results/report.html.jinja" in names
+    assert not [n for n in names if n.startswith(("tests/", "benchmarks/"))]
+
+
+@pytest.mark.slow
+def test_installed_wheel_runs_elsewhere(wheel, tmp_path):
+    """A fresh environment that borrows the installed dependencies, away from the checkout."""
+    site = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+        + ["--disable-pip-version-check", "--target", str(site), str(wheel)],
+        check=True,
+    )
+    environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    script = (
+        "import scvitune, sys; from pathlib import Path;"
+        "assert Path(scvitune.__file__).is_relative_to(sys.argv[1]), scvitune.__file__;"
+        "from scvitune.cli import main; sys.argv[1:] = sys.argv[2:]; main()"
+    )
+    config = site / "scvitune" / "share" / "configs" / "scvi-quick.yaml"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(site), "tune", str(config)]
+        + ["--set", "search.num_samples=2", "--set", "name=wheel"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "runs" / "wheel" / "best" / "model.pt").exists()
+    assert "Best configuration" in done.stdout
+
+
+@pytest.mark.slow
+def test_batch_script_checkpoints_on_the_signal_requeues_and_goes_on(tmp_path, wait_for):
+    """USR1 as Slurm sends it before the time limit; scontrol is a stand-in that notes its call."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, text in {
+        "scontrol": f'#!/bin/sh\necho "$@" >> "{tmp_path}/requeued"\n',
+        "python": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
+        "scvitune": f'#!/bin/sh\nexec "{sys.executable}" -m scvitune.cli "$@"\n',
+    }.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    config = tmp_path / "my study.yaml"
+    config.write_text(
+        "model: SCVI\ndata: {path: pbmc68k}\nname: job\n"
+        f"storage: {tmp_path / 'my runs'}\n"
+        "space: {lr: {type: loguniform, low: 1e-4, high: 1e-2}, n_hidden: 32}\n"
+        "search: {searcher: random, scheduler: fifo, num_samples: 7, max_epochs: 40}\n"
+    )
+    environment = os.environ | {
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "SLURM_JOB_ID": "42",
+    }
+    command = ["bash", str(ROOT / "slurm" / "single_node.sbatch"), str(config)]
+
+    def run(send_signal: bool) -> tuple[int, str]:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if send_signal:
+            events = tmp_path / "my runs" / "job" / "events.jsonl"
+            wait_for(
+                lambda: any(e["event"] == "end" for e in read_events(events)), process=process
+            )
+            process.send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+    code, output = run(send_signal=True)
+    assert code == 75, output
+    assert (tmp_path / "requeued").read_text() == "requeue 42\n"
+    code, output = run(send_signal=False)
+    assert code == 0, output
+    assert "Best configuration" in output
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_and_named_files_exist(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for named in re.findall(r"`((?:configs|slurm|examples|benchmarks)/[\w./-]+)`", text):
+        assert (ROOT / named).exists(), f"{page.name} names {named}"
