@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 _MODULUS = 2**63
 
 
@@ -25,9 +27,14 @@ def derive_seed(study_seed: int, *purpose: object) -> int:
         What the seed is for, for example ``"split"`` or ``"trial", config``. Anything JSON can
         hold; mappings are compared by content, not by order.
     """
-    text = json.dumps([int(study_seed), *purpose], sort_keys=True, default=str)
+    text = json.dumps([int(study_seed), *purpose], sort_keys=True, default=_plain)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") % _MODULUS
+
+
+def _plain(value: Any) -> Any:
+    """Make numpy's numbers Python's, so that 5 and np.int64(5) give the same seed."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def trial_seed(study_seed: int, config: Mapping[str, Any]) -> int:

@@ -336,7 +336,7 @@ def _finish(root: Path, *, adata: Any) -> Study:
     if study.finished and best_trial_id(study._run) is None:
         reasons = study.trials["reason"].value_counts()
         raise StudyError(
-            f"All {len(study.trials)} trials failed, most often with: {reasons.index[0]}. "
-            f"See {study._run.layout.report}."
+            f"No trial came to a result; {reasons.iloc[0]} of {len(study.trials)} say: "
+            f"{reasons.index[0]}. See {study._run.layout.report}."
         )
     return study

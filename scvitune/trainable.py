@@ -7,7 +7,6 @@ and reason; the process dies only of what leaves it unusable.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from pathlib import Path
@@ -171,6 +170,7 @@ class StudyTrainable(tune.Trainable):
             self._best = {"value": value, "epoch": loop.epoch, "weights": loop.copy_weights()}
 
     def _end(self, outcome: str, reason: str) -> dict[str, Any]:
+        self._unsaved = False
         loop = self._loop
         sign = 1.0 if self._study["mode"] == "min" else -1.0
         return {
@@ -209,15 +209,14 @@ class StudyTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial; the process, its imports and its data stay."""
+        self.cleanup()
         self.setup(new_config)
         return True
 
     def cleanup(self) -> None:
         """Save a trial that was cut off between checkpoints, so that a resume loses nothing."""
-        if self._unsaved and self._loop is not None and self._broken is None:
-            finished = self._loop.epoch >= self._study["report_epochs"][-1] - 1e-9
-            if not finished and math.isfinite(self._loop.epoch):
-                self._save(with_loop=True)
+        if self._unsaved:
+            self._save(with_loop=True)
 
 
 def _first_line(error: BaseException) -> str:

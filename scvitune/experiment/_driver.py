@@ -111,9 +111,13 @@ def run_plan(
         num_samples=plan.num_samples,
         metric=plan.config.metric,
         mode=plan.mode,
-        max_concurrent=plan.config.search.max_concurrent,
+        # One trial ahead of the slots, so that none waits for a proposal.
+        max_concurrent=plan.config.search.max_concurrent or plan.slots.slots + 1,
         recorder=recorder,
     )
+    # All slots start their processes at once; by default Ray Tune starts them one after the other,
+    # and each takes seconds to import torch and scvi-tools.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.slots.slots + 1)
     study = {
         "run_dir": str(layout.root.resolve()),
         "data_dir": str(Path(prepared.directory or "").resolve()),  # workers have their own cwd

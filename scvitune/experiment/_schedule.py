@@ -11,6 +11,7 @@ SECONDS_PER_ENTRY = 4e-8
 _SECONDS_BETWEEN_REPORTS = 0.5
 _MOST_SECONDS_BETWEEN_REPORTS = 60.0
 _FEWEST_REPORTS = 20
+_SAME = 1e-6
 
 
 def compute_report_epochs(
@@ -28,6 +29,11 @@ def compute_report_epochs(
     if epoch_seconds > _MOST_SECONDS_BETWEEN_REPORTS:
         interval = 1 / math.ceil(epoch_seconds / _MOST_SECONDS_BETWEEN_REPORTS)
     count = math.floor(max_epochs / interval + 1e-9)
-    regular = {round(interval * (i + 1), 6) for i in range(count)}
-    chosen = {e for e in regular | {float(r) for r in rungs} if e < max_epochs - 1e-9}
-    return (*sorted(chosen), float(max_epochs))
+    exact = sorted({float(rung) for rung in rungs if rung < max_epochs} | {float(max_epochs)})
+    # A regular report next to a rung would be the rung but for rounding: the rung stands for it.
+    regular = [
+        epoch
+        for epoch in (interval * (i + 1) for i in range(count))
+        if epoch < max_epochs and not any(abs(epoch - e) <= _SAME * max_epochs for e in exact)
+    ]
+    return tuple(sorted([*regular, *exact]))

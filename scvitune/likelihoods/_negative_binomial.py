@@ -67,9 +67,12 @@ class _NegativeBinomial(torch.autograd.Function):
             u = None
         else:
             u = (log_share * theta).sub_(pi)
-            softplus_u = F.softplus(u)
-            at_nonzeros += _at(u, counts) - _at(softplus_u, counts)
-            dense = softplus_u.sub_(F.softplus(-pi)).sum(1)
+            at_nonzeros += F.logsigmoid(_at(u, counts))
+            # s(u) - s(-pi), with s(v) = max(v, 0) - log sigmoid(|v|): one logarithm for both,
+            # and no exponential that could overflow.
+            dense = torch.clamp_min(u, 0).add_(torch.clamp_max(pi, 0))
+            dense -= u.abs().sigmoid_().div_(pi.abs().sigmoid_()).log_()
+            dense = dense.sum(1)
 
         ctx.save_for_backward(logits, log_library, theta, pi, mu, t, log_share, u)
         ctx.counts, ctx.activation = counts, activation
@@ -91,7 +94,7 @@ class _NegativeBinomial(torch.autograd.Function):
             q = torch.sigmoid(u)
             q.view(-1).scatter_(0, flat, torch.ones_like(x))
             if ctx.needs_input_grad[3]:
-                grad_pi = torch.sigmoid(-pi).sub_(q).mul_(grad)
+                grad_pi = torch.sigmoid(pi).add_(q).sub_(1).mul_(-grad)  # sigmoid(-pi) - q
 
         grad_theta = None
         if ctx.needs_input_grad[2]:

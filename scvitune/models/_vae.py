@@ -125,6 +125,8 @@ class VAEObjective:
                 scale=theta,
                 activation=activation,
             )
+        if likelihood not in ("nb", "zinb"):
+            raise ValueError(f"gene_likelihood {likelihood!r} is not known")
         return negative_binomial(
             batch.counts,
             logits=logits,

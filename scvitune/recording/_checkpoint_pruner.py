@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scvitune.contracts import ENDED, Mode, Proposal, RunLayout, TrialStatus
+from scvitune.contracts import Mode, Proposal, RunLayout, TrialStatus
 from scvitune.events import TrialRecord
+
+_KEPT = ("finished", "stopped")
 
 
 class CheckpointPruner:
@@ -40,13 +42,15 @@ class CheckpointPruner:
         self._values: dict[str, float] = {}
         self._ended: dict[str, float] = {}
         self._spared: set[str] = set()
+        self._deleted: set[str] = set()
         for trial_id, record in (records or {}).items():
             if record.origin == "default":
                 self._spared.add(trial_id)
             best = record.best_report(metric, mode)
             if best is not None:
                 self._values[trial_id] = best.metrics[metric]
-                if record.status in ENDED:
+                # The default is spared anyway, and what failed keeps no checkpoint.
+                if record.status in _KEPT and record.origin != "default":
                     self._ended[trial_id] = best.metrics[metric]
 
     def proposal(self, proposal: Proposal) -> None:
@@ -86,7 +90,10 @@ class CheckpointPruner:
             self._delete(worst)
 
     def close(self) -> None:
-        """Do nothing."""
+        """Delete again: a process saves a stopped trial only when it turns to the next one."""
+        for trial_id in self._deleted:
+            self._layout.checkpoint(trial_id).unlink(missing_ok=True)
 
     def _delete(self, trial_id: str) -> None:
+        self._deleted.add(trial_id)
         self._layout.checkpoint(trial_id).unlink(missing_ok=True)

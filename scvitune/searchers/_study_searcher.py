@@ -43,8 +43,7 @@ class StudySearcher(Searcher):
     metric, mode
         What decides.
     max_concurrent
-        Largest number of trials at once; None leaves it to Ray, which proposes one trial ahead,
-        so that no slot waits.
+        Largest number of trials proposed and not yet ended; None: no limit but Ray's.
     recorder
         Is told of each new proposal.
     """

@@ -45,11 +45,15 @@ class TPEProposer:
             gamma=GAMMA,
             verbose=False,
         )
-        self._insert(document)
-        self._tid_of[number] = tid
         raw = {name: values[0] for name, values in document["misc"]["vals"].items() if len(values)}
         given = {name: _decode(self._domains[name], value) for name, value in raw.items()}
-        return resolve_constants(self._problem.space, given)
+        config = resolve_constants(self._problem.space, given)
+        for name in given.keys() - config.keys():
+            # It does not exist in this configuration, so its value has nothing to teach.
+            document["misc"]["idxs"][name], document["misc"]["vals"][name] = [], []
+        self._insert(document)
+        self._tid_of[number] = tid
+        return config
 
     def tell(self, config: Config, value: float, number: int | None = None) -> None:
         """Enter the value into hyperopt's trials, as a new trial if it was not proposed here."""

@@ -42,12 +42,14 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
         raise StudyError(f"There is no checkpoint at {path}.") from error
     except Exception as error:
         raise StudyError(
-            f"The checkpoint {path} cannot be read ({type(error).__name__}: {error}). "
+            f"The checkpoint {path} cannot be read ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no details'}). "
             "Delete it to train this trial anew."
         ) from error
-    if state.get("format") != FORMAT:
+    found = state.get("format") if isinstance(state, dict) else None
+    if found != FORMAT:
         raise StudyError(
-            f"The checkpoint {path} has format {state.get('format')!r}; this version of scvitune "
+            f"The checkpoint {path} has format {found!r}; this version of scvitune "
             f"reads format {FORMAT}. Use the version that wrote it."
         )
     return state

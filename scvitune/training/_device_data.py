@@ -19,7 +19,7 @@ _SIGNED: dict[str, tuple[Any, int | None]] = {
     "uint16": (np.int16, 0xFFFF),
     "uint32": (np.int32, 0xFFFFFFFF),
 }
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18  # temporaries small enough that the allocator keeps none of them
 
 
 def _as_tensor(array: npt.NDArray[Any], device: torch.device) -> Tensor:

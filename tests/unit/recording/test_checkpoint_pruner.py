@@ -1,0 +1,145 @@
+"""Which checkpoints are kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from scvitune.contracts import Proposal, RunLayout
+from scvitune.events import Report, TrialRecord
+from scvitune.recording import CheckpointPruner
+
+
+@pytest.fixture
+def layout(tmp_path):
+    layout = RunLayout(tmp_path)
+    layout.checkpoints.mkdir(parents=True)
+    return layout
+
+
+def kept(layout):
+    return sorted(path.stem for path in layout.checkpoints.iterdir())
+
+
+class Study:
+    """Plays trials to a pruner; a trial's checkpoint exists from its first report on."""
+
+    def __init__(self, layout, *, mode="min", **options):
+        self.layout = layout
+        self.pruner = CheckpointPruner(layout, metric="loss", mode=mode, **options)
+
+    def begin(self, trial_id, *values, origin="tpe"):
+        self.pruner.proposal(Proposal(trial_id, {}, origin))
+        self.pruner.start(trial_id)
+        for epoch, value in enumerate(values, 1):
+            self.layout.checkpoint(trial_id).touch()
+            metrics = {"other": -1e9} if value is None else {"loss": value, "other": -value}
+            self.pruner.report(
+                trial_id, epoch=float(epoch), time_s=0.0, metrics=metrics, n_params=1
+            )
+
+    def end(self, trial_id, status="finished"):
+        self.pruner.end(trial_id, status=status, reason="")
+
+    def play(self, trial_id, *values, status="finished", origin="tpe"):
+        self.begin(trial_id, *values, origin=origin)
+        self.end(trial_id, status)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("min", ["00000", "00001", "00003", "00005"]), ("max", ["00000", "00002", "00004", "00006"])],
+)
+def test_the_default_and_the_best_three_are_kept(layout, mode, expected):
+    study = Study(layout, mode=mode)
+    study.play("00000", 50.0, origin="default")
+    for i, value in enumerate((1.0, 9.0, 2.0, 8.0, 3.0, 7.0), 1):
+        study.play(f"{i:05d}", value, status="stopped" if i % 2 else "finished")
+    assert kept(layout) == expected
+
+
+def test_a_trial_counts_by_its_best_report(layout):
+    study = Study(layout, keep=1)
+    study.play("00001", 5.0, 1.0, 9.0)
+    study.play("00002", 4.0, 2.0, 2.0)
+    assert kept(layout) == ["00001"]
+
+
+def test_of_equal_trials_the_earlier_is_kept(layout):
+    study = Study(layout, keep=1)
+    study.play("00002", 1.0)
+    study.play("00001", 1.0)
+    assert kept(layout) == ["00001"]
+
+
+def test_what_has_not_ended_is_kept_however_bad(layout):
+    study = Study(layout, keep=1)
+    study.begin("00001", 99.0)
+    for i in range(2, 6):
+        study.play(f"{i:05d}", float(i))
+    assert kept(layout) == ["00001", "00002"]
+    study.end("00001")
+    assert kept(layout) == ["00002"]
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_what_failed_is_deleted_and_takes_no_place(layout, status):
+    study = Study(layout, keep=1)
+    study.play("00001", 5.0)
+    study.play("00002", 1.0, status=status)
+    assert kept(layout) == ["00001"]
+    study.play("00000", 7.0, status=status, origin="default")
+    assert kept(layout) == ["00000", "00001"]
+
+
+def test_a_trial_without_the_metric_is_deleted(layout):
+    study = Study(layout)
+    study.play("00001", None)
+    assert kept(layout) == []
+    study.play("00002")  # it never had a checkpoint
+    assert kept(layout) == []
+
+
+def record(trial_id, value, status="finished", origin="tpe"):
+    reports = [] if value is None else [Report(1.0, 1.0, {"loss": value})]
+    return TrialRecord(trial_id, {}, origin, status=status, reports=reports)
+
+
+def resumed(layout, *records, **options):
+    for each in records:
+        if each.status not in ("failed", "diverged"):
+            layout.checkpoint(each.trial_id).touch()
+    return Study(layout, records={each.trial_id: each for each in records}, **options)
+
+
+def test_after_a_resume_the_best_of_before_count(layout):
+    study = resumed(layout, record("00001", 1.0), record("00002", 2.0, "stopped"), keep=2)
+    study.play("00003", 1.5)
+    assert kept(layout) == ["00001", "00003"]
+    study.play("00004", 9.0)
+    assert kept(layout) == ["00001", "00003"]
+
+
+def test_after_a_resume_the_default_is_kept_and_takes_no_place(layout):
+    study = resumed(
+        layout,
+        record("00000", 50.0, origin="default"),
+        record("00001", 1.0),
+        record("00002", 2.0),
+        keep=2,
+    )
+    study.play("00003", 3.0)
+    assert kept(layout) == ["00000", "00001", "00002"]
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_after_a_resume_what_failed_takes_no_place(layout, status):
+    study = resumed(layout, record("00001", 1.0, status), record("00002", 2.0), keep=1)
+    study.play("00003", 3.0)
+    assert kept(layout) == ["00002"]
+
+
+def test_after_a_resume_an_unfinished_trial_keeps_its_best_of_before(layout):
+    study = resumed(layout, record("00001", 1.0, "running"), record("00002", 2.0), keep=1)
+    study.begin("00001", 5.0)
+    study.end("00001")
+    assert kept(layout) == ["00001"]

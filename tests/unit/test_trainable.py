@@ -1,0 +1,324 @@
+"""A trial in this very process, without a cluster: reports, ends, checkpoints, going on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scvitune.contracts import RunLayout
+from scvitune.training import load_checkpoint
+
+PLAIN = {"n_hidden": 8, "n_latent": 3, "batch_size": 16, "lr": 5e-3}
+RUNGS = (1.0, 4.0)
+REPORTS = [1.0, 2.5, 4.0, 6.0]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    import scvi
+
+    from scvitune.data import prepare_anndata, save_prepared, simulated
+
+    adata = simulated(80, 20, mean_library=100.0, seed=2)
+    scvi.model.SCVI.setup_anndata(adata)
+    return save_prepared(prepare_anndata(adata, model="SCVI"), tmp_path_factory.mktemp("storage"))
+
+
+@pytest.fixture
+def run(prepared, tmp_path, monkeypatch):
+    """Return a run directory and what makes Ray's configuration of a trial in it."""
+    from scvitune.data import save_split, split_cells
+
+    monkeypatch.chdir(tmp_path)
+    layout = RunLayout(tmp_path / "run")
+    layout.root.mkdir()
+    split = split_cells(prepared.n_cells, train_size=0.7, test_size=0.1, seed=0)
+    save_split(split, layout.splits)
+
+    def configure(trial_id="00001", hyperparameters=PLAIN, **study):
+        return {
+            "trial_id": trial_id,
+            "origin": "tpe",
+            "hyperparameters": dict(hyperparameters),
+            "study": {
+                "run_dir": str(layout.root),
+                "data_dir": str(prepared.directory),
+                "model": "SCVI",
+                "metric": "elbo_validation",
+                "mode": "min",
+                "seed": 0,
+                "report_epochs": REPORTS,
+                "rungs": list(RUNGS),
+                "threads": 1,
+                **study,
+            },
+        }
+
+    return layout, configure
+
+
+def build(config):
+    """A trial as Ray would have it, but for Ray's own folders."""
+    from scvitune.trainable import StudyTrainable
+
+    trial = object.__new__(StudyTrainable)
+    trial.setup(config)
+    return trial
+
+
+def finish(trial):
+    results = []
+    while not results or not results[-1].get("done"):
+        results.append(trial.step())
+        assert len(results) < 50
+    return results
+
+
+def numbers(result):
+    return {key: value for key, value in result.items() if key != "time_s"}
+
+
+def test_it_reports_at_the_planned_epochs(run):
+    layout, configure = run
+    trial = build(configure())
+    results = finish(trial)
+    n_train = 56
+    steps = 16
+    for result, planned in zip(results, REPORTS, strict=True):
+        assert planned <= result["epoch"] < planned + steps / n_train
+        assert result["elbo_validation"] == result["metrics"]["elbo_validation"]
+        assert set(result["metrics"]) == {
+            f"{name}_{cells}"
+            for name in ("elbo", "reconstruction_loss", "kl_local")
+            for cells in ("train", "validation")
+        }
+        assert all(math.isfinite(value) for value in result["metrics"].values())
+        assert result["n_params"] == sum(p.numel() for p in trial._loop.module.parameters())
+    assert [result["epoch"] for result in results[::2]] == [1.0, 4.0]
+    assert [result.get("done") for result in results] == [None, None, None, True]
+    assert results[-1]["outcome"] == "finished"
+    assert results[-1]["reason"] == ""
+    times = [result["time_s"] for result in results]
+    assert times == sorted(times)
+    assert times[0] > 0
+
+
+def test_the_same_configuration_gives_the_same_numbers_under_any_id(run):
+    _, configure = run
+    one = finish(build(configure("00001")))
+    other = finish(build(configure("00002")))
+    assert [numbers(result) for result in one] == [numbers(result) for result in other]
+    shifted = finish(build(configure("00003", PLAIN | {"lr": 4e-3})))
+    assert numbers(shifted[0]) != numbers(one[0])
+    reseeded = finish(build(configure("00004", seed=1)))
+    assert numbers(reseeded[0]) != numbers(one[0])
+
+
+def test_early_stopping_ends_it_as_finished(run):
+    _, configure = run
+    stopping = {
+        "early_stopping": True,
+        "early_stopping_patience": 2,
+        "early_stopping_min_delta": 1e9,
+    }
+    results = finish(build(configure(hyperparameters=PLAIN | stopping)))
+    assert results[-1]["outcome"] == "finished"
+    assert results[-1]["epoch"] == 3.0
+    assert results[-1]["reason"] == "stopped early at epoch 3"
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_configuration_that_cannot_be_built_fails_alone(run, mode):
+    layout, configure = run
+    broken = configure(hyperparameters=PLAIN | {"n_latent": -1}, mode=mode)
+    trial = build(broken)
+    result = trial.step()
+    assert result["outcome"] == "failed"
+    assert result["done"]
+    assert result["metrics"] == {}
+    assert "could not be set up" in result["reason"]
+    assert "\n" not in result["reason"]
+    assert math.isfinite(result["elbo_validation"])
+    assert result["elbo_validation"] * (1 if mode == "min" else -1) > 1e30
+    trial.cleanup()
+    assert not layout.checkpoint("00001").exists()
+    # The process serves the next trial, with the numbers of a fresh one.
+    assert trial.reset_config(configure("00002"))
+    results = finish(trial)
+    assert results[-1]["outcome"] == "finished"
+    assert [numbers(r) for r in results] == [numbers(r) for r in finish(build(configure("00003")))]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("bad\nnews"), "ValueError: bad"),
+        (torch.OutOfMemoryError("tried to allocate 9 GiB\nmore"), "out of memory: tried to"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_an_error_while_training_fails_alone(run, monkeypatch, error, reason):
+    _, configure = run
+    trial = build(configure())
+    assert "outcome" not in trial.step()
+
+    def fail(to_epoch):
+        raise error
+
+    monkeypatch.setattr(trial._loop, "advance", fail)
+    result = trial.step()
+    assert result["outcome"] == "failed"
+    assert result["done"]
+    assert result["reason"].startswith(reason)
+    assert "\n" not in result["reason"]
+    assert trial.reset_config(configure("00002"))
+    assert finish(trial)[-1]["outcome"] == "finished"
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_loss_that_is_no_number_diverges(run, mode):
+    _, configure = run
+    trial = build(configure(mode=mode))
+    first = trial.step()
+    for parameter in trial._loop.module.parameters():
+        parameter.data.fill_(math.nan)
+    result = trial.step()
+    assert result["outcome"] == "diverged"
+    assert result["done"]
+    assert result["metrics"] == {}
+    assert math.isfinite(result["elbo_validation"])
+    assert result["epoch"] >= first["epoch"]
+    assert "no longer finite" in result["reason"]
+    assert trial.reset_config(configure("00002"))
+    assert finish(trial)[-1]["outcome"] == "finished"
+
+
+def test_a_learning_rate_that_explodes_is_no_crash(run):
+    _, configure = run
+    results = finish(build(configure(hyperparameters=PLAIN | {"lr": 1e6})))
+    assert results[-1]["outcome"] in ("diverged", "finished")
+    for result in results:
+        assert all(math.isfinite(value) for value in result["metrics"].values())
+
+
+def test_a_checkpoint_is_written_at_each_rung_and_at_the_end(run):
+    layout, configure = run
+    trial = build(configure())
+    path = layout.checkpoint("00001")
+    found = []
+    for _ in REPORTS:
+        result = trial.step()
+        state = load_checkpoint(path)
+        found.append((state["last_result"]["epoch"], state["loop"] is not None))
+        assert found[-1][0] <= result["epoch"]
+    assert [epoch for epoch, _ in found[:3]] == [1.0, 1.0, 4.0]
+    # What has ended needs its best weights, not its optimiser.
+    assert found[-1] == (result["epoch"], False)
+    assert [p.name for p in layout.checkpoints.iterdir()] == ["00001.pt"]
+
+
+@pytest.mark.parametrize("reports_before", [1, 2, 3])
+def test_another_process_goes_on_from_the_checkpoint(run, reports_before):
+    layout, configure = run
+    straight = finish(build(configure("00009")))
+    first = build(configure())
+    for _ in range(reports_before):
+        first.step()
+    first.cleanup()  # a tidy end saves between checkpoints too
+
+    second = build(configure())
+    resumed = finish(second)
+    # The last report is told again, for the driver may have missed it.
+    assert [numbers(r) for r in resumed] == [numbers(r) for r in straight[reports_before - 1 :]]
+    assert second._best["value"] == min(r["elbo_validation"] for r in straight)
+
+
+def test_a_process_killed_between_checkpoints_repeats_from_the_last(run):
+    _, configure = run
+    straight = finish(build(configure("00009")))
+    first = build(configure())
+    first.step()
+    first.step()  # epoch 2.5 is no rung: nothing is written
+    resumed = finish(build(configure()))
+    assert [numbers(r) for r in resumed] == [numbers(r) for r in straight]
+
+
+def test_a_finished_trial_only_repeats_its_end(run):
+    layout, configure = run
+    last = finish(build(configure()))[-1]
+    written = layout.checkpoint("00001").read_bytes()
+    again = build(configure())
+    assert again.step() == last
+    again.cleanup()
+    assert layout.checkpoint("00001").read_bytes() == written
+
+
+def test_a_damaged_checkpoint_fails_its_own_trial_only(run):
+    layout, configure = run
+    layout.checkpoints.mkdir(parents=True)
+    layout.checkpoint("00001").write_bytes(b"not a checkpoint")
+    trial = build(configure())
+    result = trial.step()
+    assert result["outcome"] == "failed"
+    assert "cannot be read" in result["reason"]
+    assert trial.reset_config(configure("00002"))
+    assert finish(trial)[-1]["outcome"] == "finished"
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_weights_kept_are_those_of_the_best_report(run, prepared, mode):
+    from scvitune._seeding import derive_seed
+    from scvitune.data import load_split
+    from scvitune.models import get_adapter
+    from scvitune.training import DeviceData, TrainingLoop, TrainingSettings
+
+    layout, configure = run
+    # A learning rate so large that the last report is not the best.
+    config = PLAIN | {"lr": 0.2}
+    results = finish(build(configure(hyperparameters=config, mode=mode)))
+    values = [result["elbo_validation"] for result in results]
+    best = int(np.argmin(values) if mode == "min" else np.argmax(values))
+    if mode == "max":
+        assert best != len(values) - 1
+    state = load_checkpoint(layout.checkpoint("00001"))["best"]
+    assert state["value"] == values[best]
+    assert state["epoch"] == results[best]["epoch"]
+
+    objective = get_adapter("SCVI").build_objective(config, prepared)
+    objective.module.load_state_dict(state["weights"])
+    loop = TrainingLoop(
+        objective,
+        DeviceData(prepared, torch.device("cpu")),
+        load_split(layout.splits),
+        TrainingSettings(),
+        seed=123,
+        evaluation_seed=derive_seed(0, "evaluation"),
+    )
+    assert loop.evaluate("validation")["elbo"] == values[best]
+
+
+def test_ray_may_move_a_trial_by_its_own_checkpoints(run, tmp_path):
+    _, configure = run
+    straight = finish(build(configure("00009")))
+    first = build(configure())
+    first.step()
+    first.step()
+    (tmp_path / "moved").mkdir()
+    first.save_checkpoint(str(tmp_path / "moved"))
+    second = build(configure("00002"))
+    second.load_checkpoint(str(tmp_path / "moved"))
+    assert [numbers(r) for r in finish(second)] == [numbers(r) for r in straight[1:]]
+
+
+def test_the_data_is_loaded_once_a_process(run, monkeypatch):
+    from scvitune import trainable
+
+    _, configure = run
+    monkeypatch.setattr(trainable, "_DATA", {})
+    trial = build(configure())
+    data = trial._loop._data
+    trial.reset_config(configure("00002"))
+    assert trial._loop._data is data
