@@ -224,7 +224,7 @@ def _announce(plan: Plan, layout: RunLayout, prepared: PreparedData, console: Co
     slots = plan.slots
     console.print(
         f"Tuning {plan.config.model} on {prepared.n_cells} cells x {prepared.n_genes} genes: "
-        f"{plan.num_trials} trials, {slots.slots} at a time, up to {plan.max_epochs:g} epochs each.",
+        f"{plan.num_trials} trials, {slots.slots} at a time, at most {plan.max_epochs:g} epochs.",
         highlight=False,
         soft_wrap=True,
     )
