@@ -7,7 +7,6 @@ and reason; the process dies only of what leaves it unusable.
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ class StudyTrainable(tune.Trainable):
 
     Ray's configuration holds ``trial_id``, ``hyperparameters`` (flat) and ``study``, which is the
     same for all: ``run_dir``, ``data_dir``, ``model``, ``metric``, ``mode``, ``seed``,
-    ``report_epochs``, ``rungs`` and ``threads``.
+    ``report_epochs``, ``rungs``, ``device`` and ``threads``.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -78,9 +77,8 @@ class StudyTrainable(tune.Trainable):
 
     def _build(self, hyperparameters: dict[str, Any]) -> None:
         study = self._study
-        device = torch.device("cuda" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu")
-        if device.type == "cuda" and not torch.cuda.is_available():
-            device = torch.device("cpu")
+        # Not what torch finds: Ray leaves GPUs visible to trials that asked for none.
+        device = torch.device(study["device"])
         data = load_device_data(study["data_dir"], device)
         adapter = get_adapter(study["model"])
         seed = trial_seed(study["seed"], hyperparameters)

@@ -127,6 +127,7 @@ def run_plan(
         "seed": plan.config.search.seed,
         "report_epochs": list(plan.report_epochs),
         "rungs": list(plan.rungs),
+        "device": "cuda" if plan.slots.gpu else "cpu",
         "threads": plan.slots.threads,
     }
     resources = {"cpu": plan.slots.cpu}

@@ -52,6 +52,7 @@ def run(prepared, tmp_path, monkeypatch):
                 "seed": 0,
                 "report_epochs": REPORTS,
                 "rungs": list(RUNGS),
+                "device": "cpu",
                 "threads": 1,
                 **study,
             },
