@@ -47,7 +47,12 @@ test: lint
 test-slow: install-test
 	$(BIN)/python -m pytest -m slow
 
-bench: install-test
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
+	touch $@
+
+# The peer, scvi.autotune, wants packages that scvitune does not.
+bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/against_autotune.py
