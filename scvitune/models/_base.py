@@ -18,12 +18,30 @@ from scvitune.models import _scvi_tools
 
 Target: TypeAlias = Literal["constructor", "plan", "loop"]
 
+# What the training loop knows to do; a newer scvi-tools may offer more.
+_PLAN = (
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "eps",
+    "n_steps_kl_warmup",
+    "n_epochs_kl_warmup",
+    "reduce_lr_on_plateau",
+    "lr_factor",
+    "lr_patience",
+    "lr_threshold",
+    "lr_scheduler_metric",
+    "lr_min",
+    "max_kl_weight",
+    "min_kl_weight",
+)
 # Of TrainingPlan: code instead of numbers, or without effect on them.
 _PLAN_REFUSED = {
     "module": "it is the model itself",
     "optimizer_creator": "it is code; choose optimizer='Adam' or 'AdamW'",
     "update_only_decoder": "it is for minified data",
     "compile": "it changes the speed only, which scvitune takes care of",
+    "fused_optimizer": "it changes the speed only, which scvitune takes care of",
     "on_step": "it concerns logging only",
     "on_epoch": "it concerns logging only",
 }
@@ -129,9 +147,10 @@ class ModelAdapter(ABC):
         for parameter in _scvi_tools.constructor_signature(self.name, self.module_class).values():
             if parameter.name not in self.refused_constructor:
                 add("constructor", parameter)
-        for parameter in _scvi_tools.plan_signature().values():
-            if parameter.name not in _PLAN_REFUSED:
-                add("plan", parameter)
+        plan = _scvi_tools.plan_signature()
+        for name in _PLAN:
+            if name in plan:
+                add("plan", plan[name])
         train = _scvi_tools.train_signature(self.name)
         for name in _LOOP:
             if name in train:

@@ -26,7 +26,7 @@ from scvitune.config import (
     read_number,
 )
 from scvitune.errors import InputError
-from scvitune.spaces import parse_space
+from scvitune.spaces import default_space, parse_space
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -104,7 +104,7 @@ def test_defaults(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_of_the_repository_loads(path):
     config = load_config(path)
-    space = parse_space(config.space)
+    space = default_space(config.model) if config.space is None else parse_space(config.space)
     assert space.hyperparameters
     assert StudyConfig.from_yaml_dict(config.to_yaml_dict()) == config
 
@@ -120,7 +120,6 @@ def test_scvi_yaml_shows_every_field():
         ("data", DataConfig),
         ("search", SearchConfig),
         ("resources", Resources),
-        ("confirm", ConfirmConfig),
     ]:
         assert set(shown[name]) == set(section.model_fields)
 
