@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -165,4 +166,10 @@ def load_best_model(run: Run, adata: Any) -> Any:
             )
         adata = adata[:, list(prepared.gene_names)].copy()
     model_class = getattr(scvi.model, run.settings["model"])
-    return model_class.load(str(run.layout.best), adata=adata, accelerator="cpu")
+    log = logging.getLogger("scvi")
+    level = log.level
+    log.setLevel(logging.WARNING)  # it would speak of a download, which this is not
+    try:
+        return model_class.load(str(run.layout.best), adata=adata, accelerator="cpu")
+    finally:
+        log.setLevel(level)

@@ -41,7 +41,7 @@ def test_without_a_network_the_error_says_what_to_do(no_network, tmp_path, loade
     for name in files:
         assert str(tmp_path / "downloads" / name) in text
     # The address shown is the one that scvi-tools really asked for.
-    assert len(no_network) == 1
+    assert len(set(no_network)) == 1  # scvi-tools 1.5 tries more than once
     assert no_network[0] in text
 
 
