@@ -66,12 +66,17 @@ def load_cells(n_genes: int, *, n_cells: int | None = None) -> Any:
     return adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
 
 
-def build_loop(prepared: Any, data: Any, split: Any, config: dict[str, Any]) -> Any:
-    """Return the `TrainingLoop` of one SCVI trial, as a trial's process builds it."""
+def build_loop(
+    prepared: Any, data: Any, split: Any, config: dict[str, Any], *, defaults: Any = None
+) -> Any:
+    """Return the `TrainingLoop` of one SCVI trial, as a trial's process builds it.
+
+    ``defaults`` are the adapter's, which the driver hands to every trial.
+    """
     from scvitune.models import get_adapter
     from scvitune.training import TrainingLoop, TrainingSettings, seeded_initialisation
 
-    adapter = get_adapter("SCVI")
+    adapter = get_adapter("SCVI", defaults=defaults)
     with seeded_initialisation(0):
         objective = adapter.build_objective(config, prepared)
     settings = TrainingSettings(**adapter.training_arguments(config))

@@ -28,6 +28,7 @@ Below the table: how much process_mb grows from n to 10 n cells (goal: under 20 
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sys
 import tempfile
@@ -83,12 +84,14 @@ def _prepare(folder: Path, n_cells: int, n_genes: int) -> None:
     import scvi
 
     from scvitune.data import prepare_anndata, save_prepared, save_split, simulated, split_cells
+    from scvitune.models import get_adapter
 
     adata = simulated(n_cells, n_genes)
     scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
     prepared = save_prepared(prepare_anndata(adata, model="SCVI"), folder)
     save_split(split_cells(n_cells, train_size=0.8, test_size=0.1, seed=0), folder / "splits.npz")
     (folder / "data_dir").write_text(str(prepared.directory))
+    (folder / "defaults.json").write_text(json.dumps(get_adapter("SCVI").defaults))
 
 
 def measure(folder: Path, *, n_cells: int, repeats: int) -> dict[str, Any]:
@@ -152,10 +155,7 @@ def _run_trial(folder: Path, connection: Connection) -> None:
     import torch
 
     from scvitune.data import load_prepared, load_split
-    from scvitune.models import get_adapter
     from scvitune.trainable import load_device_data
-
-    get_adapter("SCVI")  # imports scvi-tools
 
     def tell_memory() -> None:
         connection.send(psutil.Process().memory_full_info().uss / MB)
@@ -165,7 +165,13 @@ def _run_trial(folder: Path, connection: Connection) -> None:
     directory = (folder / "data_dir").read_text()
     data = load_device_data(directory, torch.device("cpu"))
     split = load_split(folder / "splits.npz")
-    loop = build_loop(load_prepared(Path(directory)), data, split, {"gene_likelihood": "zinb"})
+    loop = build_loop(
+        load_prepared(Path(directory)),
+        data,
+        split,
+        {"gene_likelihood": "zinb"},
+        defaults=json.loads((folder / "defaults.json").read_text()),
+    )
     loop.advance(1)
     loop.training_losses()
     loop.evaluate("validation")

@@ -50,8 +50,8 @@ class StudyTrainable(tune.Trainable):
     """A trial of a study.
 
     Ray's configuration holds ``trial_id``, ``hyperparameters`` (flat) and ``study``, which is the
-    same for all: ``run_dir``, ``data_dir``, ``model``, ``metric``, ``mode``, ``seed``,
-    ``report_epochs``, ``rungs``, ``device`` and ``threads``.
+    same for all: ``run_dir``, ``data_dir``, ``model`` and its ``defaults``, ``metric``, ``mode``,
+    ``seed``, ``report_epochs``, ``rungs``, ``device`` and ``threads``.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ class StudyTrainable(tune.Trainable):
         # Not what torch finds: Ray leaves GPUs visible to trials that asked for none.
         device = torch.device(study["device"])
         data = load_device_data(study["data_dir"], device)
-        adapter = get_adapter(study["model"])
+        adapter = get_adapter(study["model"], defaults=study["defaults"])
         seed = trial_seed(study["seed"], hyperparameters)
         prepared = load_prepared(Path(study["data_dir"]))
         with seeded_initialisation(derive_seed(seed, "weights")):

@@ -86,6 +86,7 @@ def run_plan(
     """Run all trials that are still to run; returns when none is left or the stopper says so."""
     from ray import tune
 
+    from scvitune.models import get_adapter
     from scvitune.recording import StudyCallback
     from scvitune.schedulers import GuardedScheduler, build_scheduler
     from scvitune.searchers import StudySearcher, build_searcher
@@ -116,12 +117,14 @@ def run_plan(
         recorder=recorder,
     )
     # All slots start their processes at once; by default Ray Tune starts them one after the other,
-    # and each takes seconds to import torch and scvi-tools.
+    # and each takes seconds to import torch and Ray Tune.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.slots.slots + 1)
     study = {
         "run_dir": str(layout.root.resolve()),
         "data_dir": str(Path(prepared.directory or "").resolve()),  # workers have their own cwd
         "model": plan.config.model,
+        # They spare every trial's process the import of scvi-tools.
+        "defaults": get_adapter(plan.config.model).defaults,
         "metric": plan.config.metric,
         "mode": plan.mode,
         "seed": plan.config.search.seed,

@@ -1,6 +1,7 @@
 """The models that can be tuned, each an adapter around scvi-tools' own class.
 
-Importing this package costs nothing; `get_adapter` imports scvi-tools.
+Importing this package costs nothing. An adapter imports scvi-tools once it is asked for
+hyperparameters or a model; one that was given their defaults builds objectives without.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from scvitune.errors import InputError, nearest, one_of
 
 if TYPE_CHECKING:
-    from scvitune.models._base import HyperparameterInfo, ModelAdapter
+    from scvitune.models._base import Defaults, HyperparameterInfo, ModelAdapter
 
 # Name in scvi.model -> (file, adapter).
 MODELS: dict[str, tuple[str, str]] = {
@@ -31,14 +32,30 @@ def check_model_name(name: str) -> None:
         )
 
 
-@cache
-def get_adapter(name: str) -> ModelAdapter:
-    """Return the adapter of a model by its name in ``scvi.model``."""
+def get_adapter(name: str, *, defaults: Defaults | None = None) -> ModelAdapter:
+    """Return the adapter of a model by its name in ``scvi.model``.
+
+    Parameters
+    ----------
+    defaults
+        ``get_adapter(name).defaults`` of another process. Only what judges values or builds
+        scvi-tools' own model then imports scvi-tools, which takes seconds and some 200 MB.
+    """
     check_model_name(name)
+    return _adapter(name) if defaults is None else _adapter_class(name)(defaults)
+
+
+@cache
+def _adapter(name: str) -> ModelAdapter:
+    return _adapter_class(name)()
+
+
+def _adapter_class(name: str) -> type[ModelAdapter]:
     file, adapter = MODELS[name]
-    module = importlib.import_module(f"scvitune.models.{file}")
-    instance: ModelAdapter = getattr(module, adapter)()
-    return instance
+    found: type[ModelAdapter] = getattr(
+        importlib.import_module(f"scvitune.models.{file}"), adapter
+    )
+    return found
 
 
 def __getattr__(name: str) -> object:

@@ -18,6 +18,9 @@ from scvitune.models import _scvi_tools
 
 Target: TypeAlias = Literal["constructor", "plan", "loop"]
 
+Defaults: TypeAlias = dict[str, dict[str, Value]]
+"""Target -> hyperparameter -> scvi-tools' default."""
+
 # What the training loop knows to do; a newer scvi-tools may offer more.
 _PLAN = (
     "optimizer",
@@ -106,18 +109,31 @@ class ModelAdapter(ABC):
     """One scvi-tools model.
 
     A new model is one subclass in one file and one line in the registry.
+
+    Parameters
+    ----------
+    defaults
+        The `defaults` of this model's adapter in another process, which spare this one the import
+        of scvi-tools: building an objective then takes the module's class and no more. None:
+        they are read from scvi-tools' signatures.
     """
 
     name: ClassVar[str]
     """The class's name in ``scvi.model``."""
 
+    module_name: ClassVar[str]
+    """The name of the class of its module in ``scvi.module``."""
+
     refused_constructor: ClassVar[Mapping[str, str]] = {}
     """Constructor arguments that are no hyperparameters here -> why."""
 
+    def __init__(self, defaults: Defaults | None = None) -> None:
+        self._defaults = defaults
+
     @property
-    @abstractmethod
     def module_class(self) -> Any:
         """The class of the model's module."""
+        return _scvi_tools.module_class(self.module_name)
 
     @abstractmethod
     def build_objective(self, config: Mapping[str, Any], prepared: PreparedData) -> Objective:
@@ -131,7 +147,7 @@ class ModelAdapter(ABC):
 
     @cached_property
     def hyperparameters(self) -> dict[str, HyperparameterInfo]:
-        """Every hyperparameter that the model takes, by name."""
+        """Every hyperparameter that the model takes, by name; imports scvi-tools."""
         infos: dict[str, HyperparameterInfo] = {}
 
         def add(target: Target, parameter: inspect.Parameter) -> None:
@@ -144,7 +160,7 @@ class ModelAdapter(ABC):
                 parameter.name in MUTABLE,
             )
 
-        for parameter in _scvi_tools.constructor_signature(self.name, self.module_class).values():
+        for parameter in _scvi_tools.constructor_signature(self.name, self.module_name).values():
             if parameter.name not in self.refused_constructor:
                 add("constructor", parameter)
         plan = _scvi_tools.plan_signature()
@@ -184,8 +200,22 @@ class ModelAdapter(ABC):
         fault = _type_fault(info, value) or self.extra_faults(name, value)
         return [fault] if fault else []
 
+    @cached_property
+    def defaults(self) -> Defaults:
+        """scvi-tools' default of every hyperparameter; JSON can carry it to another process."""
+        if self._defaults is not None:
+            return self._defaults
+        found: Defaults = {"constructor": {}, "plan": {}, "loop": {}}
+        for name, info in self.hyperparameters.items():
+            found[info.target][name] = info.default
+        return found
+
+    @cached_property
+    def _targets(self) -> dict[str, str]:
+        return {name: target for target, names in self.defaults.items() for name in names}
+
     def _of(self, config: Mapping[str, Any], *targets: Target) -> Config:
-        return {n: v for n, v in config.items() if self.hyperparameters[n].target in targets}
+        return {n: v for n, v in config.items() if self._targets[n] in targets}
 
     def constructor_arguments(self, config: Mapping[str, Any]) -> Config:
         """Return the part of a configuration that the model's constructor takes."""
@@ -193,8 +223,7 @@ class ModelAdapter(ABC):
 
     def training_arguments(self, config: Mapping[str, Any]) -> Config:
         """Return plan and loop arguments, with scvi-tools' defaults where the config is silent."""
-        defaults = {n: i.default for n, i in self.hyperparameters.items()}
-        arguments = self._of(defaults, "plan", "loop")
+        arguments = self.defaults["plan"] | self.defaults["loop"]
         return arguments | self._of(config, "plan", "loop")
 
     # ---------------------------------------------------------------- the model

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from scvi.module import LDVAE
-
 from scvitune.contracts import Objective, PreparedData, Value
 from scvitune.models._base import ModelAdapter
 from scvitune.models._scvi import FROM_THE_DATA, NOT_NUMBERS
@@ -19,6 +17,7 @@ class LinearSCVIAdapter(ModelAdapter):
     """``scvi.model.LinearSCVI``."""
 
     name: ClassVar[str] = "LinearSCVI"
+    module_name: ClassVar[str] = "LDVAE"
     refused_constructor: ClassVar[Mapping[str, str]] = {
         **FROM_THE_DATA,
         **NOT_NUMBERS,
@@ -28,11 +27,6 @@ class LinearSCVIAdapter(ModelAdapter):
         "batch_representation": _ENCODER_IS_FIXED,
         "use_layer_norm": _ENCODER_IS_FIXED,
     }
-
-    @property
-    def module_class(self) -> Any:
-        """``scvi.module.LDVAE``."""
-        return LDVAE
 
     def extra_faults(self, name: str, value: Value) -> str | None:
         """Refuse the dispersions for which scvi-tools' linear decoder has no parameters."""
@@ -45,11 +39,10 @@ class LinearSCVIAdapter(ModelAdapter):
 
     def build_objective(self, config: Mapping[str, Any], prepared: PreparedData) -> Objective:
         """Build the LDVAE that ``LinearSCVI(adata, **config)`` would build."""
-        defaults = {n: i.default for n, i in self.hyperparameters.items()}
-        arguments = self._of(defaults, "constructor") | self.constructor_arguments(config)
+        arguments = self.defaults["constructor"] | self.constructor_arguments(config)
         arguments["n_layers_encoder"] = arguments.pop("n_layers")
         learns_library = not arguments["use_observed_lib_size"]
-        module = LDVAE(
+        module = self.module_class(
             n_input=prepared.n_genes,
             n_batch=prepared.n_batch,
             library_log_means=prepared.library_log_means if learns_library else None,

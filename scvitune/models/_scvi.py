@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from scvi.module import VAE
-
 from scvitune.contracts import Objective, PreparedData
 from scvitune.models._base import ModelAdapter
 from scvitune.models._vae import VAEObjective
@@ -31,22 +29,16 @@ class SCVIAdapter(ModelAdapter):
     """``scvi.model.SCVI``."""
 
     name: ClassVar[str] = "SCVI"
+    module_name: ClassVar[str] = "VAE"
     refused_constructor: ClassVar[Mapping[str, str]] = FROM_THE_DATA | NOT_NUMBERS
-
-    @property
-    def module_class(self) -> Any:
-        """``scvi.module.VAE``."""
-        return VAE
 
     def build_objective(self, config: Mapping[str, Any], prepared: PreparedData) -> Objective:
         """Build the VAE that ``SCVI(adata, **config)`` would build."""
-        arguments = self.constructor_arguments(config)
-        observed = arguments.get(
-            "use_observed_lib_size", self.hyperparameters["use_observed_lib_size"].default
-        )
+        # The model's defaults can differ from its module's.
+        arguments = self.defaults["constructor"] | self.constructor_arguments(config)
         has_size_factor = prepared.size_factor is not None
-        learns_library = not observed and not has_size_factor
-        module = VAE(
+        learns_library = not arguments["use_observed_lib_size"] and not has_size_factor
+        module = self.module_class(
             n_input=prepared.n_genes,
             n_batch=prepared.n_batch,
             n_labels=prepared.n_labels,
@@ -55,14 +47,9 @@ class SCVIAdapter(ModelAdapter):
             use_size_factor_key=has_size_factor,
             library_log_means=prepared.library_log_means if learns_library else None,
             library_log_vars=prepared.library_log_vars if learns_library else None,
-            **self._with_model_defaults(arguments),
+            **arguments,
         )
         return VAEObjective(module)
-
-    def _with_model_defaults(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Add the model's defaults, which can differ from its module's."""
-        defaults = {n: i.default for n, i in self.hyperparameters.items()}
-        return self._of(defaults, "constructor") | dict(arguments)
 
 
 def _n_columns(array: Any) -> int:

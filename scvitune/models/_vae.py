@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from scvi import REGISTRY_KEYS
 from torch import Tensor, nn
 
 from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import ScaleActivation, negative_binomial, normal, poisson
+from scvitune.models import _scvi_tools
 
 
 class VAEObjective:
@@ -36,6 +36,7 @@ class VAEObjective:
 
     def __init__(self, module: Any) -> None:
         self.module: Any = module
+        self._batch_key = _scvi_tools.registry_keys().BATCH_KEY
 
     def compute_losses(self, batch: Batch, noise: Noise) -> Losses:
         """Return the loss of each cell; differentiable by the module's parameters."""
@@ -64,7 +65,7 @@ class VAEObjective:
         if batch.continuous_covariates is not None:
             decoder_input.append(batch.continuous_covariates)
         if module.batch_representation == "embedding":
-            decoder_input.append(module.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch.batch))
+            decoder_input.append(module.compute_embedding(self._batch_key, batch.batch))
             decoder_categories = covariates
         else:
             decoder_categories = [batch.batch, *covariates]
@@ -88,7 +89,7 @@ class VAEObjective:
         if batch.continuous_covariates is not None:
             inputs.append(batch.continuous_covariates)
         if module.batch_representation == "embedding":
-            inputs.append(module.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch.batch))
+            inputs.append(module.compute_embedding(self._batch_key, batch.batch))
             return torch.cat(inputs, dim=-1), covariates
         return (x if len(inputs) == 1 else torch.cat(inputs, dim=-1)), [batch.batch, *covariates]
 

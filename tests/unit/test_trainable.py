@@ -53,6 +53,7 @@ def run(prepared, tmp_path, monkeypatch):
                 "report_epochs": REPORTS,
                 "rungs": list(RUNGS),
                 "device": "cpu",
+                "defaults": None,
                 "threads": 1,
                 **study,
             },
