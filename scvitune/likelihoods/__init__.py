@@ -5,5 +5,13 @@ from scvitune.likelihoods._mean import ScaleActivation
 from scvitune.likelihoods._negative_binomial import negative_binomial
 from scvitune.likelihoods._normal import normal
 from scvitune.likelihoods._poisson import poisson
+from scvitune.likelihoods._single_pass import compile_kernels
 
-__all__ = ["ScaleActivation", "SparseCounts", "negative_binomial", "normal", "poisson"]
+__all__ = [
+    "ScaleActivation",
+    "SparseCounts",
+    "compile_kernels",
+    "negative_binomial",
+    "normal",
+    "poisson",
+]

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from scvitune.likelihoods._counts import SparseCounts
 from scvitune.likelihoods._mean import ScaleActivation
 
 
 @functools.cache
-def _load_kernel() -> Callable[..., None] | None:
-    """Import the kernel when it is first wanted: at the first time it is compiled (seconds)."""
+def _load_kernel() -> Callable[..., bool] | None:
+    """Import the kernel when it is first wanted: the very first time that compiles for seconds."""
     try:
         import numba
-
-        if numba.config.DISABLE_JIT:
-            return None
-        from scvitune.likelihoods import _fused
     except ImportError:
         return None
-    kernel: Callable[..., None] = _fused.negative_binomial_kernel
+    if numba.config.DISABLE_JIT:
+        return None
+    try:
+        from scvitune.likelihoods import _fused
+    except numba.core.errors.NumbaError as error:
+        warnings.warn(f"numba cannot compile, likelihoods are slower: {error}", stacklevel=2)
+        return None
+    kernel: Callable[..., bool] = _fused.negative_binomial_kernel
     return kernel
 
 
@@ -54,13 +59,22 @@ def can_fuse(
 
     That is single precision on the CPU, a softmax, and one dispersion a gene.
     """
-    tensors = [logits, log_library, theta, counts.values, counts.log_factorial]
+    shapes = [
+        (logits, (counts.n_cells, counts.n_genes)),
+        (log_library, (counts.n_cells, 1)),
+        (theta, (counts.n_genes,)),
+        (counts.values, counts.flat.shape),
+        (counts.log_factorial, (counts.n_cells,)),
+    ]
     if pi is not None:
-        tensors.append(pi)
+        shapes.append((pi, logits.shape))
     return (
         activation == "softmax"
-        and theta.dim() == 1
-        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+        and all(
+            t.shape == shape and t.dtype == torch.float32 and t.device.type == "cpu"
+            for t, shape in shapes
+        )
+        and counts.flat.dtype == torch.int64
         and logits.numel() > 0
         and _load_kernel() is not None
     )
@@ -86,26 +100,27 @@ def _run(
     kernel = _load_kernel()
     if kernel is None:
         raise RuntimeError("numba is not there; ask can_fuse first")
-    nothing = logits.new_empty((0, 0))
-    by_logits = torch.empty_like(logits) if differentiate else nothing
-    by_theta = torch.empty_like(by_logits)
-    by_pi = by_logits.new_empty(by_logits.shape if pi is not None else (0, 0))
-    by_library = logits.new_empty(len(by_logits))
-    log_probability = logits.new_empty(len(logits))
-    kernel(
+    n_cells = len(logits)
+    full = logits.shape if differentiate else (0, 0)
+    log_probability, by_library = logits.new_empty(n_cells), logits.new_empty(n_cells)
+    by_logits, by_theta = logits.new_empty(full), logits.new_empty(full)
+    by_pi = logits.new_empty((0, 0) if pi is None else full)
+    filled = kernel(
         _as_array(logits),
         _as_array(log_library.exp().view(-1)),
         _as_array(theta),
-        _as_array(nothing if pi is None else pi),
+        _as_array(logits.new_empty((0, 0)) if pi is None else pi),
         _as_array(counts.flat),
         _as_array(counts.values),
         _as_array(counts.log_factorial),
-        _as_array(log_probability),
-        _as_array(by_logits),
-        _as_array(by_library),
-        _as_array(by_theta),
-        _as_array(by_pi),
+        log_probability.numpy(),
+        by_logits.numpy(),
+        by_library.numpy(),
+        by_theta.numpy(),
+        by_pi.numpy(),
     )
+    if not filled:
+        raise ValueError("the positions of the non-zero counts must be ascending and inside")
     return log_probability, by_logits, by_library, by_theta, by_pi
 
 
@@ -126,6 +141,7 @@ class _SinglePass(torch.autograd.Function):
         return log_probability
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         by_logits, by_library, by_theta, by_pi = ctx.saved_tensors
         grad = grads[0].unsqueeze(1)

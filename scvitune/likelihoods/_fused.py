@@ -1,0 +1,267 @@
+r"""One pass per cell for the (zero-inflated) negative binomial in single precision, by numba.
+
+Importing this module compiles its kernel, or loads it from numba's cache. The formulas are those
+of `_negative_binomial` with a softmax over genes and one dispersion a gene; for them and for
+their gradients torch walks some 35 times over matrices of shape (n_cells, n_genes), this kernel
+once, over rows that stay in the processor's first caches.
+
+LLVM compares the addresses of the arrays of a loop before it vectorises it, and gives up beyond
+eight comparisons (each written array with every other one). Hence many short loops instead of a
+few long ones, and arrays that numba knows to be contiguous.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+
+from scvitune.likelihoods import _gamma_differences, _vector_math
+from scvitune.likelihoods._gamma_differences import (
+    add_digamma_difference,
+    add_lgamma_difference,
+    prepare_digamma,
+    prepare_lgamma,
+)
+from scvitune.likelihoods._vector_math import (
+    EXACT,
+    ONE,
+    ZERO,
+    exp_of_nonpositive,
+    f32,
+    log,
+    log1p,
+    maximum,
+    sum_linear_parts,
+    sum_logs,
+    sum_products,
+    sum_row,
+)
+
+EPS = f32(1e-8)  # scvi-tools' constant, added where a logarithm is taken
+
+
+@njit(**EXACT)
+def _exponentiate(logits: Any, largest: Any, out: Any) -> None:
+    for j in range(out.size):
+        out[j] = exp_of_nonpositive(logits[j] - largest)
+
+
+@njit(**EXACT)
+def _scale(row: Any, factor: Any) -> None:
+    for j in range(row.size):
+        row[j] *= factor
+
+
+@njit(**EXACT)
+def _compare_with_theta(mu: Any, inverse_theta: Any, ratio: Any, log_share: Any) -> None:
+    """``ratio = mu / t`` and ``log_share = log((theta + eps) / t)``, t = theta + mu + eps."""
+    for j in range(mu.size):
+        z = mu[j] * inverse_theta[j]
+        w = ONE + z
+        inverse_w = ONE / w
+        ratio[j] = z * inverse_w
+        log_share[j] = -log1p(z, w, inverse_w)
+
+
+@njit(**EXACT)
+def _subtract_pi(theta: Any, log_share: Any, pi: Any, u: Any) -> None:
+    for j in range(u.size):
+        u[j] = theta[j] * log_share[j] - pi[j]
+
+
+@njit(**EXACT)
+def _inflate(u: Any, pi: Any, quotient: Any, grad_pi: Any) -> None:
+    """Replace ``u`` by ``q = sigmoid(u)``; the exponentials serve value and gradients alike.
+
+    ``quotient = (1 + exp(-|u|)) / (1 + exp(-|pi|))``, whose logarithm the value needs, and
+    ``grad_pi = sigmoid(-pi) - q``.
+    """
+    for j in range(pi.size):
+        above = exp_of_nonpositive(-abs(u[j]))
+        below = exp_of_nonpositive(-abs(pi[j]))
+        inverse = ONE / ((ONE + above) * (ONE + below))
+        inverse_above = inverse * (ONE + below)
+        inverse_below = inverse * (ONE + above)
+        q = (above if u[j] < ZERO else ONE) * inverse_above
+        quotient[j] = (ONE + above) * inverse_below
+        grad_pi[j] = (below if pi[j] > ZERO else ONE) * inverse_below - q
+        u[j] = q
+
+
+@njit(**EXACT)
+def _slope_by_log_mean(theta: Any, ratio: Any, q: Any, h: Any) -> None:
+    for j in range(h.size):
+        h[j] = -theta[j] * ratio[j] * q[j]
+
+
+@njit(**EXACT)
+def _slope_by_theta(log_share: Any, ratio: Any, q: Any, slope: Any) -> None:
+    for j in range(slope.size):
+        slope[j] = (log_share[j] + ratio[j]) * q[j]
+
+
+@njit(**EXACT)
+def _subtract_share(h: Any, mu: Any, share: Any) -> None:
+    for j in range(h.size):
+        h[j] -= share * mu[j]
+
+
+@njit(**EXACT)
+def _find_rows(flat: Any, n_genes: Any, starts: Any, columns: Any) -> Any:
+    """Split ascending positions into rows; False if they do not ascend or lie outside."""
+    k = 0
+    for i in range(starts.size - 1):
+        starts[i] = k
+        first = i * n_genes
+        while k < flat.size and flat[k] < first + n_genes:
+            if flat[k] < first:
+                return False
+            columns[k] = flat[k] - first
+            k += 1
+    starts[-1] = k
+    return k == flat.size
+
+
+@njit(**EXACT)
+def _add_logs(x: Any, shares: Any, terms: Any) -> None:
+    for k in range(x.size):
+        terms[k] += x[k] * log(shares[k])
+
+
+def _kernel(
+    logits: Any,
+    library: Any,
+    theta: Any,
+    pi: Any,
+    flat: Any,
+    x: Any,
+    log_factorial: Any,
+    log_probability: Any,
+    grad_logits: Any,
+    grad_library: Any,
+    grad_theta: Any,
+    grad_pi: Any,
+) -> Any:
+    """Fill the last five arguments; False, and nothing filled, if ``flat`` is not ascending.
+
+    Parameters
+    ----------
+    logits
+        (n_cells, n_genes).
+    library
+        (n_cells,), the factor of the softmax in the mean.
+    theta
+        (n_genes,).
+    pi
+        (n_cells, n_genes), or (0, 0) for no zero inflation.
+    flat, x, log_factorial
+        As in `SparseCounts`, ``x`` being its values.
+    log_probability
+        (n_cells,).
+    grad_logits, grad_theta, grad_pi
+        (n_cells, n_genes), the derivatives of each cell's log-probability; (0, 0) if not wanted.
+    grad_library
+        (n_cells,), the derivatives by the logarithm of ``library``.
+    """
+    n_cells, n_genes = logits.shape
+    zero_inflated, differentiated = pi.size > 0, grad_logits.size > 0
+
+    starts = np.empty(n_cells + 1, np.int64)
+    columns = np.empty(flat.size, np.int32)
+    if not _find_rows(flat, n_genes, starts, columns):
+        return False
+
+    log_b_minus_1, lgamma_b = np.empty(n_genes, f32), np.empty(n_genes, f32)
+    digamma_b, inverse_theta = np.empty(n_genes, f32), np.empty(n_genes, f32)
+    prepare_lgamma(theta, log_b_minus_1, lgamma_b)
+    for j in range(n_genes):
+        inverse_theta[j] = ONE / (theta[j] + EPS)
+    theta_nz, terms = np.empty(flat.size, f32), np.empty(flat.size, f32)
+    slopes, shares = np.empty(flat.size, f32), np.empty(flat.size, f32)
+    for k in range(flat.size):
+        j = columns[k]
+        theta_nz[k] = theta[j]
+        terms[k] = x[k] * log_b_minus_1[j] - lgamma_b[j]
+    add_lgamma_difference(x, theta_nz, terms, shares)
+    if differentiated:
+        prepare_digamma(theta, digamma_b)
+        for k in range(flat.size):
+            slopes[k] = -digamma_b[columns[k]]
+        add_digamma_difference(x, theta_nz, slopes, shares)
+
+    mu, ratio, log_share = np.empty(n_genes, f32), np.empty(n_genes, f32), np.empty(n_genes, f32)
+    q, unused = np.ones(n_genes, f32), np.empty(n_genes, f32)
+    quotient = np.ones((n_genes + 3) // 4 * 4, f32)
+    for i in range(n_cells):
+        _exponentiate(logits[i], maximum(logits[i]), mu)
+        _scale(mu, library[i] / sum_row(mu))
+        _compare_with_theta(mu, inverse_theta, ratio, log_share)
+        linear = ZERO
+        if zero_inflated:
+            d_pi = grad_pi[i] if differentiated else unused
+            _subtract_pi(theta, log_share, pi[i], q)
+            dense = sum_linear_parts(q, pi[i])
+            _inflate(q, pi[i], quotient[:n_genes], d_pi)
+            for k in range(starts[i], starts[i + 1]):
+                # Not zero, so not inflated: log q is taken off again, and q becomes 1.
+                j = columns[k]
+                u = theta[j] * log_share[j] - pi[i, j]
+                linear += ZERO if u > ZERO else u
+                quotient[j] *= q[j] if u > ZERO else ONE - q[j]
+                d_pi[j] += q[j] - ONE
+                q[j] = ONE
+            dense += sum_logs(quotient)
+        else:
+            dense = sum_products(theta, log_share)
+        log_probability[i] = dense + linear
+
+        for k in range(starts[i], starts[i + 1]):
+            j = columns[k]
+            shares[k] = (mu[j] + EPS) / (mu[j] + (theta_nz[k] + EPS))
+        if differentiated:
+            h, d_theta = grad_logits[i], grad_theta[i]
+            _slope_by_log_mean(theta, ratio, q, h)
+            _slope_by_theta(log_share, ratio, q, d_theta)
+            for k in range(starts[i], starts[i + 1]):
+                j = columns[k]
+                h[j] += x[k] * (mu[j] / (mu[j] + EPS) - ratio[j])
+                d_theta[j] += slopes[k] - x[k] / (mu[j] + (theta_nz[k] + EPS))
+            total = sum_row(h)
+            grad_library[i] = total
+            # A library of 0 (log of no counts) makes all of mu and h 0, hence the gradient too.
+            _subtract_share(h, mu, ZERO if library[i] == ZERO else total / library[i])
+
+    _add_logs(x, shares, terms)
+    for i in range(n_cells):
+        log_probability[i] += sum_row(terms[starts[i] : starts[i + 1]]) - log_factorial[i]
+    return True
+
+
+_VECTOR, _MATRIX = types.float32[::1], types.float32[:, ::1]
+_SIGNATURE = types.boolean(
+    _MATRIX, _VECTOR, _VECTOR, _MATRIX, types.int64[::1], _VECTOR, _VECTOR,
+    _VECTOR, _MATRIX, _VECTOR, _MATRIX, _MATRIX,
+)  # fmt: skip
+
+
+def _fingerprint() -> str:
+    """Digest of the files whose functions the kernel calls."""
+    sources = [_vector_math.__file__, _gamma_differences.__file__]
+    return hashlib.sha256(b"".join(Path(s).read_bytes() for s in sources)).hexdigest()[:16]
+
+
+def _compile() -> Any:
+    """Compile the kernel, or load it from numba's cache where there is one."""
+    try:
+        # The cache notices changes of this file alone, but keeps its entries by this name.
+        _kernel.__qualname__ = f"_kernel_{_fingerprint()}"
+        return njit(_SIGNATURE, cache=True, **EXACT)(_kernel)
+    except (RuntimeError, OSError):  # no folder that numba may write to, or a full one
+        return njit(_SIGNATURE, **EXACT)(_kernel)
+
+
+negative_binomial_kernel = _compile()
