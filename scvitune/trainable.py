@@ -25,10 +25,13 @@ from scvitune.training import (
     Divergence,
     TrainingLoop,
     TrainingSettings,
+    compile_kernels,
     load_checkpoint,
     save_checkpoint,
     seeded_initialisation,
 )
+
+__all__ = ["StudyTrainable", "compile_kernels", "load_device_data"]
 
 WORST = 1e38  # stands for "no value" where Ray insists on a number; nobody is shown it
 CHECKPOINT_INTERVAL_S = 60.0

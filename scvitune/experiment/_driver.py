@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
+        _compile_kernels()
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
@@ -62,12 +64,16 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
             "num_gpus": slots.total_gpu,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
+    # Compiled once in the driver, while Ray starts and mostly waits; trials find it in the cache.
+    compiling = threading.Thread(target=_compile_kernels, daemon=True)
+    compiling.start()
     # Ray says that it is on, which is what we want.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(**options)
     try:
+        compiling.join()
         yield
     finally:
         ray.shutdown()
@@ -162,6 +168,12 @@ def run_plan(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner.fit()
+
+
+def _compile_kernels() -> None:
+    from scvitune.trainable import compile_kernels
+
+    compile_kernels()
 
 
 def _trial_name(trial: Any) -> str:

@@ -1,5 +1,6 @@
 """The training loop and its checkpoints: torch only."""
 
+from scvitune.likelihoods import compile_kernels
 from scvitune.training._checkpoint import load_checkpoint, save_checkpoint
 from scvitune.training._device_data import DeviceData
 from scvitune.training._early_stopping import EarlyStopping
@@ -14,6 +15,7 @@ __all__ = [
     "GeneratorNoise",
     "TrainingLoop",
     "TrainingSettings",
+    "compile_kernels",
     "load_checkpoint",
     "save_checkpoint",
     "seeded_initialisation",
