@@ -8,6 +8,7 @@ and reason; the process dies only of what leaves it unusable.
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from ray import tune
 
 from scvitune._seeding import derive_seed, trial_seed
-from scvitune.contracts import EPOCH, RunLayout
+from scvitune.contracts import EPOCH, PreparedData, RunLayout
 from scvitune.data import load_prepared, load_split
 from scvitune.errors import StudyError
 from scvitune.metrics import name_metrics
@@ -40,12 +41,18 @@ _DATA: dict[tuple[str, str], DeviceData] = {}
 """The process's datasets, kept from trial to trial."""
 
 
+@lru_cache(maxsize=1)
+def _load_prepared_once(directory: str) -> PreparedData:
+    """Return the arrays of a dataset, opened once a process and not once a trial."""
+    return load_prepared(Path(directory))
+
+
 def load_device_data(directory: str, device: torch.device) -> DeviceData:
     """Return a dataset on a device, loaded once a process."""
     key = (directory, str(device))
     if key not in _DATA:
         _DATA.clear()
-        _DATA[key] = DeviceData(load_prepared(Path(directory)), device)
+        _DATA[key] = DeviceData(_load_prepared_once(directory), device)
     return _DATA[key]
 
 
@@ -85,7 +92,7 @@ class StudyTrainable(tune.Trainable):
         data = load_device_data(study["data_dir"], device)
         adapter = get_adapter(study["model"], defaults=study["defaults"])
         seed = trial_seed(study["seed"], hyperparameters)
-        prepared = load_prepared(Path(study["data_dir"]))
+        prepared = _load_prepared_once(study["data_dir"])
         with seeded_initialisation(derive_seed(seed, "weights")):
             objective = adapter.build_objective(hyperparameters, prepared)
         objective.module.to(device)
