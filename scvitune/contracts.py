@@ -17,7 +17,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from scvitune.likelihoods import SparseCounts
+    from scvitune.sparse import SparseCounts
 
 Value: TypeAlias = int | float | str | bool | None
 """A hyperparameter's value."""
@@ -97,6 +97,11 @@ class PreparedData:
     def n_cells(self) -> int:
         """Number of cells."""
         return len(self.indptr) - 1
+
+    @property
+    def density(self) -> float:
+        """Share of the counts that are not zero."""
+        return len(self.indices) / max(self.n_cells * self.n_genes, 1)
 
 
 @dataclass(frozen=True)

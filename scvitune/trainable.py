@@ -12,25 +12,28 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from ray import tune
+from scvitune._collecting import collection_paused, keep_what_is_there
 
-from scvitune._seeding import derive_seed, trial_seed
-from scvitune.contracts import EPOCH, PreparedData, RunLayout
-from scvitune.data import load_prepared, load_split
-from scvitune.errors import StudyError
-from scvitune.metrics import name_metrics
-from scvitune.models import get_adapter
-from scvitune.training import (
-    DeviceData,
-    Divergence,
-    TrainingLoop,
-    TrainingSettings,
-    compile_kernels,
-    load_checkpoint,
-    save_checkpoint,
-    seeded_initialisation,
-)
+with collection_paused():  # these imports are most of what starting a process takes
+    import torch
+    from ray import tune
+
+    from scvitune._seeding import derive_seed, trial_seed
+    from scvitune.contracts import EPOCH, PreparedData, RunLayout
+    from scvitune.data import load_prepared, load_split
+    from scvitune.errors import StudyError
+    from scvitune.metrics import name_metrics
+    from scvitune.models import get_adapter
+    from scvitune.training import (
+        DeviceData,
+        Divergence,
+        TrainingLoop,
+        TrainingSettings,
+        compile_kernels,
+        load_checkpoint,
+        save_checkpoint,
+        seeded_initialisation,
+    )
 
 __all__ = ["StudyTrainable", "compile_kernels", "load_device_data"]
 
@@ -45,6 +48,13 @@ _DATA: dict[tuple[str, str], DeviceData] = {}
 def _load_prepared_once(directory: str) -> PreparedData:
     """Return the arrays of a dataset, opened once a process and not once a trial."""
     return load_prepared(Path(directory))
+
+
+@lru_cache(maxsize=1)
+def _settle_process() -> None:
+    """Once a process, before its first trial."""
+    compile_kernels()
+    keep_what_is_there()
 
 
 def load_device_data(directory: str, device: torch.device) -> DeviceData:
@@ -66,6 +76,7 @@ class StudyTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Build the trial, or go on from its checkpoint if there is one."""
+        _settle_process()
         self._broken: str | None = None
         self._loop: TrainingLoop | None = None
         self._study = config["study"]

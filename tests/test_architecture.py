@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "scvitune"
 LONGEST_FILE = 400
 
 # Open to every room, and built from the standard library, numpy, pydantic and yaml alone.
-BASE = {"contracts", "config", "_config", "errors", "events", "_seeding"}
+BASE = {"contracts", "config", "_config", "errors", "events", "_seeding", "_collecting"}
 BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 
 # Room -> the rooms it may import besides itself and BASE.
@@ -22,9 +22,10 @@ EDGES: dict[str, set[str]] = {
     **{room: set() for room in BASE},
     "__init__": {"study", "data", "spaces"},
     "data": set(),
-    "likelihoods": set(),
-    "models": {"likelihoods"},
-    "training": {"likelihoods"},
+    "sparse": set(),
+    "likelihoods": {"sparse"},
+    "models": {"likelihoods", "sparse"},
+    "training": {"likelihoods", "sparse"},
     "metrics": set(),
     "spaces": set(),
     "searchers": {"spaces"},
@@ -46,7 +47,7 @@ EDGES: dict[str, set[str]] = {
     "cluster": set(),
     "cli": {"study", "cluster"},
 }
-TYPES_ONLY = {"contracts": {"likelihoods"}}
+TYPES_ONLY = {"contracts": {"sparse"}}
 
 # Distribution -> the rooms or files (relative to the package) that may import it.
 CONFINED = {

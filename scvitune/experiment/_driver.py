@@ -32,6 +32,15 @@ _QUIET = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_QUICK = {
+    # A local Ray starts in 2 instead of 3.5 s: its parts look for each other every 50 ms instead
+    # of every second, and it starts no workers ahead, which Ray Tune could not use (its trials
+    # have an environment of their own).
+    "RAY_raylet_client_connect_timeout_milliseconds": "50",
+    "RAY_raylet_client_num_connect_attempts": "200",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
 
 
 @contextmanager
@@ -58,6 +67,8 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
         # on the machine can reach the ports, but without it nobody is let in.
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        for name, value in _QUICK.items():
+            os.environ.setdefault(name, value)
         options |= {
             "include_dashboard": False,
             "num_cpus": slots.total_cpu,

@@ -1,6 +1,5 @@
 """Log-probabilities of counts with their gradients: torch in, torch out."""
 
-from scvitune.likelihoods._counts import SparseCounts
 from scvitune.likelihoods._mean import ScaleActivation
 from scvitune.likelihoods._negative_binomial import negative_binomial
 from scvitune.likelihoods._normal import normal
@@ -9,7 +8,6 @@ from scvitune.likelihoods._single_pass import compile_kernels
 
 __all__ = [
     "ScaleActivation",
-    "SparseCounts",
     "compile_kernels",
     "negative_binomial",
     "normal",

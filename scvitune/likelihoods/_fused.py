@@ -12,8 +12,6 @@ few long ones, and arrays that numba knows to be contiguous.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +38,7 @@ from scvitune.likelihoods._vector_math import (
     sum_products,
     sum_row,
 )
+from scvitune.sparse import compile_kernel
 
 EPS = f32(1e-8)  # scvi-tools' constant, added where a logarithm is taken
 
@@ -105,25 +104,33 @@ def _slope_by_theta(log_share: Any, ratio: Any, q: Any, slope: Any) -> None:
 
 
 @njit(**EXACT)
+def _add_scaled(row: Any, factor: Any, out: Any) -> None:
+    for j in range(out.size):
+        out[j] += factor * row[j]
+
+
+@njit(**EXACT)
 def _subtract_share(h: Any, mu: Any, share: Any) -> None:
     for j in range(h.size):
         h[j] -= share * mu[j]
 
 
 @njit(**EXACT)
-def _find_rows(flat: Any, n_genes: Any, starts: Any, columns: Any) -> Any:
-    """Split ascending positions into rows; False if they do not ascend or lie outside."""
-    k = 0
-    for i in range(starts.size - 1):
-        starts[i] = k
-        first = i * n_genes
-        while k < flat.size and flat[k] < first + n_genes:
-            if flat[k] < first:
+def _are_rows(indptr: Any, columns: Any, n_genes: Any) -> Any:
+    """Whether each row's columns ascend and lie inside."""
+    if indptr[0] != 0 or indptr[-1] != columns.size:
+        return False
+    for i in range(indptr.size - 1):
+        if indptr[i + 1] < indptr[i]:
+            return False
+        before = -1
+        for k in range(indptr[i], indptr[i + 1]):
+            if columns[k] <= before:
                 return False
-            columns[k] = flat[k] - first
-            k += 1
-    starts[-1] = k
-    return k == flat.size
+            before = columns[k]
+        if before >= n_genes:
+            return False
+    return True
 
 
 @njit(**EXACT)
@@ -137,16 +144,18 @@ def _kernel(
     library: Any,
     theta: Any,
     pi: Any,
-    flat: Any,
+    starts: Any,
+    columns: Any,
     x: Any,
     log_factorial: Any,
+    weights: Any,
     log_probability: Any,
     grad_logits: Any,
     grad_library: Any,
     grad_theta: Any,
     grad_pi: Any,
 ) -> Any:
-    """Fill the last five arguments; False, and nothing filled, if ``flat`` is not ascending.
+    """Fill the last five arguments; False, and nothing filled, if ``columns`` do not ascend.
 
     Parameters
     ----------
@@ -158,21 +167,23 @@ def _kernel(
         (n_genes,).
     pi
         (n_cells, n_genes), or (0, 0) for no zero inflation.
-    flat, x, log_factorial
-        As in `SparseCounts`, ``x`` being its values.
+    starts, columns, x, log_factorial
+        As in `SparseCounts`, ``starts`` being its indptr and ``x`` its values.
+    weights
+        (n_cells,), of the cells in ``grad_theta``.
     log_probability
         (n_cells,).
-    grad_logits, grad_theta, grad_pi
+    grad_logits, grad_pi
         (n_cells, n_genes), the derivatives of each cell's log-probability; (0, 0) if not wanted.
+    grad_theta
+        (n_genes,), the derivatives of the weighted sum of all; (0,) if not wanted.
     grad_library
         (n_cells,), the derivatives by the logarithm of ``library``.
     """
     n_cells, n_genes = logits.shape
     zero_inflated, differentiated = pi.size > 0, grad_logits.size > 0
 
-    starts = np.empty(n_cells + 1, np.int64)
-    columns = np.empty(flat.size, np.int32)
-    if not _find_rows(flat, n_genes, starts, columns):
+    if starts.size != n_cells + 1 or not _are_rows(starts, columns, n_genes):
         return False
 
     log_b_minus_1, lgamma_b = np.empty(n_genes, f32), np.empty(n_genes, f32)
@@ -180,20 +191,23 @@ def _kernel(
     prepare_lgamma(theta, log_b_minus_1, lgamma_b)
     for j in range(n_genes):
         inverse_theta[j] = ONE / (theta[j] + EPS)
-    theta_nz, terms = np.empty(flat.size, f32), np.empty(flat.size, f32)
-    slopes, shares = np.empty(flat.size, f32), np.empty(flat.size, f32)
-    for k in range(flat.size):
+    theta_nz, terms = np.empty(columns.size, f32), np.empty(columns.size, f32)
+    slopes, shares = np.empty(columns.size, f32), np.empty(columns.size, f32)
+    for k in range(columns.size):
         j = columns[k]
         theta_nz[k] = theta[j]
         terms[k] = x[k] * log_b_minus_1[j] - lgamma_b[j]
     add_lgamma_difference(x, theta_nz, terms, shares)
     if differentiated:
         prepare_digamma(theta, digamma_b)
-        for k in range(flat.size):
+        for k in range(columns.size):
             slopes[k] = -digamma_b[columns[k]]
         add_digamma_difference(x, theta_nz, slopes, shares)
 
     mu, ratio, log_share = np.empty(n_genes, f32), np.empty(n_genes, f32), np.empty(n_genes, f32)
+    d_theta = np.empty(n_genes, f32)
+    for j in range(grad_theta.size):
+        grad_theta[j] = ZERO
     q, unused = np.ones(n_genes, f32), np.empty(n_genes, f32)
     quotient = np.ones((n_genes + 3) // 4 * 4, f32)
     for i in range(n_cells):
@@ -223,13 +237,14 @@ def _kernel(
             j = columns[k]
             shares[k] = (mu[j] + EPS) / (mu[j] + (theta_nz[k] + EPS))
         if differentiated:
-            h, d_theta = grad_logits[i], grad_theta[i]
+            h = grad_logits[i]
             _slope_by_log_mean(theta, ratio, q, h)
             _slope_by_theta(log_share, ratio, q, d_theta)
             for k in range(starts[i], starts[i + 1]):
                 j = columns[k]
                 h[j] += x[k] * (mu[j] / (mu[j] + EPS) - ratio[j])
                 d_theta[j] += slopes[k] - x[k] / (mu[j] + (theta_nz[k] + EPS))
+            _add_scaled(d_theta, weights[i], grad_theta)
             total = sum_row(h)
             grad_library[i] = total
             # A library of 0 (log of no counts) makes all of mu and h 0, hence the gradient too.
@@ -243,25 +258,14 @@ def _kernel(
 
 _VECTOR, _MATRIX = types.float32[::1], types.float32[:, ::1]
 _SIGNATURE = types.boolean(
-    _MATRIX, _VECTOR, _VECTOR, _MATRIX, types.int64[::1], _VECTOR, _VECTOR,
-    _VECTOR, _MATRIX, _VECTOR, _MATRIX, _MATRIX,
+    _MATRIX, _VECTOR, _VECTOR, _MATRIX, types.int64[::1], types.int64[::1], _VECTOR, _VECTOR,
+    _VECTOR, _VECTOR, _MATRIX, _VECTOR, _VECTOR, _MATRIX,
 )  # fmt: skip
 
 
-def _fingerprint() -> str:
-    """Digest of the files whose functions the kernel calls."""
-    sources = [_vector_math.__file__, _gamma_differences.__file__]
-    return hashlib.sha256(b"".join(Path(s).read_bytes() for s in sources)).hexdigest()[:16]
-
-
-def _compile() -> Any:
-    """Compile the kernel, or load it from numba's cache where there is one."""
-    try:
-        # The cache notices changes of this file alone, but keeps its entries by this name.
-        _kernel.__qualname__ = f"_kernel_{_fingerprint()}"
-        return njit(_SIGNATURE, cache=True, **EXACT)(_kernel)
-    except (RuntimeError, OSError):  # no folder that numba may write to, or a full one
-        return njit(_SIGNATURE, **EXACT)(_kernel)
-
-
-negative_binomial_kernel = _compile()
+negative_binomial_kernel = compile_kernel(
+    _kernel,
+    _SIGNATURE,
+    options=EXACT,
+    calls=[_vector_math.__file__, _gamma_differences.__file__],
+)

@@ -28,9 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scvitune.likelihoods._counts import SparseCounts
 from scvitune.likelihoods._mean import ScaleActivation, compute_mean, logits_gradient
 from scvitune.likelihoods._single_pass import can_fuse, single_pass_negative_binomial
+from scvitune.sparse import SparseCounts
 
 EPS = 1e-8  # scvi-tools' constant, added where a logarithm is taken
 

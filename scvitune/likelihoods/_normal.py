@@ -6,8 +6,8 @@ import math
 
 from torch import Tensor
 
-from scvitune.likelihoods._counts import SparseCounts
 from scvitune.likelihoods._mean import ScaleActivation, compute_mean
+from scvitune.sparse import SparseCounts
 
 
 def normal(

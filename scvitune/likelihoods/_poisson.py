@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scvitune.likelihoods._counts import SparseCounts
 from scvitune.likelihoods._mean import ScaleActivation, compute_mean, logits_gradient
+from scvitune.sparse import SparseCounts
 
 
 class _Poisson(torch.autograd.Function):

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scvitune.likelihoods._counts import SparseCounts
 from scvitune.likelihoods._mean import ScaleActivation
+from scvitune.sparse import SparseCounts, load_kernels
 
-
-@functools.cache
-def _load_kernel() -> Callable[..., bool] | None:
-    """Import the kernel when it is first wanted: the very first time that compiles for seconds."""
-    try:
-        import numba
-    except ImportError:
-        return None
-    if numba.config.DISABLE_JIT:
-        return None
-    try:
-        from scvitune.likelihoods import _fused
-    except numba.core.errors.NumbaError as error:
-        warnings.warn(f"numba cannot compile, likelihoods are slower: {error}", stacklevel=2)
-        return None
-    kernel: Callable[..., bool] = _fused.negative_binomial_kernel
-    return kernel
+KERNELS = "scvitune.likelihoods._fused"
 
 
 def compile_kernels() -> bool:
-    """Compile what is compiled at run time, so that later processes load it from the cache.
-
-    The cache lies in the package's ``__pycache__``, else in the user's cache folder, or in
-    ``NUMBA_CACHE_DIR``; where none can be written to, each process compiles for itself.
+    """Compile what is compiled at run time, so that later processes load it from numba's cache.
 
     Returns
     -------
     Whether there are compiled kernels; False if numba cannot be imported or is switched off.
     """
-    return _load_kernel() is not None
+    loaded = [load_kernels(module) for module in (KERNELS, "scvitune.sparse._kernels")]
+    return None not in loaded
 
 
 def can_fuse(
@@ -63,7 +42,7 @@ def can_fuse(
         (logits, (counts.n_cells, counts.n_genes)),
         (log_library, (counts.n_cells, 1)),
         (theta, (counts.n_genes,)),
-        (counts.values, counts.flat.shape),
+        (counts.values, counts.columns.shape),
         (counts.log_factorial, (counts.n_cells,)),
     ]
     if pi is not None:
@@ -74,9 +53,9 @@ def can_fuse(
             t.shape == shape and t.dtype == torch.float32 and t.device.type == "cpu"
             for t, shape in shapes
         )
-        and counts.flat.dtype == torch.int64
+        and counts.columns.dtype == torch.int64
         and logits.numel() > 0
-        and _load_kernel() is not None
+        and load_kernels(KERNELS) is not None
     )
 
 
@@ -91,28 +70,31 @@ def _run(
     pi: Tensor | None,
     counts: SparseCounts,
     *,
-    differentiate: bool,
+    weights: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Log-probability of each cell and, if wanted, its derivatives by the four inputs.
+    """Log-probability of each cell and, if there are weights, its derivatives by the four inputs.
 
-    The derivatives by ``theta`` are one row a cell. Those not computed are empty.
+    Those by ``theta`` are summed over the cells, weighted. What is not computed is empty.
     """
-    kernel = _load_kernel()
-    if kernel is None:
+    kernels = load_kernels(KERNELS)
+    if kernels is None:
         raise RuntimeError("numba is not there; ask can_fuse first")
-    n_cells = len(logits)
-    full = logits.shape if differentiate else (0, 0)
+    n_cells, n_genes = logits.shape
+    full = logits.shape if weights is not None else (0, 0)
     log_probability, by_library = logits.new_empty(n_cells), logits.new_empty(n_cells)
-    by_logits, by_theta = logits.new_empty(full), logits.new_empty(full)
+    by_logits = logits.new_empty(full)
+    by_theta = logits.new_empty(n_genes if weights is not None else 0)
     by_pi = logits.new_empty((0, 0) if pi is None else full)
-    filled = kernel(
+    filled = kernels.negative_binomial_kernel(
         _as_array(logits),
         _as_array(log_library.exp().view(-1)),
         _as_array(theta),
         _as_array(logits.new_empty((0, 0)) if pi is None else pi),
-        _as_array(counts.flat),
+        _as_array(counts.indptr),
+        _as_array(counts.columns),
         _as_array(counts.values),
         _as_array(counts.log_factorial),
+        _as_array(logits.new_empty(0) if weights is None else weights),
         log_probability.numpy(),
         by_logits.numpy(),
         by_library.numpy(),
@@ -120,11 +102,17 @@ def _run(
         by_pi.numpy(),
     )
     if not filled:
-        raise ValueError("the positions of the non-zero counts must be ascending and inside")
+        raise ValueError("each cell's columns of non-zero counts must be ascending and inside")
     return log_probability, by_logits, by_library, by_theta, by_pi
 
 
 class _SinglePass(torch.autograd.Function):
+    """Derivatives are computed with the value, for the gradient that a mean over cells has.
+
+    That is the same number for each cell, by which they are scaled, in place, once it is known.
+    For any other gradient, and for a second backward pass, they are computed again.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -135,22 +123,32 @@ class _SinglePass(torch.autograd.Function):
         counts: SparseCounts,
     ) -> Tensor:
         log_probability, *derivatives = _run(
-            logits, log_library, theta, pi, counts, differentiate=True
+            logits, log_library, theta, pi, counts, weights=logits.new_ones(len(logits))
         )
-        ctx.save_for_backward(*derivatives)
+        ctx.save_for_backward(logits, log_library, theta, pi)
+        ctx.counts, ctx.derivatives = counts, derivatives
         return log_probability
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        by_logits, by_library, by_theta, by_pi = ctx.saved_tensors
-        grad = grads[0].unsqueeze(1)
+        grad = grads[0]
+        derivatives, ctx.derivatives = ctx.derivatives, None
+        if derivatives is not None and bool((grad == grad[0]).all()):
+            by_logits, by_library, by_theta, by_pi = derivatives
+            by_theta.mul_(grad[0])
+        else:
+            logits, log_library, theta, pi = ctx.saved_tensors
+            _, by_logits, by_library, by_theta, by_pi = _run(
+                logits, log_library, theta, pi, ctx.counts, weights=grad
+            )
+        by_cell = grad.unsqueeze(1)
         needs_logits, needs_library, needs_theta, needs_pi, _ = ctx.needs_input_grad
         return (
-            by_logits * grad if needs_logits else None,
-            by_library.unsqueeze(1) * grad if needs_library else None,
-            grads[0] @ by_theta if needs_theta else None,
-            by_pi * grad if needs_pi else None,
+            by_logits.mul_(by_cell) if needs_logits else None,
+            by_library.unsqueeze(1) * by_cell if needs_library else None,
+            by_theta if needs_theta else None,
+            by_pi.mul_(by_cell) if needs_pi else None,
             None,
         )
 
@@ -171,4 +169,4 @@ def single_pass_negative_binomial(
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         result: Tensor = _SinglePass.apply(*inputs, counts)
         return result
-    return _run(*inputs, counts, differentiate=False)[0]
+    return _run(*inputs, counts, weights=None)[0]

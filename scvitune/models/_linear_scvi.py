@@ -49,4 +49,4 @@ class LinearSCVIAdapter(ModelAdapter):
             library_log_vars=prepared.library_log_vars if learns_library else None,
             **arguments,
         )
-        return LinearVAEObjective(module)
+        return LinearVAEObjective(module, density=prepared.density)

@@ -49,7 +49,7 @@ class SCVIAdapter(ModelAdapter):
             library_log_vars=prepared.library_log_vars if learns_library else None,
             **arguments,
         )
-        return VAEObjective(module)
+        return VAEObjective(module, density=prepared.density)
 
 
 def _n_columns(array: Any) -> int:

@@ -14,6 +14,7 @@ Losses and gradients equal those of ``module.forward`` with the same noise; a te
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,13 @@ from torch import Tensor, nn
 from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import ScaleActivation, negative_binomial, normal, poisson
 from scvitune.models import _scvi_tools
+from scvitune.sparse import (
+    SparseCounts,
+    can_multiply_sparse,
+    prefers_sparse,
+    sparse_linear,
+    store_by_input,
+)
 
 
 class VAEObjective:
@@ -32,11 +40,18 @@ class VAEObjective:
     ----------
     module
         The module, on any device.
+    density
+        Share of the counts that are not zero: where there are few, the encoders' first layers
+        multiply only those, on a CPU.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, *, density: float = 1.0) -> None:
         self.module: Any = module
         self._batch_key = _scvi_tools.registry_keys().BATCH_KEY
+        # Encoded covariates are more columns of the input, and dense.
+        if not module.encode_covariates and prefers_sparse(density, torch.device("cpu")):
+            for encoder in filter(None, (module.z_encoder, getattr(module, "l_encoder", None))):
+                store_by_input(_first_layer(encoder.encoder))
 
     def compute_losses(self, batch: Batch, noise: Noise) -> Losses:
         """Return the loss of each cell; differentiable by the module's parameters."""
@@ -77,12 +92,15 @@ class VAEObjective:
 
     def _encoder_input(
         self, batch: Batch, covariates: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the encoders' dense input and the categories injected into their layers."""
+    ) -> tuple[Tensor | _SparseRows, list[Tensor]]:
+        """Return the encoders' input and the categories injected into their layers."""
         module = self.module
         counts = batch.counts
         # log1p(0) is 0, so the logarithm is taken of the non-zeros alone.
-        x = counts.densify(counts.values.log1p() if module.log_variational else None)
+        values = counts.values.log1p() if module.log_variational else counts.values
+        if can_multiply_sparse(_first_layer(module.z_encoder.encoder)):
+            return _SparseRows(counts, values), []
+        x = counts.densify(values)
         if not module.encode_covariates:
             return x, []
         inputs = [x]
@@ -165,13 +183,27 @@ class LinearVAEObjective(VAEObjective):
         return logits, pi, None
 
 
+@dataclass(frozen=True)
+class _SparseRows:
+    """(n_cells, n_genes) with ``values`` at the counts' non-zeros, for a first layer."""
+
+    counts: SparseCounts
+    values: Tensor
+
+
+def _first_layer(layers: Any) -> nn.Linear:
+    """Return the first layer of ``scvi.nn.FCLayers``."""
+    layer: nn.Linear = layers.fc_layers[0][0]
+    return layer
+
+
 def _categories(codes: Tensor | None) -> list[Tensor]:
     return [] if codes is None else list(codes.unbind(dim=1))
 
 
 def _encode(
     encoder: Any,
-    x: Tensor,
+    x: Tensor | _SparseRows,
     categories: list[Tensor],
     noise: Noise,
     *,
@@ -195,22 +227,30 @@ def _encode(
     return encoder.z_transformation(sample), kl
 
 
-def _fully_connected(layers: Any, x: Tensor, categories: list[Tensor], noise: Noise) -> Tensor:
+def _fully_connected(
+    layers: Any, x: Tensor | _SparseRows, categories: list[Tensor], noise: Noise
+) -> Tensor:
     """Run ``scvi.nn.FCLayers`` with categories injected and dropout from ``noise``."""
+    if isinstance(x, _SparseRows):
+        first, *rest = layers.fc_layers[0]
+        hidden = sparse_linear(first, x.counts, x.values)
+        blocks = [rest, *layers.fc_layers[1:]]
+    else:
+        hidden, blocks = x, layers.fc_layers
     one_hot = [
-        F.one_hot(codes, n_categories).to(x.dtype)
+        F.one_hot(codes, n_categories).to(hidden.dtype)
         for n_categories, codes in zip(layers.n_cat_list, categories, strict=False)
         if n_categories > 1
     ]
-    for i, block in enumerate(layers.fc_layers):
+    for i, block in enumerate(blocks):
         for layer in block:
             if layer is None:
                 continue
             if isinstance(layer, nn.Dropout):
                 if layer.training:
-                    x = noise.dropout(x, layer.p)
+                    hidden = noise.dropout(hidden, layer.p)
                 continue
             if isinstance(layer, nn.Linear) and one_hot and layers.inject_into_layer(i):
-                x = torch.cat([x, *one_hot], dim=-1)
-            x = layer(x)
-    return x
+                hidden = torch.cat([hidden, *one_hot], dim=-1)
+            hidden = layer(hidden)
+    return hidden

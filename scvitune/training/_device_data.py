@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scvitune.contracts import Batch, PreparedData
-from scvitune.likelihoods import SparseCounts
+from scvitune.sparse import SparseCounts, gather_counts
 
 # torch indexes unsigned types of more than one byte poorly; the signed type of the same width
 # holds the same bits, and the mask gives the number back.
@@ -69,6 +69,11 @@ class DeviceData:
         self._values = _as_tensor(values, device)
         self._indices = _as_tensor(prepared.indices, device)
         self._indptr = _as_tensor(prepared.indptr, device)
+        self._arrays = (
+            np.asarray(prepared.indptr),
+            np.asarray(prepared.indices),
+            np.asarray(prepared.values),
+        )
         self._log_factorial = _as_tensor(_log_factorials(prepared), device)
         self._batch = _as_tensor(prepared.batch, device)
         self._labels = _as_tensor(prepared.labels, device)
@@ -78,24 +83,11 @@ class DeviceData:
 
     def gather(self, cells: Tensor) -> Batch:
         """Return the minibatch of the given cells, (n,) int64 indices, in their order."""
-        starts = self._indptr.index_select(0, cells)
-        lengths = self._indptr.index_select(0, cells + 1) - starts
-        ends = lengths.cumsum(0)
-        n_nonzeros = int(ends[-1])
-        n = len(cells)
-        rows = torch.repeat_interleave(
-            torch.arange(n, device=self.device), lengths, output_size=n_nonzeros
-        )
-        positions = (starts - ends + lengths).index_select(0, rows)
-        positions += torch.arange(n_nonzeros, device=self.device)
-        columns = self._indices.index_select(0, positions).long()
-        raw = self._values.index_select(0, positions)
-        values = (raw if self._mask is None else raw.long() & self._mask).float()
+        indptr, columns, values, library = self._gather_counts(cells)
         counts = SparseCounts(
-            n_cells=n,
+            n_cells=len(cells),
             n_genes=self.n_genes,
-            flat=rows * self.n_genes + columns,
-            rows=rows,
+            indptr=indptr,
             columns=columns,
             values=values,
             log_factorial=self._log_factorial.index_select(0, cells),
@@ -103,13 +95,36 @@ class DeviceData:
         size_factor = _select(self._size_factor, cells)
         return Batch(
             counts=counts,
-            log_library=counts.sum_by_cell(values).log_().unsqueeze(1),
+            log_library=library.log_().unsqueeze(1),
             batch=self._batch.index_select(0, cells),
             labels=self._labels.index_select(0, cells),
             categorical_covariates=_select(self._categorical, cells),
             continuous_covariates=_select(self._continuous, cells),
             size_factor=None if size_factor is None else size_factor.unsqueeze(1),
         )
+
+    def _gather_counts(self, cells: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the cells' counts as CSR (indptr, columns, values), and the sum of each cell."""
+        if self.device.type == "cpu":
+            gathered = gather_counts(*self._arrays, cells.numpy())
+            if gathered is not None:
+                indptr, columns, values, library = map(torch.from_numpy, gathered)
+                return indptr, columns, values, library
+        n = len(cells)
+        starts = self._indptr.index_select(0, cells)
+        lengths = self._indptr.index_select(0, cells + 1) - starts
+        ends = lengths.cumsum(0)
+        n_nonzeros = int(ends[-1])
+        rows = torch.repeat_interleave(
+            torch.arange(n, device=self.device), lengths, output_size=n_nonzeros
+        )
+        positions = (starts - ends + lengths).index_select(0, rows)
+        positions += torch.arange(n_nonzeros, device=self.device)
+        raw = self._values.index_select(0, positions)
+        values = (raw if self._mask is None else raw.long() & self._mask).float()
+        library = torch.zeros(n, device=self.device).index_add_(0, rows, values)
+        indptr = torch.cat([ends.new_zeros(1), ends])
+        return indptr, self._indices.index_select(0, positions).long(), values, library
 
 
 def _optional(array: npt.NDArray[Any] | None, device: torch.device) -> Tensor | None:

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from scvitune._seeding import derive_seed
 from scvitune.contracts import Objective, Split, SplitName
+from scvitune.training._adam import FusedAdam
 from scvitune.training._device_data import DeviceData
 from scvitune.training._early_stopping import EarlyStopping
 from scvitune.training._noise import GeneratorNoise
+from scvitune.training._plateau import PlateauSchedule
 from scvitune.training._settings import TrainingSettings
 
 EVALUATION_BATCH = 512
 _SMALLEST_BATCH = 3  # batch norm needs two cells; scvi-tools moves fewer than three elsewhere
 
-_OPTIMIZERS: dict[str, Any] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 _CLIPPING: dict[str, Any] = {
     "norm": torch.nn.utils.clip_grad_norm_,
     "value": torch.nn.utils.clip_grad_value_,
@@ -69,25 +70,14 @@ class TrainingLoop:
         self._n_train = len(split.train)
         self._noise = GeneratorNoise(derive_seed(seed, "noise"), data.device)
         parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self._optimizer = _OPTIMIZERS[settings.optimizer](
+        self._optimizer = FusedAdam(
             parameters,
+            algorithm=settings.optimizer,
             lr=settings.lr,
             eps=settings.eps,
             weight_decay=settings.weight_decay,
-            fused=True,
         )
-        self._plateau = (
-            torch.optim.lr_scheduler.ReduceLROnPlateau(
-                self._optimizer,
-                patience=settings.lr_patience,
-                factor=settings.lr_factor,
-                threshold=settings.lr_threshold,
-                min_lr=settings.lr_min,
-                threshold_mode="abs",
-            )
-            if settings.reduce_lr_on_plateau
-            else None
-        )
+        self._plateau = PlateauSchedule(settings) if settings.reduce_lr_on_plateau else None
         self._early_stopping = EarlyStopping(settings) if settings.early_stopping else None
         self.stopped_early = False
         self._step = 0
@@ -114,7 +104,7 @@ class TrainingLoop:
     @property
     def learning_rate(self) -> float:
         """The optimiser's learning rate now."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        return self._optimizer.lr
 
     def advance(self, to_epoch: float) -> None:
         """Train until ``to_epoch`` is reached, or until stopped early.
@@ -156,7 +146,7 @@ class TrainingLoop:
         losses = self.objective.compute_losses(self._data.gather(cells), self._noise)
         kl_weight = settings.kl_weight(epoch=epoch, step=self._step)
         loss = (losses.reconstruction + kl_weight * losses.kl + losses.kl_fixed).mean()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         loss.backward()
         if settings.gradient_clip_val is not None:
             clip = _CLIPPING[settings.gradient_clip_algorithm]
@@ -178,9 +168,9 @@ class TrainingLoop:
             value = metrics[self.settings.early_stopping_monitor.removesuffix("_validation")]
             self.stopped_early = self._early_stopping.should_stop(value)
         if self._plateau is not None:
-            self._plateau.step(
-                metrics[self.settings.lr_scheduler_metric.removesuffix("_validation")]
-            )
+            value = metrics[self.settings.lr_scheduler_metric.removesuffix("_validation")]
+            self._plateau.observe(value)
+            self._optimizer.lr = self._plateau.lr
 
     # --------------------------------------------------------------- evaluation
 

@@ -5,7 +5,8 @@ import torch
 from scvi.distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from torch.distributions import Normal
 
-from scvitune.likelihoods import SparseCounts, negative_binomial, normal, poisson
+from scvitune.likelihoods import negative_binomial, normal, poisson
+from scvitune.sparse import SparseCounts
 
 N_CELLS, N_GENES = 7, 23
 

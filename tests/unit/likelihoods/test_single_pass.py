@@ -10,7 +10,8 @@ import pytest
 import torch
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 
-from scvitune.likelihoods import SparseCounts, _single_pass, compile_kernels, negative_binomial
+from scvitune.likelihoods import _single_pass, compile_kernels, negative_binomial
+from scvitune.sparse import SparseCounts
 
 PACKAGE_ROOT = Path(__file__).parents[3]
 pytest.importorskip("numba")
@@ -23,7 +24,7 @@ def path(request, monkeypatch):
     run = _single_pass._run
     monkeypatch.setattr(_single_pass, "_run", lambda *a, **k: calls.append(1) or run(*a, **k))
     if request.param == "torch":
-        monkeypatch.setattr(_single_pass, "_load_kernel", lambda: None)
+        monkeypatch.setattr(_single_pass, "load_kernels", lambda module: None)
     yield request.param
     assert bool(calls) == (request.param == "compiled")
 
@@ -181,7 +182,7 @@ def test_unsorted_positions_are_refused():
     x, parameters, _ = make_case()
     counts = SparseCounts.from_dense(x)
     wrong = SparseCounts(
-        counts.n_cells, counts.n_genes, counts.flat.flip(0), counts.rows, counts.columns,
+        counts.n_cells, counts.n_genes, counts.indptr, counts.columns.flip(0),
         counts.values, counts.log_factorial,
     )  # fmt: skip
     with pytest.raises(ValueError, match="ascending"):
@@ -213,8 +214,10 @@ def test_threads_do_not_disturb_each_other():
 
 SCRIPT = """
 from scvitune.likelihoods import _single_pass, compile_kernels
-print(compile_kernels(), sum(_single_pass._load_kernel().stats.cache_hits.values())
-      if _single_pass._load_kernel() else None)
+from scvitune.sparse import load_kernels
+kernels = load_kernels(_single_pass.KERNELS)
+print(compile_kernels(),
+      sum(kernels.negative_binomial_kernel.stats.cache_hits.values()) if kernels else None)
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,20 +11,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SparseCounts:
-    """The non-zero counts of a minibatch of shape (n_cells, n_genes).
+    """The non-zero counts of a minibatch of shape (n_cells, n_genes), as CSR.
 
     Most counts of a single cell are zero, and there ``lgamma`` and ``digamma``, the dearest
-    functions of a count likelihood, cancel. So likelihoods get the positions of the others.
+    functions of a count likelihood, cancel; so do the products of a first layer. So whoever
+    computes with counts gets the positions of the others.
 
     Attributes
     ----------
     n_cells, n_genes
         Shape of the minibatch.
-    flat
-        (nnz,) int64, positions of the non-zeros in the flattened (n_cells * n_genes) minibatch,
-        ascending.
-    rows, columns
-        (nnz,) int64, the same positions as cell and gene.
+    indptr
+        (n_cells + 1,) int64, where each cell's non-zeros begin and end.
+    columns
+        (nnz,) int64, the gene of each non-zero, ascending in each cell.
     values
         (nnz,) floating point, the counts.
     log_factorial
@@ -33,8 +34,7 @@ class SparseCounts:
 
     n_cells: int
     n_genes: int
-    flat: Tensor
-    rows: Tensor
+    indptr: Tensor
     columns: Tensor
     values: Tensor
     log_factorial: Tensor
@@ -47,8 +47,25 @@ class SparseCounts:
         log_factorial = torch.zeros(len(counts), dtype=counts.dtype, device=counts.device)
         log_factorial.index_add_(0, rows, torch.lgamma(values + 1))
         n_cells, n_genes = counts.shape
-        flat = rows * n_genes + columns
-        return cls(n_cells, n_genes, flat, rows, columns, values, log_factorial)
+        indptr = torch.zeros(n_cells + 1, dtype=torch.int64, device=counts.device)
+        indptr[1:] = (counts != 0).sum(1).cumsum(0)
+        return cls(n_cells, n_genes, indptr, columns, values, log_factorial)
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """(nnz,) int64, the cell of each non-zero."""
+        cells = torch.arange(self.n_cells, device=self.indptr.device)
+        return torch.repeat_interleave(cells, self.indptr.diff(), output_size=len(self.columns))
+
+    @cached_property
+    def flat(self) -> Tensor:
+        """(nnz,) int64, positions in the flattened (n_cells * n_genes) minibatch, ascending."""
+        return self.rows * self.n_genes + self.columns
+
+    @property
+    def density(self) -> float:
+        """Share of the entries that are not zero."""
+        return len(self.columns) / max(self.n_cells * self.n_genes, 1)
 
     def densify(self, values: Tensor | None = None) -> Tensor:
         """Return a dense (n_cells, n_genes) matrix with ``values`` (the counts) at non-zeros."""

@@ -1,0 +1,113 @@
+"""Adam and AdamW in one call a step, without `torch.optim`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_STEPS: dict[str, Any] = {"Adam": torch._fused_adam_, "AdamW": torch._fused_adamw_}
+_BETAS = (0.9, 0.999)
+
+
+class FusedAdam:
+    """The update of ``torch.optim.Adam(fused=True)`` (Kingma and Ba, 2015), or of ``AdamW``.
+
+    torch's class takes as long to find its way to the kernel as the kernel takes (a count of steps
+    for each parameter, hooks, profiling), and its first use imports torch's compiler: a second
+    and 66 MB in each process.
+
+    Parameters
+    ----------
+    parameters
+        What to update. All or none of those with a gradient in the first step must have one in
+        every other.
+    algorithm
+        ``"Adam"`` or ``"AdamW"``.
+    lr, eps, weight_decay
+        As torch's.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        algorithm: str,
+        lr: float,
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        self._parameters = list(parameters)
+        self._update = _STEPS[algorithm]
+        self.lr, self.eps, self.weight_decay = lr, eps, weight_decay
+        self._transposed: set[int] = set()
+        self._means: dict[int, Tensor] = {}
+        self._squares: dict[int, Tensor] = {}
+        # The kernel wants a count for each parameter, but all are the same one.
+        device = self._parameters[0].device if self._parameters else None
+        self._steps = torch.zeros((), dtype=torch.float32, device=device)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        active = [i for i, p in enumerate(self._parameters) if p.grad is not None]
+        if not self._means:
+            self._allocate(active)
+        elif len(active) != len(self._means):
+            raise RuntimeError("other parameters have gradients than in the first step")
+        self._steps += 1
+        self._update(
+            [self._rows(self._parameters[i], i) for i in active],
+            [self._rows(self._parameters[i].grad, i) for i in active],
+            list(self._means.values()),
+            list(self._squares.values()),
+            [],
+            [self._steps] * len(active),
+            lr=self.lr,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
+            weight_decay=self.weight_decay,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _rows(self, tensor: Tensor | None, i: int) -> Tensor:
+        """View parameter i or its gradient as the kernel reads it: contiguous."""
+        if tensor is None:
+            raise ValueError(f"parameter {i} has no gradient")
+        return tensor.t().contiguous() if i in self._transposed else tensor.contiguous()
+
+    def _allocate(self, active: Iterable[int]) -> None:
+        # Parameters are updated in place, so each must be contiguous, or its transpose.
+        self._transposed = {i for i in active if not self._parameters[i].is_contiguous()}
+        for i in self._transposed:
+            if not self._parameters[i].t().is_contiguous():
+                raise ValueError(f"parameter {i} lies neither row by row nor column by column")
+        self._means = {i: torch.zeros_like(self._rows(self._parameters[i], i)) for i in active}
+        self._squares = {i: torch.zeros_like(mean) for i, mean in self._means.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a later instance on the same parameters needs to go on."""
+        return {
+            "steps": self._steps,
+            "means": self._means,
+            "squares": self._squares,
+            "lr": self.lr,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.lr = state["lr"]
+        self._steps.copy_(state["steps"])
+        self._allocate(state["means"])
+        for i, mean in state["means"].items():
+            self._means[i].copy_(mean)
+            self._squares[i].copy_(state["squares"][i])
