@@ -165,8 +165,8 @@ class Noise(Protocol):
     def normal(self, like: Tensor) -> Tensor:
         """Return standard normal numbers of the shape, dtype and device of ``like``."""
 
-    def dropout(self, activations: Tensor, rate: float) -> Tensor:
-        """Zero a share ``rate`` of the activations and scale the rest by ``1 / (1 - rate)``."""
+    def keep(self, like: Tensor, rate: float) -> Tensor:
+        """Return which elements dropout keeps: False for a share ``rate``, of ``like``'s shape."""
 
 
 class Objective(Protocol):
@@ -176,6 +176,13 @@ class Objective(Protocol):
 
     def compute_losses(self, batch: Batch, noise: Noise) -> Losses:
         """Return the loss of each cell; differentiable by the module's parameters."""
+
+    def differentiate(self, batch: Batch, noise: Noise, *, kl_weight: float) -> Losses | None:
+        """Set the gradients of the mean loss and return each cell's losses, without a graph.
+
+        The loss is ``reconstruction + kl_weight * kl + kl_fixed``, the module is training. None,
+        with nothing done, where only automatic differentiation can do it.
+        """
 
 
 # --------------------------------------------------------------------------- search space

@@ -4,9 +4,10 @@ from scvitune.likelihoods._mean import ScaleActivation
 from scvitune.likelihoods._negative_binomial import negative_binomial
 from scvitune.likelihoods._normal import normal
 from scvitune.likelihoods._poisson import poisson
-from scvitune.likelihoods._single_pass import compile_kernels
+from scvitune.likelihoods._single_pass import LIKELIHOOD_KERNELS, compile_kernels
 
 __all__ = [
+    "LIKELIHOOD_KERNELS",
     "ScaleActivation",
     "compile_kernels",
     "negative_binomial",

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
+from scvitune._compiling import compile_kernel
 from scvitune.likelihoods import _gamma_differences, _vector_math
 from scvitune.likelihoods._gamma_differences import (
     add_digamma_difference,
@@ -38,9 +39,19 @@ from scvitune.likelihoods._vector_math import (
     sum_products,
     sum_row,
 )
-from scvitune.sparse import compile_kernel
 
 EPS = f32(1e-8)  # scvi-tools' constant, added where a logarithm is taken
+
+
+@njit(**EXACT)
+def _add(row: Any, bias: Any, out: Any) -> None:
+    """``out = row + bias``; an empty bias is none."""
+    if bias.size > 0:
+        for j in range(out.size):
+            out[j] = row[j] + bias[j]
+    else:
+        for j in range(out.size):
+            out[j] = row[j]
 
 
 @njit(**EXACT)
@@ -110,9 +121,9 @@ def _add_scaled(row: Any, factor: Any, out: Any) -> None:
 
 
 @njit(**EXACT)
-def _subtract_share(h: Any, mu: Any, share: Any) -> None:
+def _subtract_share(h: Any, mu: Any, share: Any, weight: Any) -> None:
     for j in range(h.size):
-        h[j] -= share * mu[j]
+        h[j] = (h[j] - share * mu[j]) * weight
 
 
 @njit(**EXACT)
@@ -141,9 +152,11 @@ def _add_logs(x: Any, shares: Any, terms: Any) -> None:
 
 def _kernel(
     logits: Any,
+    logits_bias: Any,
     library: Any,
     theta: Any,
     pi: Any,
+    pi_bias: Any,
     starts: Any,
     columns: Any,
     x: Any,
@@ -154,13 +167,17 @@ def _kernel(
     grad_library: Any,
     grad_theta: Any,
     grad_pi: Any,
+    grad_logits_bias: Any,
+    grad_pi_bias: Any,
 ) -> Any:
-    """Fill the last five arguments; False, and nothing filled, if ``columns`` do not ascend.
+    """Fill the last seven arguments; False, and nothing filled, if ``columns`` do not ascend.
 
     Parameters
     ----------
     logits
         (n_cells, n_genes).
+    logits_bias, pi_bias
+        (n_genes,), added to each row of ``logits`` and ``pi``; (0,) for none.
     library
         (n_cells,), the factor of the softmax in the mean.
     theta
@@ -170,13 +187,13 @@ def _kernel(
     starts, columns, x, log_factorial
         As in `SparseCounts`, ``starts`` being its indptr and ``x`` its values.
     weights
-        (n_cells,), of the cells in ``grad_theta``.
+        (n_cells,): derivatives are those of the sum of weights * log-probabilities.
     log_probability
         (n_cells,).
     grad_logits, grad_pi
-        (n_cells, n_genes), the derivatives of each cell's log-probability; (0, 0) if not wanted.
-    grad_theta
-        (n_genes,), the derivatives of the weighted sum of all; (0,) if not wanted.
+        (n_cells, n_genes); (0, 0) if not wanted.
+    grad_theta, grad_logits_bias, grad_pi_bias
+        (n_genes,); (0,) if not wanted.
     grad_library
         (n_cells,), the derivatives by the logarithm of ``library``.
     """
@@ -205,25 +222,28 @@ def _kernel(
         add_digamma_difference(x, theta_nz, slopes, shares)
 
     mu, ratio, log_share = np.empty(n_genes, f32), np.empty(n_genes, f32), np.empty(n_genes, f32)
-    d_theta = np.empty(n_genes, f32)
-    for j in range(grad_theta.size):
-        grad_theta[j] = ZERO
+    d_theta, row, pi_row = np.empty(n_genes, f32), np.empty(n_genes, f32), np.empty(n_genes, f32)
+    for summed in (grad_theta, grad_logits_bias, grad_pi_bias):
+        for j in range(summed.size):
+            summed[j] = ZERO
     q, unused = np.ones(n_genes, f32), np.empty(n_genes, f32)
     quotient = np.ones((n_genes + 3) // 4 * 4, f32)
     for i in range(n_cells):
-        _exponentiate(logits[i], maximum(logits[i]), mu)
+        _add(logits[i], logits_bias, row)
+        _exponentiate(row, maximum(row), mu)
         _scale(mu, library[i] / sum_row(mu))
         _compare_with_theta(mu, inverse_theta, ratio, log_share)
         linear = ZERO
         if zero_inflated:
             d_pi = grad_pi[i] if differentiated else unused
-            _subtract_pi(theta, log_share, pi[i], q)
-            dense = sum_linear_parts(q, pi[i])
-            _inflate(q, pi[i], quotient[:n_genes], d_pi)
+            _add(pi[i], pi_bias, pi_row)
+            _subtract_pi(theta, log_share, pi_row, q)
+            dense = sum_linear_parts(q, pi_row)
+            _inflate(q, pi_row, quotient[:n_genes], d_pi)
             for k in range(starts[i], starts[i + 1]):
                 # Not zero, so not inflated: log q is taken off again, and q becomes 1.
                 j = columns[k]
-                u = theta[j] * log_share[j] - pi[i, j]
+                u = theta[j] * log_share[j] - pi_row[j]
                 linear += ZERO if u > ZERO else u
                 quotient[j] *= q[j] if u > ZERO else ONE - q[j]
                 d_pi[j] += q[j] - ONE
@@ -246,9 +266,14 @@ def _kernel(
                 d_theta[j] += slopes[k] - x[k] / (mu[j] + (theta_nz[k] + EPS))
             _add_scaled(d_theta, weights[i], grad_theta)
             total = sum_row(h)
-            grad_library[i] = total
+            grad_library[i] = total * weights[i]
             # A library of 0 (log of no counts) makes all of mu and h 0, hence the gradient too.
-            _subtract_share(h, mu, ZERO if library[i] == ZERO else total / library[i])
+            share = ZERO if library[i] == ZERO else total / library[i]
+            _subtract_share(h, mu, share, weights[i])
+            _add_scaled(h, ONE, grad_logits_bias)
+            if zero_inflated:
+                _scale(grad_pi[i], weights[i])
+                _add_scaled(grad_pi[i], ONE, grad_pi_bias)
 
     _add_logs(x, shares, terms)
     for i in range(n_cells):
@@ -258,8 +283,9 @@ def _kernel(
 
 _VECTOR, _MATRIX = types.float32[::1], types.float32[:, ::1]
 _SIGNATURE = types.boolean(
-    _MATRIX, _VECTOR, _VECTOR, _MATRIX, types.int64[::1], types.int64[::1], _VECTOR, _VECTOR,
-    _VECTOR, _VECTOR, _MATRIX, _VECTOR, _VECTOR, _MATRIX,
+    _MATRIX, _VECTOR, _VECTOR, _VECTOR, _MATRIX, _VECTOR,
+    types.int64[::1], types.int64[::1], _VECTOR, _VECTOR, _VECTOR,
+    _VECTOR, _MATRIX, _VECTOR, _VECTOR, _MATRIX, _VECTOR, _VECTOR,
 )  # fmt: skip
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from scvitune._compiling import load_kernels
 from scvitune.likelihoods._mean import ScaleActivation
-from scvitune.sparse import SparseCounts, load_kernels
+from scvitune.sparse import SparseCounts
 
-KERNELS = "scvitune.likelihoods._fused"
+LIKELIHOOD_KERNELS = "scvitune.likelihoods._fused"
 
 
 def compile_kernels() -> bool:
@@ -21,8 +22,12 @@ def compile_kernels() -> bool:
     -------
     Whether there are compiled kernels; False if numba cannot be imported or is switched off.
     """
-    loaded = [load_kernels(module) for module in (KERNELS, "scvitune.sparse._kernels")]
-    return None not in loaded
+    modules = (
+        LIKELIHOOD_KERNELS,
+        "scvitune.sparse._kernels",
+        "scvitune.models._layer_kernels",
+    )
+    return None not in [load_kernels(module) for module in modules]
 
 
 def can_fuse(
@@ -55,7 +60,7 @@ def can_fuse(
         )
         and counts.columns.dtype == torch.int64
         and logits.numel() > 0
-        and load_kernels(KERNELS) is not None
+        and load_kernels(LIKELIHOOD_KERNELS) is not None
     )
 
 
@@ -72,11 +77,12 @@ def _run(
     *,
     weights: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Log-probability of each cell and, if there are weights, its derivatives by the four inputs.
+    """Log-probability of each cell and, if there are weights, the derivatives of their sum.
 
-    Those by ``theta`` are summed over the cells, weighted. What is not computed is empty.
+    Those are by the four inputs, of the log-probabilities times the weights. What is not computed
+    is empty.
     """
-    kernels = load_kernels(KERNELS)
+    kernels = load_kernels(LIKELIHOOD_KERNELS)
     if kernels is None:
         raise RuntimeError("numba is not there; ask can_fuse first")
     n_cells, n_genes = logits.shape
@@ -85,21 +91,26 @@ def _run(
     by_logits = logits.new_empty(full)
     by_theta = logits.new_empty(n_genes if weights is not None else 0)
     by_pi = logits.new_empty((0, 0) if pi is None else full)
+    nothing = logits.new_empty(0)
     filled = kernels.negative_binomial_kernel(
         _as_array(logits),
+        nothing.numpy(),
         _as_array(log_library.exp().view(-1)),
         _as_array(theta),
         _as_array(logits.new_empty((0, 0)) if pi is None else pi),
+        nothing.numpy(),
         _as_array(counts.indptr),
         _as_array(counts.columns),
         _as_array(counts.values),
         _as_array(counts.log_factorial),
-        _as_array(logits.new_empty(0) if weights is None else weights),
+        _as_array(nothing if weights is None else weights),
         log_probability.numpy(),
         by_logits.numpy(),
         by_library.numpy(),
         by_theta.numpy(),
         by_pi.numpy(),
+        nothing.numpy(),
+        nothing.numpy(),
     )
     if not filled:
         raise ValueError("each cell's columns of non-zero counts must be ascending and inside")
@@ -135,20 +146,18 @@ class _SinglePass(torch.autograd.Function):
         grad = grads[0]
         derivatives, ctx.derivatives = ctx.derivatives, None
         if derivatives is not None and bool((grad == grad[0]).all()):
-            by_logits, by_library, by_theta, by_pi = derivatives
-            by_theta.mul_(grad[0])
+            for derivative in derivatives:
+                derivative.mul_(grad[0])
         else:
             logits, log_library, theta, pi = ctx.saved_tensors
-            _, by_logits, by_library, by_theta, by_pi = _run(
-                logits, log_library, theta, pi, ctx.counts, weights=grad
-            )
-        by_cell = grad.unsqueeze(1)
+            _, *derivatives = _run(logits, log_library, theta, pi, ctx.counts, weights=grad)
+        by_logits, by_library, by_theta, by_pi = derivatives
         needs_logits, needs_library, needs_theta, needs_pi, _ = ctx.needs_input_grad
         return (
-            by_logits.mul_(by_cell) if needs_logits else None,
-            by_library.unsqueeze(1) * by_cell if needs_library else None,
+            by_logits if needs_logits else None,
+            by_library.unsqueeze(1) if needs_library else None,
             by_theta if needs_theta else None,
-            by_pi.mul_(by_cell) if needs_pi else None,
+            by_pi if needs_pi else None,
             None,
         )
 

@@ -14,8 +14,7 @@ Losses and gradients equal those of ``module.forward`` with the same noise; a te
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +23,9 @@ from torch import Tensor, nn
 from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import ScaleActivation, negative_binomial, normal, poisson
 from scvitune.models import _scvi_tools
+from scvitune.models._vae_step import VAEStep, can_step
 from scvitune.sparse import (
-    SparseCounts,
+    SparseRows,
     can_multiply_sparse,
     prefers_sparse,
     sparse_linear,
@@ -48,10 +48,19 @@ class VAEObjective:
     def __init__(self, module: Any, *, density: float = 1.0) -> None:
         self.module: Any = module
         self._batch_key = _scvi_tools.registry_keys().BATCH_KEY
+        self._step: VAEStep | Literal[False] | None = None
         # Encoded covariates are more columns of the input, and dense.
         if not module.encode_covariates and prefers_sparse(density, torch.device("cpu")):
             for encoder in filter(None, (module.z_encoder, getattr(module, "l_encoder", None))):
                 store_by_input(_first_layer(encoder.encoder))
+
+    def differentiate(self, batch: Batch, noise: Noise, *, kl_weight: float) -> Losses | None:
+        """Set the gradients of the mean loss by `VAEStep`, where it covers the module."""
+        if self._step is None:  # not before the first step: the module may still move
+            self._step = VAEStep(self.module) if can_step(self.module) else False
+        if not self._step:
+            return None
+        return self._step.differentiate(batch, noise, kl_weight=kl_weight)
 
     def compute_losses(self, batch: Batch, noise: Noise) -> Losses:
         """Return the loss of each cell; differentiable by the module's parameters."""
@@ -92,14 +101,14 @@ class VAEObjective:
 
     def _encoder_input(
         self, batch: Batch, covariates: list[Tensor]
-    ) -> tuple[Tensor | _SparseRows, list[Tensor]]:
+    ) -> tuple[Tensor | SparseRows, list[Tensor]]:
         """Return the encoders' input and the categories injected into their layers."""
         module = self.module
         counts = batch.counts
         # log1p(0) is 0, so the logarithm is taken of the non-zeros alone.
         values = counts.values.log1p() if module.log_variational else counts.values
         if can_multiply_sparse(_first_layer(module.z_encoder.encoder)):
-            return _SparseRows(counts, values), []
+            return SparseRows(counts, values), []
         x = counts.densify(values)
         if not module.encode_covariates:
             return x, []
@@ -183,14 +192,6 @@ class LinearVAEObjective(VAEObjective):
         return logits, pi, None
 
 
-@dataclass(frozen=True)
-class _SparseRows:
-    """(n_cells, n_genes) with ``values`` at the counts' non-zeros, for a first layer."""
-
-    counts: SparseCounts
-    values: Tensor
-
-
 def _first_layer(layers: Any) -> nn.Linear:
     """Return the first layer of ``scvi.nn.FCLayers``."""
     layer: nn.Linear = layers.fc_layers[0][0]
@@ -203,7 +204,7 @@ def _categories(codes: Tensor | None) -> list[Tensor]:
 
 def _encode(
     encoder: Any,
-    x: Tensor | _SparseRows,
+    x: Tensor | SparseRows,
     categories: list[Tensor],
     noise: Noise,
     *,
@@ -228,12 +229,12 @@ def _encode(
 
 
 def _fully_connected(
-    layers: Any, x: Tensor | _SparseRows, categories: list[Tensor], noise: Noise
+    layers: Any, x: Tensor | SparseRows, categories: list[Tensor], noise: Noise
 ) -> Tensor:
     """Run ``scvi.nn.FCLayers`` with categories injected and dropout from ``noise``."""
-    if isinstance(x, _SparseRows):
+    if isinstance(x, SparseRows):
         first, *rest = layers.fc_layers[0]
-        hidden = sparse_linear(first, x.counts, x.values)
+        hidden = sparse_linear(first, x)
         blocks = [rest, *layers.fc_layers[1:]]
     else:
         hidden, blocks = x, layers.fc_layers
@@ -248,7 +249,8 @@ def _fully_connected(
                 continue
             if isinstance(layer, nn.Dropout):
                 if layer.training:
-                    hidden = noise.dropout(hidden, layer.p)
+                    keep = noise.keep(hidden, layer.p).to(hidden.dtype)
+                    hidden = hidden * keep.mul_(1 / (1 - layer.p))
                 continue
             if isinstance(layer, nn.Linear) and one_hot and layers.inject_into_layer(i):
                 hidden = torch.cat([hidden, *one_hot], dim=-1)

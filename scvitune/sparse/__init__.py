@@ -1,11 +1,13 @@
 """A minibatch's counts as CSR rows, and the dense layers that read them."""
 
-from scvitune.sparse._compiling import compile_kernel, load_kernels
 from scvitune.sparse._counts import SparseCounts
 from scvitune.sparse._gathering import gather_counts
 from scvitune.sparse._linear import (
     DENSE_FROM,
+    SparseRows,
     can_multiply_sparse,
+    multiply_sparse,
+    multiply_sparse_transposed,
     prefers_sparse,
     sparse_linear,
     store_by_input,
@@ -14,10 +16,11 @@ from scvitune.sparse._linear import (
 __all__ = [
     "DENSE_FROM",
     "SparseCounts",
+    "SparseRows",
     "can_multiply_sparse",
-    "compile_kernel",
     "gather_counts",
-    "load_kernels",
+    "multiply_sparse",
+    "multiply_sparse_transposed",
     "prefers_sparse",
     "sparse_linear",
     "store_by_input",

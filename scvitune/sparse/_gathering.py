@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scvitune.sparse._compiling import load_kernels
+from scvitune._compiling import load_kernels
 
 
 def gather_counts(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from scvitune.sparse._compiling import compile_kernel
+from scvitune._compiling import compile_kernel
 
 _OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "reassoc", "nsz"},
@@ -53,8 +53,8 @@ def _add_products(out: Any, i: Any, matrix: Any, at: Any, x: Any, k: Any, end: A
         k += 1
 
 
-def _multiply(indptr: Any, columns: Any, x: Any, weight: Any, bias: Any, out: Any) -> None:
-    """``out = rows @ weight + bias``.
+def _multiply(indptr: Any, columns: Any, x: Any, weight: Any, out: Any) -> None:
+    """``out = rows @ weight``.
 
     Parameters
     ----------
@@ -62,14 +62,12 @@ def _multiply(indptr: Any, columns: Any, x: Any, weight: Any, bias: Any, out: An
         CSR rows of shape (n_rows, n_columns).
     weight
         (n_columns, n_out).
-    bias
-        (n_out,).
     out
         (n_rows, n_out), filled.
     """
     for i in range(np.uint64(out.shape[0])):
         for j in range(out.shape[1]):
-            out[i, j] = bias[j]
+            out[i, j] = _ZERO
         _add_products(out, i, weight, columns, x, indptr[i], indptr[i + np.uint64(1)])
 
 
@@ -149,7 +147,7 @@ _MATRIX = types.float32[:, ::1]
 
 multiply = compile_kernel(
     _multiply,
-    types.void(_INT64, _UINT64, _FLOAT, _MATRIX, _FLOAT, _MATRIX),
+    types.void(_INT64, _UINT64, _FLOAT, _MATRIX, _MATRIX),
     options=_OPTIONS,
 )
 multiply_transposed = compile_kernel(

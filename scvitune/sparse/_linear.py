@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from scvitune.sparse._compiling import load_kernels
+from scvitune._compiling import load_kernels
 from scvitune.sparse._counts import SparseCounts
 
 KERNELS = "scvitune.sparse._kernels"
@@ -50,43 +51,63 @@ def can_multiply_sparse(layer: nn.Linear) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class SparseRows:
+    """(n_cells, n_genes) float32 with ``values`` (nnz,) at the counts' non-zeros."""
+
+    counts: SparseCounts
+    values: Tensor
+
+    def _csr(self) -> tuple[Any, Any, Any]:
+        return (
+            self.counts.indptr.numpy(),
+            self.counts.columns.view(torch.uint64).numpy(),
+            self.values.numpy(),
+        )
+
+
+def multiply_sparse(rows: SparseRows, weight: Tensor, *, out: Tensor) -> None:
+    """``out = rows @ weight.t()``, (n_cells, n_out); the weight after `store_by_input`."""
+    _kernels().multiply(*rows._csr(), weight.detach().t().numpy(), out.numpy())
+
+
+def multiply_sparse_transposed(rows: SparseRows, other: Tensor, *, out: Tensor) -> None:
+    """``out = rows.t() @ other``, (n_genes, n_out), both contiguous."""
+    _kernels().multiply_transposed(*rows._csr(), other.detach().numpy(), out.numpy())
+
+
 class _SparseLinear(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, bias: Tensor, counts: SparseCounts, values: Tensor
-    ) -> Tensor:
-        ctx.counts, ctx.values = counts, values
-        out = weight.new_empty(counts.n_cells, len(weight))
-        _kernels().multiply(*_csr(counts, values), _array(weight.t()), _array(bias), out.numpy())
-        return out
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, rows: SparseRows) -> Tensor:
+        ctx.rows = rows
+        out = weight.new_empty(rows.counts.n_cells, len(weight))
+        multiply_sparse(rows, weight, out=out)
+        return out.add_(bias)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = grads[0].contiguous()
-        counts: SparseCounts = ctx.counts
-        by_input = grad.new_empty(counts.n_genes, grad.shape[1])
-        _kernels().multiply_transposed(*_csr(counts, ctx.values), _array(grad), by_input.numpy())
-        return by_input.t(), grad.sum(0), None, None
+        by_input = grad.new_empty(ctx.rows.counts.n_genes, grad.shape[1])
+        multiply_sparse_transposed(ctx.rows, grad, out=by_input)
+        return by_input.t(), grad.sum(0), None
 
 
-def sparse_linear(layer: nn.Linear, counts: SparseCounts, values: Tensor) -> Tensor:
-    """``layer(counts.densify(values))``, differentiable by the layer's weight and bias.
+def sparse_linear(layer: nn.Linear, rows: SparseRows) -> Tensor:
+    """``layer`` of the rows made dense, differentiable by the layer's weight and bias.
 
     Parameters
     ----------
     layer
-        With a bias, in single precision on the CPU, after `store_by_input`.
-    counts
-        Where the non-zeros are.
-    values
-        (nnz,) float32, what stands there.
+        Of which `can_multiply_sparse` is true.
+    rows
+        Its input.
 
     Returns
     -------
     (n_cells, layer.out_features).
     """
-    result: Tensor = _SparseLinear.apply(layer.weight, layer.bias, counts, values)
+    result: Tensor = _SparseLinear.apply(layer.weight, layer.bias, rows)
     return result
 
 
@@ -95,15 +116,3 @@ def _kernels() -> Any:
     if kernels is None:
         raise RuntimeError("numba is not there; ask prefers_sparse first")
     return kernels
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.detach().numpy()
-
-
-def _csr(counts: SparseCounts, values: Tensor) -> tuple[Any, Any, Any]:
-    return (
-        counts.indptr.numpy(),
-        counts.columns.view(torch.uint64).numpy(),
-        values.numpy(),
-    )

@@ -143,11 +143,14 @@ class TrainingLoop:
 
     def _train_step(self, cells: Tensor, epoch: int) -> None:
         settings = self.settings
-        losses = self.objective.compute_losses(self._data.gather(cells), self._noise)
+        batch = self._data.gather(cells)
         kl_weight = settings.kl_weight(epoch=epoch, step=self._step)
-        loss = (losses.reconstruction + kl_weight * losses.kl + losses.kl_fixed).mean()
         self._optimizer.zero_grad()
-        loss.backward()
+        losses = self.objective.differentiate(batch, self._noise, kl_weight=kl_weight)
+        if losses is None:
+            losses = self.objective.compute_losses(batch, self._noise)
+            loss = (losses.reconstruction + kl_weight * losses.kl + losses.kl_fixed).mean()
+            loss.backward()
         if settings.gradient_clip_val is not None:
             clip = _CLIPPING[settings.gradient_clip_algorithm]
             clip(self.module.parameters(), settings.gradient_clip_val)

@@ -30,17 +30,13 @@ class GeneratorNoise:
             like.shape, dtype=like.dtype, device=like.device, generator=self.generator
         )
 
-    def dropout(self, activations: Tensor, rate: float) -> Tensor:
-        """Zero a share ``rate`` of the activations and scale the rest by ``1 / (1 - rate)``."""
-        if rate == 0:
-            return activations
+    def keep(self, like: Tensor, rate: float) -> Tensor:
+        """Return which elements dropout keeps: False for a share ``rate``, of ``like``'s shape."""
         # 16 random bits a number, four numbers a draw: on a CPU ten times as fast as
         # ``bernoulli_``; the share zeroed is the rate to within 2**-17.
-        draws = torch.empty(-(-activations.numel() // 4), dtype=torch.int64, device=self._device)
+        draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=self._device)
         bits = draws.random_(-(2**63), None, generator=self.generator).view(torch.int16)
-        zeroed = bits[: activations.numel()] < round(rate * 2**16) - 2**15
-        keep = (~zeroed).to(activations.dtype).mul_(1 / (1 - rate))
-        return activations * keep.view(activations.shape)
+        return (bits[: like.numel()] >= round(rate * 2**16) - 2**15).view(like.shape)
 
 
 @contextmanager

@@ -214,8 +214,8 @@ def test_threads_do_not_disturb_each_other():
 
 SCRIPT = """
 from scvitune.likelihoods import _single_pass, compile_kernels
-from scvitune.sparse import load_kernels
-kernels = load_kernels(_single_pass.KERNELS)
+from scvitune._compiling import load_kernels
+kernels = load_kernels(_single_pass.LIKELIHOOD_KERNELS)
 print(compile_kernels(),
       sum(kernels.negative_binomial_kernel.stats.cache_hits.values()) if kernels else None)
 """

@@ -24,9 +24,8 @@ class FixedNoise:
     def normal(self, like):
         return torch.randn(like.shape, dtype=like.dtype, generator=self.generator)
 
-    def dropout(self, activations, rate):
-        keep = torch.rand(activations.shape, generator=self.generator) >= rate
-        return activations * keep / (1 - rate)
+    def keep(self, like, rate):
+        return torch.rand(like.shape, generator=self.generator) >= rate
 
 
 def scvi_losses(module, tensors, monkeypatch):
@@ -40,7 +39,7 @@ def scvi_losses(module, tensors, monkeypatch):
         patch.setattr(
             torch.nn.Dropout,
             "forward",
-            lambda self, x: noise.dropout(x, self.p) if self.training else x,
+            lambda self, x: x * noise.keep(x, self.p) / (1 - self.p) if self.training else x,
         )
         # scvi-tools turns one-hot codes to single precision; here all is double.
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)

@@ -6,11 +6,12 @@ import scipy.sparse
 import torch
 from torch import nn
 
+from scvitune._compiling import load_kernels
 from scvitune.sparse import (
     SparseCounts,
+    SparseRows,
     can_multiply_sparse,
     gather_counts,
-    load_kernels,
     prefers_sparse,
     sparse_linear,
     store_by_input,
@@ -38,7 +39,7 @@ def test_sparse_layer_equals_the_dense_one(n_out, density):
     x = random_counts(19, 53, density)
     counts = SparseCounts.from_dense(x)
     wanted = dense(x.log1p())
-    got = sparse_linear(sparse, counts, counts.values.log1p())
+    got = sparse_linear(sparse, SparseRows(counts, counts.values.log1p()))
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
     upstream = torch.randn(19, n_out)
     (wanted * upstream).sum().backward()
