@@ -61,8 +61,8 @@ class FusedLayer:
         parts = [part for part in block if part is not None]
         self.linear: nn.Linear = parts[0]
         self._norm: Any = next((p for p in parts if isinstance(p, nn.BatchNorm1d)), None)
-        dropout = next((p for p in parts if isinstance(p, nn.Dropout)), None)
-        self._rate = dropout.p if dropout is not None else 0.0
+        self._dropout = next((p for p in parts if isinstance(p, nn.Dropout)), None)
+        self._scale = 1.0
         self._buffers = Buffers()
         self._kernels: Any = load_kernels(KERNELS)
         self._none = torch.empty(0)
@@ -96,9 +96,9 @@ class FusedLayer:
             multiply_sparse(x, linear.weight, out=y)
         else:
             torch.mm(x, linear.weight.t(), out=y)
-        keep, scale = self._keep_all, 1.0
-        if self._rate > 0:
-            keep, scale = noise.keep(y, self._rate), 1 / (1 - self._rate)
+        keep, self._scale = self._keep_all, 1.0
+        if self._dropout is not None:  # its rate may change from step to step
+            keep, self._scale = noise.keep(y, self._dropout.p), 1 / (1 - self._dropout.p)
         none = self._none.numpy()
         self._kernels.activate(
             y.numpy(),
@@ -110,7 +110,7 @@ class FusedLayer:
             none if norm is None else norm.running_mean.numpy(),
             none if norm is None else norm.running_var.numpy(),
             keep.numpy(),
-            scale,
+            self._scale,
             self._inverse_sd.numpy(),
             out.numpy(),
         )
@@ -137,7 +137,7 @@ class FusedLayer:
             self._y.numpy(),
             self._none.numpy() if norm is None else _numbers(norm.weight),
             self._inverse_sd.numpy(),
-            1 / (1 - self._rate),
+            self._scale,
             self._none.numpy() if norm is None else gradient_of(norm.weight).numpy(),
             bias_gradient.numpy() if norm is None else gradient_of(norm.bias).numpy(),
         )
