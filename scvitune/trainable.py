@@ -53,7 +53,8 @@ def _load_prepared_once(directory: str) -> PreparedData:
 @lru_cache(maxsize=1)
 def _settle_process() -> None:
     """Once a process, before its first trial."""
-    compile_kernels()
+    with collection_paused():
+        compile_kernels()
     keep_what_is_there()
 
 
