@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scvitune.config import StudyConfig
-from scvitune.contracts import Config
+from scvitune.contracts import Config, RunLayout
 from scvitune.errors import Faults, StudyError
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def tune(
         searcher=_ready(searcher),
         scheduler=_ready(scheduler),
     )
-    return _finish(start_experiment(preparation).root, adata=preparation.adata)
+    return _conclude(lambda: start_experiment(preparation), adata=preparation.adata)
 
 
 def _config_from_arguments(given: dict[str, Any]) -> StudyConfig:
@@ -275,8 +275,9 @@ def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> 
     from scvitune.experiment import prepare_experiment, start_experiment
 
     preparation = prepare_experiment(config)
-    layout = start_experiment(preparation, console=console)
-    return _finish(layout.root, adata=preparation.adata)
+    return _conclude(
+        lambda: start_experiment(preparation, console=console), adata=preparation.adata
+    )
 
 
 def check(config: StudyConfig) -> CheckResult:
@@ -315,8 +316,17 @@ def resume(
     """
     from scvitune.experiment import continue_experiment
 
-    layout = continue_experiment(Path(path), num_samples=num_samples)
-    return _finish(layout.root, adata=adata)
+    return _conclude(lambda: continue_experiment(Path(path), num_samples=num_samples), adata=adata)
+
+
+def _conclude(run: Callable[[], RunLayout], *, adata: Any) -> Study:
+    """Run a study and write its results while Ray ends; it has ended when this returns."""
+    from scvitune.experiment import wait_for_shutdown
+
+    try:
+        return _finish(run().root, adata=adata)
+    finally:
+        wait_for_shutdown()
 
 
 def _finish(root: Path, *, adata: Any) -> Study:

@@ -1,5 +1,6 @@
 """StudyConfig + data -> names checked -> Ray Tune -> run directory; and going on with one."""
 
+from scvitune.experiment._driver import wait_for_shutdown
 from scvitune.experiment._running import (
     Preparation,
     continue_experiment,
@@ -7,4 +8,10 @@ from scvitune.experiment._running import (
     start_experiment,
 )
 
-__all__ = ["Preparation", "continue_experiment", "prepare_experiment", "start_experiment"]
+__all__ = [
+    "Preparation",
+    "continue_experiment",
+    "prepare_experiment",
+    "start_experiment",
+    "wait_for_shutdown",
+]

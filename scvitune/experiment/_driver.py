@@ -42,13 +42,17 @@ _QUICK = {
     "RAY_prestart_worker_first_driver": "0",
 }
 
+_SHUTTING_DOWN: list[threading.Thread] = []
+"""Sessions on their way down, while the results are being written."""
+
 
 @contextmanager
 def ray_session(slots: SlotPlan) -> Iterator[None]:
     """Use the Ray that is there (joined already, or named by RAY_ADDRESS), or start a local one.
 
-    Only what was started here is shut down.
+    Only what was started here is shut down, in the background: see `wait_for_shutdown`.
     """
+    wait_for_shutdown()
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -87,7 +91,14 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
         compiling.join()
         yield
     finally:
-        ray.shutdown()
+        _SHUTTING_DOWN.append(threading.Thread(target=ray.shutdown, name="ray-shutdown"))
+        _SHUTTING_DOWN[-1].start()
+
+
+def wait_for_shutdown() -> None:
+    """Wait until Ray, which takes a second or two, has ended if we have told it to."""
+    while _SHUTTING_DOWN:
+        _SHUTTING_DOWN.pop().join()
 
 
 def run_plan(
