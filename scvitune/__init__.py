@@ -12,14 +12,16 @@ _LAZY = {
     "tune": "scvitune.study",
     "load": "scvitune.study",
     "resume": "scvitune.study",
+    "replay": "scvitune._replay",
     "Study": "scvitune.study",
 }
 _SUBPACKAGES = ("data", "errors", "spaces")
 
-__all__ = ["Study", "data", "errors", "load", "resume", "spaces", "tune"]
+__all__ = ["Study", "data", "errors", "load", "replay", "resume", "spaces", "tune"]
 
 if TYPE_CHECKING:
     from scvitune import data, errors, spaces
+    from scvitune._replay import replay
     from scvitune.study import Study, load, resume, tune
 
 

@@ -7,20 +7,25 @@ room may depend on it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from scvitune._search_space import Choice as Choice
+from scvitune._search_space import Domain as Domain
+from scvitune._search_space import FloatRange as FloatRange
+from scvitune._search_space import Hyperparameter as Hyperparameter
+from scvitune._search_space import IntRange as IntRange
+from scvitune._search_space import SearchSpace as SearchSpace
+from scvitune._search_space import Value as Value
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scvitune.sparse import SparseCounts
-
-Value: TypeAlias = int | float | str | bool | None
-"""A hyperparameter's value."""
 
 Config: TypeAlias = dict[str, Any]
 """A flat configuration: hyperparameter name -> value, in scvi-tools' spelling."""
@@ -185,72 +190,6 @@ class Objective(Protocol):
         """
 
 
-# --------------------------------------------------------------------------- search space
-
-
-@dataclass(frozen=True)
-class FloatRange:
-    """A float from ``low`` to ``high``, (log-)uniform, in steps of ``quantum`` if that is set."""
-
-    low: float
-    high: float
-    log: bool = False
-    quantum: float | None = None
-
-
-@dataclass(frozen=True)
-class IntRange:
-    """An integer from ``low`` to ``high - 1`` (high excluded, as in Ray)."""
-
-    low: int
-    high: int
-    log: bool = False
-    quantum: int | None = None
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of ``values``; ``ordered`` when they are really a scale (64, 128, 256)."""
-
-    values: tuple[Value, ...]
-    ordered: bool = False
-
-
-Domain: TypeAlias = FloatRange | IntRange | Choice
-
-
-@dataclass(frozen=True)
-class Hyperparameter:
-    """A named domain, with what it depends on and whether a live model may change it.
-
-    Attributes
-    ----------
-    when
-        Other hyperparameter -> the values for which this one exists; empty: always.
-    mutable
-        True if it may change while a model trains (lr, weight_decay, ...), False if it shapes the
-        weights; None: as the model's adapter says.
-    """
-
-    name: str
-    domain: Domain
-    when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    mutable: bool | None = None
-
-
-@dataclass(frozen=True)
-class SearchSpace:
-    """What is searched (in order) and what is held constant."""
-
-    hyperparameters: tuple[Hyperparameter, ...]
-    constants: Mapping[str, Value]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the searched hyperparameters."""
-        return tuple(h.name for h in self.hyperparameters)
-
-
 # --------------------------------------------------------------------------- trials
 
 
@@ -272,13 +211,64 @@ ENDED: frozenset[str] = frozenset({"finished", "stopped", "diverged", "failed"})
 
 
 @dataclass(frozen=True)
+class Perturbation:
+    """A trial of a population that went on with another's weights and changed hyperparameters.
+
+    Attributes
+    ----------
+    trial_id
+        Who went on otherwise.
+    epoch
+        When.
+    source
+        The trial whose weights, optimiser and structural hyperparameters it took.
+    before, config
+        Its own configuration until then, and the one from then on.
+    """
+
+    trial_id: str
+    epoch: float
+    source: str
+    before: Config
+    config: Config
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A population's comparison at an epoch: who took part, and who was perturbed."""
+
+    epoch: float
+    members: tuple[str, ...]
+    perturbations: tuple[Perturbation, ...]
+
+
+@dataclass(frozen=True)
 class PastTrial:
-    """What a searcher or scheduler is told of a trial from before a resume."""
+    """What a searcher or scheduler is told of a trial from before a resume.
+
+    Attributes
+    ----------
+    proposal
+        With the configuration that the trial has now.
+    status
+        Of the trial.
+    reports
+        (epoch, metric), in order of epoch; finite values only.
+    lineage
+        The same of the weights that the trial has now: with a source's reports from before the
+        last perturbation and without its own of then.
+    perturbations
+        Of this trial, in order.
+    compared_at
+        Epoch of the last generation it took part in; 0: none.
+    """
 
     proposal: Proposal
     status: str
     reports: tuple[tuple[float, float], ...]
-    """(epoch, metric), in order of epoch; finite values only."""
+    lineage: tuple[tuple[float, float], ...] = ()
+    perturbations: tuple[Perturbation, ...] = ()
+    compared_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -346,6 +336,10 @@ class RunLayout:
         """Return the checkpoint file of a trial."""
         return self.checkpoints / f"{trial_id}.pt"
 
+    def snapshot(self, trial_id: str, epoch: float) -> Path:
+        """Return the copy of a trial's checkpoint that others of its population go on from."""
+        return self.checkpoints / f"{trial_id}@{epoch:.6g}.pt"
+
 
 class Recorder(Protocol):
     """Something that listens to a study while it runs, in the driver's process.
@@ -369,6 +363,9 @@ class Recorder(Protocol):
         n_params: int,
     ) -> None:
         """Note a report; ``metrics`` holds finite numbers only."""
+
+    def generation(self, generation: Generation) -> None:
+        """Note that a population was compared, and who goes on otherwise."""
 
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Note that a trial has ended for good."""

@@ -13,6 +13,9 @@ proposal   ``trial_id``, ``config``, ``origin`` (default, point, or the searcher
 start      ``trial_id``: it got a slot
 report     ``trial_id``, ``epoch``, ``time_s`` (seconds of this trial so far), ``n_params``,
            ``metrics`` (name -> finite number)
+perturb    ``trial_id``, ``epoch``, ``source`` (the trial whose weights it goes on with),
+           ``before`` and ``config`` (its configuration until then, and from then on)
+generation ``epoch``, ``members``: a population was compared; its ``perturb`` lines come before
 end        ``trial_id``, ``status`` (finished, stopped, diverged, failed), ``reason``
 judgement  ``trial_id``, ``metrics``: what was measured on the test cells after the search
 ========== =====================================================================================
@@ -32,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from scvitune.contracts import Config, Mode
+from scvitune.contracts import Config, Mode, Perturbation
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,33 @@ class Report:
     metrics: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training under one configuration.
+
+    Attributes
+    ----------
+    epoch
+        Where it begins.
+    trial_id
+        The trial that trained it.
+    """
+
+    epoch: float
+    config: Config
+    trial_id: str
+
+
 @dataclass
 class TrialRecord:
     """Everything the log says about one trial.
 
     ``status`` is ``pending`` before its first start, ``running`` after it and until its end line;
     whether a driver still lives is for the reader to find out.
+
+    A trial that was perturbed has weights with a history of their own, its lineage: before the
+    last perturbation it is the source's. ``config`` is what the trial ended with, ``phases`` what
+    its lineage was trained under, ``reports`` all that it reported itself.
     """
 
     trial_id: str
@@ -60,13 +84,26 @@ class TrialRecord:
     n_params: int | None = None
     reports: list[Report] = field(default_factory=list)
     judgement: dict[str, float] = field(default_factory=dict)
+    perturbations: list[Perturbation] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    inherited: list[Report] = field(default_factory=list)
+    own_from: float = -math.inf
+    """Its own reports after this epoch belong to the lineage."""
+    compared_at: float = 0.0
+    """Epoch of the last generation it took part in."""
+
+    @property
+    def lineage(self) -> list[Report]:
+        """The reports of the weights that the trial has now, in order of epoch."""
+        return [*self.inherited, *(r for r in self.reports if r.epoch > self.own_from)]
 
     def best_report(self, metric: str, mode: Mode) -> Report | None:
         """Return the report by which the trial is judged, or None without any.
 
-        Of equal reports the earliest counts, as in training.
+        It is one of its lineage, for the weights of others are not kept. Of equal reports the
+        earliest counts, as in training.
         """
-        known = [r for r in self.reports if metric in r.metrics]
+        known = [r for r in self.lineage if metric in r.metrics]
         if not known:
             return None
         sign = 1.0 if mode == "min" else -1.0
@@ -96,18 +133,11 @@ class EventLog:
 
     def append(self, event: str, **fields: Any) -> None:
         """Append one line; non-finite metrics are left out, for JSON has no NaN."""
-        if "metrics" in fields:
-            fields["metrics"] = {
-                name: float(value)
-                for name, value in fields["metrics"].items()
-                if math.isfinite(value)
-            }
-        line = json.dumps(
-            {"event": event, "time": round(time.time(), 3), **fields},
-            default=_plain,
-            allow_nan=False,
-        )
-        self._file.write(line.encode() + b"\n")
+        self.append_all([(event, fields)])
+
+    def append_all(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Append several lines in one write, so that a killed driver leaves all or none."""
+        self._file.write(b"".join(_line(event, fields) for event, fields in events))
 
     def close(self) -> None:
         """Close the file, after asking the disk to keep it."""
@@ -125,6 +155,22 @@ class EventLog:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _line(event: str, fields: Mapping[str, Any]) -> bytes:
+    written = dict(fields)
+    if "metrics" in written:
+        written["metrics"] = {
+            name: float(value)
+            for name, value in written["metrics"].items()
+            if math.isfinite(value)
+        }
+    line = json.dumps(
+        {"event": event, "time": round(time.time(), 3), **written},
+        default=_plain,
+        allow_nan=False,
+    )
+    return line.encode() + b"\n"
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -162,8 +208,16 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
         if kind == "proposal":
             trial_id = event["trial_id"]
             if trial_id not in records:
-                records[trial_id] = TrialRecord(trial_id, event["config"], event["origin"])
+                config = event["config"]
+                records[trial_id] = TrialRecord(
+                    trial_id, config, event["origin"], phases=[Phase(0.0, config, trial_id)]
+                )
                 reports[trial_id] = {}
+            continue
+        if kind == "generation":
+            for member in event["members"]:
+                if member in records:
+                    records[member].compared_at = event["epoch"]
             continue
         record = records.get(event.get("trial_id", ""))
         if record is None:
@@ -176,6 +230,10 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
             record.n_params = event.get("n_params", record.n_params)
             if record.status == "pending":
                 record.status = "running"
+        elif kind == "perturb":
+            source = records.get(event["source"])
+            if source is not None:
+                _perturb(record, source, event, reports)
         elif kind == "end":
             record.status, record.reason = event["status"], event.get("reason", "")
         elif kind == "judgement":
@@ -183,3 +241,22 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
     for trial_id, by_epoch in reports.items():
         records[trial_id].reports = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     return records
+
+
+def _perturb(
+    record: TrialRecord,
+    source: TrialRecord,
+    event: Mapping[str, Any],
+    reports: Mapping[str, Mapping[float, Report]],
+) -> None:
+    """Give a record the lineage of its source."""
+    theirs = reports[source.trial_id]
+    own = [theirs[epoch] for epoch in sorted(theirs) if epoch > source.own_from]
+    record.inherited = [*source.inherited, *own]
+    record.own_from = max(reports[record.trial_id], default=event["epoch"])
+    config = event["config"]
+    record.perturbations.append(
+        Perturbation(record.trial_id, event["epoch"], source.trial_id, event["before"], config)
+    )
+    record.phases = [*source.phases, Phase(event["epoch"], config, record.trial_id)]
+    record.config = config

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from scvitune.experiment import Preparation
-    from scvitune.results import Run
+    from scvitune.results import Run, ScheduleFit
 
 
 class Study:
@@ -100,6 +100,42 @@ class Study:
         from scvitune.results._best_model import load_best_model
 
         return load_best_model(self._run, adata)
+
+    def schedule(self, trial_id: str | None = None) -> pd.DataFrame:
+        """Return the hyperparameters that a trial's weights were trained under.
+
+        Before a trial of a population took the weights of another, they are the other's.
+
+        Parameters
+        ----------
+        trial_id
+            None: the best.
+
+        Returns
+        -------
+        Columns ``epoch``, ``hyperparameter``, ``value``: one row a hyperparameter at epoch 0, and
+        one for each change.
+        """
+        from scvitune.results import schedule_table
+
+        return schedule_table(self._run, trial_id)
+
+    def fit_schedule(self, trial_id: str | None = None) -> ScheduleFit:
+        """Fit a constant, a multistep and an exponential decay to a trial's learning rates.
+
+        Parameters
+        ----------
+        trial_id
+            None: the best.
+
+        Returns
+        -------
+        The forms with their criteria, which one explains the schedule best, and the arguments to
+        use it in ``model.train``.
+        """
+        from scvitune.results import fit_schedule
+
+        return fit_schedule(self._run, trial_id)
 
     @property
     def finished(self) -> bool:
@@ -185,8 +221,8 @@ def tune(
     metric, mode
         What decides; the direction comes with the metric.
     searcher, scheduler
-        Names (``random``, ``grid``, ``tpe``; ``fifo``, ``asha``) or ready Ray objects; a ready
-        scheduler must count ``time_attr="epoch"``. None: ``tpe`` and ``asha``.
+        Names (``random``, ``grid``, ``tpe``; ``fifo``, ``asha``, ``pbt``, ``pb2``) or ready Ray
+        objects; a ready scheduler must count ``time_attr="epoch"``. None: ``tpe`` and ``asha``.
     strategy
         Reserved for named pairs of searcher and scheduler.
     num_samples

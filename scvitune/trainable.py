@@ -70,9 +70,11 @@ def load_device_data(directory: str, device: torch.device) -> DeviceData:
 class StudyTrainable(tune.Trainable):
     """A trial of a study.
 
-    Ray's configuration holds ``trial_id``, ``hyperparameters`` (flat) and ``study``, which is the
-    same for all: ``run_dir``, ``data_dir``, ``model`` and its ``defaults``, ``metric``, ``mode``,
-    ``seed``, ``report_epochs``, ``rungs``, ``device`` and ``threads``.
+    Ray's configuration holds ``trial_id``, ``hyperparameters`` (flat), in a population also
+    ``inheritance`` (the last trial, ``source``, and ``epoch`` from which it took its weights, or
+    None) and ``heard`` (the driver knows its reports up to this epoch), and ``study``, which is
+    the same for all: ``run_dir``, ``data_dir``, ``model`` and its ``defaults``, ``metric``,
+    ``mode``, ``seed``, ``report_epochs``, ``rungs``, ``device`` and ``threads``.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -84,6 +86,8 @@ class StudyTrainable(tune.Trainable):
         self._layout = RunLayout(Path(self._study["run_dir"]))
         self._trial_id: str = config["trial_id"]
         self._config: dict[str, Any] = dict(config["hyperparameters"])
+        self._inheritance: dict[str, Any] | None = config.get("inheritance")
+        self._heard = float(config.get("heard", 0.0))
         self._best: dict[str, Any] | None = None
         self._last_result: dict[str, Any] | None = None
         self._repeat_last = False
@@ -119,16 +123,35 @@ class StudyTrainable(tune.Trainable):
         path = self._layout.checkpoint(self._trial_id)
         if path.exists():
             state = load_checkpoint(path, device=device)
-            # A checkpoint of another configuration is no beginning of this trial.
-            if state["config"] == hyperparameters:
+            # A checkpoint of another configuration, or from before this trial took the weights of
+            # another, is no beginning of this trial.
+            if (
+                state["config"] == hyperparameters
+                and state.get("inheritance") == self._inheritance
+            ):
                 self._restore(state)
+                return
+        if self._inheritance is not None:
+            source, epoch = self._inheritance["source"], self._inheritance["epoch"]
+            self._inherit(load_checkpoint(self._layout.snapshot(source, epoch), device=device))
+
+    def _inherit(self, state: dict[str, Any]) -> None:
+        """Begin with another trial's weights, under this trial's configuration."""
+        if self._loop is None or state["loop"] is None:
+            raise StudyError("the trial to inherit from has kept no state to go on from")
+        self._best = state["best"]
+        adapter = get_adapter(self._study["model"], defaults=self._study["defaults"])
+        before = adapter.training_arguments(state["config"])
+        self._loop.adopt(state["loop"], lr_before=before["lr"])
 
     def _restore(self, state: dict[str, Any]) -> None:
         if self._loop is None:
             raise StudyError("a checkpoint cannot be restored before the model is built")
         self._best, self._last_result = state["best"], state["last_result"]
         # The driver may have died before it heard of this report, so it is told again.
-        self._repeat_last = self._last_result is not None
+        self._repeat_last = (
+            self._last_result is not None and self._last_result[EPOCH] > self._heard + 1e-9
+        )
         if state["loop"] is not None:
             self._loop.load_state_dict(state["loop"])
         self._unsaved = False
@@ -208,6 +231,7 @@ class StudyTrainable(tune.Trainable):
         loop = self._loop.state_dict() if with_loop and self._loop is not None else None
         return {
             "config": self._config,
+            "inheritance": self._inheritance,
             "best": self._best,
             "last_result": self._last_result,
             "loop": loop,

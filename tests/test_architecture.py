@@ -14,13 +14,22 @@ PACKAGE = Path(__file__).parents[1] / "scvitune"
 LONGEST_FILE = 400
 
 # Open to every room, and built from the standard library, numpy, pydantic and yaml alone.
-BASE = {"contracts", "config", "_config", "errors", "events", "_seeding", "_collecting"}
+BASE = {
+    "contracts",
+    "_search_space",
+    "config",
+    "_config",
+    "errors",
+    "events",
+    "_seeding",
+    "_collecting",
+}
 BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 
 # Room -> the rooms it may import besides itself and BASE.
 EDGES: dict[str, set[str]] = {
     **{room: set() for room in BASE},
-    "__init__": {"study", "data", "spaces"},
+    "__init__": {"study", "_replay", "data", "spaces"},
     "data": set(),
     "_compiling": set(),
     "sparse": {"_compiling"},
@@ -30,7 +39,7 @@ EDGES: dict[str, set[str]] = {
     "metrics": set(),
     "spaces": set(),
     "searchers": {"spaces"},
-    "schedulers": set(),
+    "schedulers": {"spaces"},
     "recording": set(),
     "trainable": {"data", "models", "training", "metrics"},
     "experiment": {
@@ -44,6 +53,7 @@ EDGES: dict[str, set[str]] = {
         "schedulers",
     },
     "results": {"models", "training", "metrics", "data"},
+    "_replay": {"results", "study"},
     "study": {"experiment", "results", "spaces"},
     "cluster": set(),
     "cli": {"study", "cluster"},

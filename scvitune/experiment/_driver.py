@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,8 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
             os.environ.setdefault(name, value)
         options |= {
             "include_dashboard": False,
-            "num_cpus": slots.total_cpu,
+            # No more than the slots need: a population has more live trials than it may run.
+            "num_cpus": min(slots.total_cpu, math.ceil(slots.slots * slots.cpu)),
             "num_gpus": slots.total_gpu,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
@@ -125,8 +128,12 @@ def run_plan(
     known = {trial.proposal.trial_id for trial in past}
     unfinished = [trial.proposal for trial in past if trial.status not in ENDED]
     queue: list[Proposal] = [*unfinished, *(p for p in plan.queue if p.trial_id not in known)]
+    built = build_scheduler(
+        plan.scheduler,
+        replace(plan.scheduling_problem, layout=layout, recorder=recorder, past=tuple(past)),
+    )
     scheduler = GuardedScheduler(
-        build_scheduler(plan.scheduler, plan.scheduling_problem).scheduler,
+        built.scheduler,
         metric=plan.config.metric,
         mode=plan.mode,
         past=past,
@@ -140,8 +147,7 @@ def run_plan(
         num_samples=plan.num_samples,
         metric=plan.config.metric,
         mode=plan.mode,
-        # One trial ahead of the slots, so that none waits for a proposal.
-        max_concurrent=plan.config.search.max_concurrent or plan.slots.slots + 1,
+        max_concurrent=_most_live(plan, built.concurrency),
         recorder=recorder,
     )
     # All slots start their processes at once; by default Ray Tune starts them one after the other,
@@ -190,6 +196,14 @@ def run_plan(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner.fit()
+
+
+def _most_live(plan: Plan, concurrency: int | None) -> int:
+    """Return how many trials may be proposed and not ended; those without a slot are paused."""
+    if concurrency is not None:
+        return concurrency + 1
+    # One trial ahead of the slots, so that none waits for a proposal.
+    return plan.config.search.max_concurrent or plan.slots.slots + 1
 
 
 def _compile_kernels() -> None:

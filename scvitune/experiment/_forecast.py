@@ -61,7 +61,10 @@ def describe_preparation(preparation: Preparation) -> list[str]:
 def forecast_seconds(plan: Plan, n_genes: int) -> float:
     """Return the seconds that a study takes on CPU slots, to an order of magnitude."""
     epochs = expected_epochs(
-        num_trials=plan.num_trials, max_epochs=plan.max_epochs, rungs=plan.rungs
+        num_trials=plan.num_trials,
+        max_epochs=plan.max_epochs,
+        # A population is compared, but nobody is stopped.
+        rungs=() if plan.perturbs else plan.rungs,
     )
     per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
     seconds = START_UP_S + epochs * per_epoch / plan.slots.slots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,15 +22,21 @@ from scvitune.contracts import (
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
 from scvitune.experiment._resources import SlotPlan, plan_slots
-from scvitune.experiment._schedule import compute_report_epochs
+from scvitune.experiment._schedule import SECONDS_PER_ENTRY, compute_report_epochs
 from scvitune.metrics import metric_info
 from scvitune.models import ModelAdapter, check_model_name, get_adapter
-from scvitune.schedulers import SchedulingProblem, build_scheduler, check_scheduler_name
+from scvitune.schedulers import (
+    BuiltScheduler,
+    SchedulingProblem,
+    build_scheduler,
+    check_scheduler_name,
+)
 from scvitune.searchers import SearchProblem, build_searcher, check_searcher_name
 from scvitune.spaces import contains, default_space, parse_space, resolve_constants, space_to_yaml
 
 DEFAULT_TRIAL = "00000"
 DEFAULT_SEARCHER, DEFAULT_SCHEDULER = "tpe", "asha"
+POPULATION_SEARCHER = "random"  # a population starts all at once, before anything is known
 _SMALLEST_TRAIN = 3
 
 
@@ -60,6 +66,10 @@ class Plan:
         Which cells train, validate and test.
     slots
         Resources of a trial.
+    scheduling_problem
+        What the scheduler is built from.
+    perturbs
+        Whether it changes the hyperparameters of live trials.
     """
 
     config: StudyConfig
@@ -76,6 +86,8 @@ class Plan:
     report_epochs: tuple[float, ...]
     split: Split
     slots: SlotPlan
+    scheduling_problem: SchedulingProblem
+    perturbs: bool
 
     @property
     def search_problem(self) -> SearchProblem:
@@ -85,16 +97,6 @@ class Plan:
             metric=self.config.metric,
             mode=self.mode,
             num_samples=self.num_samples,
-            seed=self.config.search.seed,
-        )
-
-    @property
-    def scheduling_problem(self) -> SchedulingProblem:
-        """What the scheduler is built from."""
-        return SchedulingProblem(
-            metric=self.config.metric,
-            mode=self.mode,
-            max_epochs=self.max_epochs,
             seed=self.config.search.seed,
         )
 
@@ -225,22 +227,34 @@ def plan_study(
     with faults.collecting():
         slots = plan_slots(config.resources, search.max_concurrent)
 
-    chosen_searcher = searcher if searcher is not None else search.searcher or DEFAULT_SEARCHER
     chosen_scheduler = (
         scheduler if scheduler is not None else search.scheduler or DEFAULT_SCHEDULER
     )
     num_samples = search.num_samples if space.names else 0
-    rungs: tuple[float, ...] = ()
+    problem = _scheduling_problem(
+        adapter,
+        space,
+        queue,
+        metric=config.metric,
+        mode=mode,
+        max_epochs=max_epochs,
+        seed=search.seed,
+        num_samples=num_samples,
+        epoch_s=len(split.train) * prepared.n_genes * SECONDS_PER_ENTRY if split else None,
+    )
+    built = BuiltScheduler(None, ())
+    with faults.collecting():
+        built = build_scheduler(chosen_scheduler, problem)
+    if built.perturbs and not problem.mutable:
+        faults.add(_nothing_mutable(adapter, space, chosen_scheduler))
+    default_searcher = POPULATION_SEARCHER if built.perturbs else DEFAULT_SEARCHER
+    chosen_searcher = searcher if searcher is not None else search.searcher or default_searcher
     with faults.collecting():
         if isinstance(chosen_searcher, str):
             build_searcher(
                 chosen_searcher,
                 SearchProblem(space, config.metric, mode, num_samples, search.seed),
             )
-        rungs = build_scheduler(
-            chosen_scheduler,
-            SchedulingProblem(config.metric, mode, max_epochs, search.seed),
-        ).rungs
     faults.raise_if_any()
     if split is None or slots is None:
         raise InputError("The study cannot be planned.")
@@ -271,15 +285,58 @@ def plan_study(
         queue=tuple(queue),
         num_samples=num_samples,
         max_epochs=max_epochs,
-        rungs=rungs,
+        rungs=built.rungs,
         report_epochs=compute_report_epochs(
             n_train=len(split.train),
             n_genes=prepared.n_genes,
             max_epochs=max_epochs,
-            rungs=rungs,
+            rungs=built.rungs,
         ),
         split=split,
         slots=slots,
+        scheduling_problem=problem,
+        perturbs=built.perturbs,
+    )
+
+
+def _scheduling_problem(
+    adapter: ModelAdapter,
+    space: SearchSpace,
+    queue: Sequence[Proposal],
+    *,
+    metric: str,
+    mode: Mode,
+    max_epochs: float,
+    seed: int,
+    num_samples: int,
+    epoch_s: float | None,
+) -> SchedulingProblem:
+    known = adapter.hyperparameters
+    points = sum(p.origin == "point" for p in queue)
+    default = sum(p.origin == "default" for p in queue)
+    warmup = space.constants.get("n_epochs_kl_warmup", known["n_epochs_kl_warmup"].default)
+    return SchedulingProblem(
+        metric=metric,
+        mode=mode,
+        max_epochs=max_epochs,
+        seed=seed,
+        mutable=tuple(
+            h
+            for h in space.hyperparameters
+            if h.mutable is not False and h.name in known and known[h.name].mutable
+        ),
+        num_trials=default + max(num_samples, points),
+        kl_warmup_epochs=float(warmup) if isinstance(warmup, int | float) else None,
+        epoch_s=epoch_s,
+    )
+
+
+def _nothing_mutable(adapter: ModelAdapter, space: SearchSpace, scheduler: Any) -> str:
+    mutable = sorted(name for name, info in adapter.hyperparameters.items() if info.mutable)
+    return (
+        f"scheduler is {scheduler!r}, which changes hyperparameters while a model trains, but "
+        f"nothing in the space may change then ({', '.join(space.names) or 'it is empty'}). "
+        f"Search at least one of {', '.join(mutable)}, or choose another scheduler."
     )
 
 

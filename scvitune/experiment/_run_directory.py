@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,7 @@ from scvitune.config import StudyConfig, dump_yaml, parse_yaml
 from scvitune.contracts import PastTrial, PreparedData, RunLayout
 from scvitune.data import save_split
 from scvitune.errors import Faults, InputError, StudyError
-from scvitune.events import fold, read_events
+from scvitune.events import Report, fold, read_events
 from scvitune.experiment._planning import Plan
 
 _VERSIONED = ("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna")
@@ -147,15 +147,17 @@ def read_past(layout: RunLayout, metric: str) -> list[PastTrial]:
     """Return what the log says of every trial."""
     from scvitune.contracts import Proposal
 
+    def values(reports: Sequence[Report]) -> tuple[tuple[float, float], ...]:
+        return tuple((r.epoch, r.metrics[metric]) for r in reports if metric in r.metrics)
+
     return [
         PastTrial(
             proposal=Proposal(record.trial_id, record.config, record.origin),
             status=record.status,
-            reports=tuple(
-                (report.epoch, report.metrics[metric])
-                for report in record.reports
-                if metric in report.metrics
-            ),
+            reports=values(record.reports),
+            lineage=values(record.lineage),
+            perturbations=tuple(record.perturbations),
+            compared_at=record.compared_at,
         )
         for record in fold(read_events(layout.events)).values()
     ]

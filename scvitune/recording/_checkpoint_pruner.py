@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scvitune.contracts import Mode, Proposal, RunLayout, TrialStatus
+from scvitune.contracts import Generation, Mode, Proposal, RunLayout, TrialStatus
 from scvitune.events import TrialRecord
 
 _KEPT = ("finished", "stopped")
@@ -75,6 +75,13 @@ class CheckpointPruner:
         if value is not None:
             known = self._values.get(trial_id, value)
             self._values[trial_id] = min(value, known, key=lambda v: self._sign * v)
+
+    def generation(self, generation: Generation) -> None:
+        """Value a trial by the weights it goes on with."""
+        for perturbation in generation.perturbations:
+            value = self._values.get(perturbation.source)
+            if value is not None:
+                self._values[perturbation.trial_id] = value
 
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Delete what has become superfluous."""

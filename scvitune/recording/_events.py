@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from scvitune.contracts import Proposal, TrialStatus
+from scvitune.contracts import Generation, Proposal, TrialStatus
 from scvitune.events import EventLog
 
 
@@ -51,6 +52,24 @@ class EventRecorder:
             n_params=n_params,
             metrics=metrics,
         )
+
+    def generation(self, generation: Generation) -> None:
+        """Append all perturbations of a generation and then itself, in one write."""
+        lines: list[tuple[str, dict[str, Any]]] = [
+            (
+                "perturb",
+                {
+                    "trial_id": p.trial_id,
+                    "epoch": p.epoch,
+                    "source": p.source,
+                    "before": p.before,
+                    "config": p.config,
+                },
+            )
+            for p in generation.perturbations
+        ]
+        members = {"epoch": generation.epoch, "members": list(generation.members)}
+        self._log.append_all([*lines, ("generation", members)])
 
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Append an end."""

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scvitune.contracts import Mode, Proposal, TrialStatus
+from scvitune.contracts import Generation, Mode, Proposal, TrialStatus
 from scvitune.events import TrialRecord
 from scvitune.recording._tally import Tally, format_duration
 
@@ -103,6 +103,14 @@ class ProgressRecorder:
         with self._lock:
             self._tally.report(trial_id, epoch=epoch, time_s=time_s, metrics=metrics)
         self._tell()
+
+    def generation(self, generation: Generation) -> None:
+        """Note who goes on with whose weights."""
+        with self._lock:
+            for perturbation in generation.perturbations:
+                self._tally.perturb(
+                    perturbation.trial_id, source=perturbation.source, config=perturbation.config
+                )
 
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Note how a trial ended; tell if it is the best so far."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import tune
 
-from scvitune.contracts import Proposal, Recorder, TrialStatus
+from scvitune.contracts import Generation, Proposal, Recorder, TrialStatus
 
 
 class Recorders:
@@ -46,6 +46,11 @@ class Recorders:
             recorder.report(
                 trial_id, epoch=epoch, time_s=time_s, metrics=metrics, n_params=n_params
             )
+
+    def generation(self, generation: Generation) -> None:
+        """Tell all."""
+        for recorder in self._recorders:
+            recorder.generation(generation)
 
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Tell all."""

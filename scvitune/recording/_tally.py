@@ -100,6 +100,9 @@ class Tally:
                 self.report(
                     trial_id, epoch=report.epoch, time_s=report.time_s, metrics=report.metrics
                 )
+            best = record.best_report(self._metric, self._mode)
+            if record.perturbations and best is not None:
+                self._trials[trial_id].best = best.metrics[self._metric]
             self._running.discard(trial_id)
             if record.status in ENDED:
                 self.end(trial_id, status=record.status)
@@ -138,6 +141,13 @@ class Tally:
         if trial.best is None or self._sign * value < self._sign * trial.best:
             trial.best = value
             self._compare(trial_id)
+
+    def perturb(self, trial_id: str, *, source: str, config: Mapping[str, Any]) -> None:
+        """Note that a trial goes on with another's weights and a configuration of its own."""
+        trial, known = self._trials.get(trial_id), self._trials.get(source)
+        if trial is None or known is None:
+            return
+        trial.best, trial.config = known.best, config
 
     def end(self, trial_id: str, *, status: str) -> str:
         """Note how a trial ended; return a line to tell if it is the best, else ``""``."""

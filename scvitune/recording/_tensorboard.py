@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import metadata
@@ -28,7 +29,15 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 )
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from scvitune.contracts import Choice, Mode, Proposal, SearchSpace, TrialStatus
+from scvitune.contracts import (
+    Choice,
+    Generation,
+    Mode,
+    Perturbation,
+    Proposal,
+    SearchSpace,
+    TrialStatus,
+)
 from scvitune.events import TrialRecord
 
 BEST_PREFIX = "best/"
@@ -57,6 +66,8 @@ class _Trial:
     by_epoch: bool | None = None
     resumed: bool = False
     ended: bool = False
+    came_from: str = ""
+    """Of a trial that was perturbed: whose weights it went on with, and when."""
 
 
 class TensorBoardRecorder:
@@ -72,6 +83,10 @@ class TensorBoardRecorder:
     No experiment summary is written: without one the HParams page gathers names, types and
     ranges from the trials themselves, so a conditional hyperparameter that first appears in a
     late trial is there too. None is written as the text ``None``.
+
+    A trial that was perturbed shows the hyperparameters that it ended with, and under ``from``
+    whose weights it last took. TensorBoard takes the first entry of a run for good, so when such
+    a trial ends, its file is written anew.
 
     Parameters
     ----------
@@ -113,6 +128,8 @@ class TensorBoardRecorder:
             if best is not None:
                 trial.best = dict(best.metrics)
                 trial.best_step = _step(trial, best.epoch)
+            if record.perturbations:
+                trial.came_from = _describe_origin(record.perturbations[-1])
             if record.status in _STATUS:
                 if not (self._directory / trial_id).exists():
                     self._finish(trial_id, trial, record.status)
@@ -155,6 +172,22 @@ class TensorBoardRecorder:
         self._write(trial_id, trial, _scalars(values), step=step)
         self._flush_if_due()
 
+    def generation(self, generation: Generation) -> None:
+        """Remember the configuration that a perturbed trial goes on with, and its best values."""
+        for perturbation in generation.perturbations:
+            trial = self._trials.get(perturbation.trial_id)
+            source = self._trials.get(perturbation.source)
+            if trial is None or source is None:
+                continue
+            trial.config, trial.came_from = perturbation.config, _describe_origin(perturbation)
+            trial.best, trial.best_step = source.best, source.best_step
+            if trial.best is not None and trial.path is not None:
+                # The page shows a tag's last value, so far that of the weights given up.
+                step = _step(trial, generation.epoch)
+                self._write(
+                    perturbation.trial_id, trial, _scalars(_best_values(trial.best)), step=step
+                )
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Write how the trial ended, and close its file."""
         trial = self._trials.setdefault(trial_id, _Trial({}))
@@ -168,6 +201,9 @@ class TensorBoardRecorder:
         """
         for trial_id in list(self._files):
             self._close_file(trial_id)
+        for trial_id, trial in self._trials.items():
+            if trial.came_from and trial.path is not None and not trial.ended:
+                self._rewrite(trial_id, trial)
 
     def _is_improvement(self, trial: _Trial, metrics: Mapping[str, float]) -> bool:
         value = metrics.get(self._metric)
@@ -184,6 +220,8 @@ class TensorBoardRecorder:
             data = HParamsPluginData(session_end_info=info)
             self._write(trial_id, trial, _plugin_summary(metadata.SESSION_END_INFO_TAG, data))
         self._close_file(trial_id)
+        if trial.came_from:
+            self._rewrite(trial_id, trial)
 
     def _open(self, trial_id: str, trial: _Trial, *, step: int = 0) -> None:
         """Begin a file: version, where it goes on from, HParams, best values known so far."""
@@ -194,14 +232,43 @@ class TensorBoardRecorder:
         if trial.resumed and step:
             log = SessionLog(status=SessionLog.START)
             self._write(trial_id, trial, Event(wall_time=time.time(), session_log=log, step=step))
-        info = SessionStartInfo(group_name=trial_id, start_time_secs=time.time())
-        for name, value in trial.config.items():
-            _set_value(info.hparams[name], str(value) if name in self._as_text else value)
-        data = HParamsPluginData(session_start_info=info)
-        self._write(trial_id, trial, _plugin_summary(metadata.SESSION_START_INFO_TAG, data))
+        self._write(trial_id, trial, self._hparams(trial_id, trial))
         if trial.best is not None:
             summary = _scalars(_best_values(trial.best))
             self._write(trial_id, trial, summary, step=trial.best_step)
+
+    def _hparams(self, trial_id: str, trial: _Trial) -> Summary:
+        info = SessionStartInfo(group_name=trial_id, start_time_secs=time.time())
+        for name, value in trial.config.items():
+            _set_value(info.hparams[name], str(value) if name in self._as_text else value)
+        if trial.came_from:
+            info.hparams["from"].string_value = trial.came_from
+        data = HParamsPluginData(session_start_info=info)
+        return _plugin_summary(metadata.SESSION_START_INFO_TAG, data)
+
+    def _rewrite(self, trial_id: str, trial: _Trial) -> None:
+        """Replace all files of a trial by one, with its HParams as they are now."""
+        folder = self._directory / trial_id
+        old = sorted(folder.glob("events.out.tfevents.*"))
+        number = 1 + sum(path.name.count(".rewritten") for path in old)
+        partial = folder / f".{self._suffix}.partial"
+        with partial.open("wb") as file:
+            writer = RecordWriter(file)
+            hparams = self._hparams(trial_id, trial)
+            writer.write(
+                Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
+            )
+            writer.write(Event(wall_time=time.time(), summary=hparams).SerializeToString())
+            for path in old:
+                for content in RawEventFileLoader(str(path)).Load():
+                    event = Event.FromString(content)
+                    tags = {value.tag for value in event.summary.value}
+                    if not event.file_version and metadata.SESSION_START_INFO_TAG not in tags:
+                        writer.write(content)
+        trial.path = folder / f"events.out.tfevents.{self._suffix}{'.rewritten' * number}"
+        partial.replace(trial.path)
+        for path in old:
+            path.unlink()
 
     def _write(
         self, trial_id: str, trial: _Trial, content: Event | Summary, *, step: int = 0
@@ -237,6 +304,10 @@ def _step(trial: _Trial, epoch: float) -> int:
     if place == len(trial.epochs) or trial.epochs[place] != epoch:
         trial.epochs.insert(place, epoch)
     return round(epoch) if trial.by_epoch else place + 1
+
+
+def _describe_origin(perturbation: Perturbation) -> str:
+    return f"{perturbation.source} at epoch {perturbation.epoch:g}"
 
 
 def _is_whole(epoch: float) -> bool:

@@ -7,6 +7,8 @@ it brings torch and scvi-tools.
 from scvitune.results._figures import plot_curves, plot_history
 from scvitune.results._report import render_report, write_report
 from scvitune.results._run_directory import Run, read_run
+from scvitune.results._schedule import fit_schedule, origins_table, schedule_table
+from scvitune.results._schedule_fit import ScheduleCandidate, ScheduleFit
 from scvitune.results._summary import summarise
 from scvitune.results._tables import (
     best_trial_id,
@@ -21,15 +23,20 @@ from scvitune.results._tables import (
 
 __all__ = [
     "Run",
+    "ScheduleCandidate",
+    "ScheduleFit",
     "best_trial_id",
     "comparison_table",
     "config_table",
+    "fit_schedule",
     "history_table",
+    "origins_table",
     "plot_curves",
     "plot_history",
     "read_run",
     "read_table",
     "render_report",
+    "schedule_table",
     "summarise",
     "trial_status",
     "trials_table",

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from scvitune.results._cautions import find_cautions, max_epochs
 from scvitune.results._figures import plot_curves, plot_history
+from scvitune.results._population_rows import population_rows
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import (
     count_trials,
@@ -101,6 +102,7 @@ def _view(run: Run) -> dict[str, Any]:
         "plots": _plots(run),
         "trials": trials,
         "trials_words": _trials_words(run),
+        "population": population_rows(run),
         "metric": run.metric,
         "varied": varied,
         "facts": _facts(run),

@@ -87,18 +87,20 @@ def history_table(run: Run) -> pd.DataFrame:
 def best_trial_id(run: Run) -> str | None:
     """Return the trial with the best report, or None without any.
 
-    Trials that diverged or failed do not count; of equal ones the earliest proposed wins.
+    Trials that diverged or failed do not count. Of equal ones the trial wins that made the report
+    itself and did not take over its weights, then the earliest proposed.
     """
     sign = 1.0 if run.mode == "min" else -1.0
-    found: tuple[float, str] | None = None
+    found: tuple[float, bool, str] | None = None
     for trial_id, record in run.records.items():
         best = record.best_report(run.metric, run.mode)
         if best is None or record.status in ("diverged", "failed"):
             continue
         value = sign * best.metrics[run.metric]
-        if found is None or value < found[0]:
-            found = (value, trial_id)
-    return found[1] if found else None
+        taken_over = any(best is report for report in record.inherited)
+        if found is None or (value, taken_over) < found[:2]:
+            found = (value, taken_over, trial_id)
+    return found[2] if found else None
 
 
 def comparison_table(run: Run) -> pd.DataFrame:

@@ -14,6 +14,8 @@ from scvitune.schedulers._guard import GuardedScheduler
 SCHEDULERS: dict[str, tuple[str, str]] = {
     "fifo": ("_fifo", "build_fifo"),
     "asha": ("_asha", "build_asha"),
+    "pbt": ("_pbt", "build_pbt"),
+    "pb2": ("_pb2", "build_pb2"),
 }
 
 __all__ = [

@@ -258,6 +258,26 @@ class TrainingLoop:
         self._known_validation = None
         self.time_s = state["time_s"]
 
+    def adopt(self, state: Mapping[str, Any], *, lr_before: float) -> None:
+        """Go on from `state_dict` of a loop with other settings, under this loop's own.
+
+        Weights, moments and counts of the optimiser, and what a plateau or early stopping have
+        seen are inherited; learning rate, eps, weight decay, batch size, KL weights, clipping and
+        dropout are this loop's.
+
+        Parameters
+        ----------
+        state
+            Of a model with weights of the same shapes.
+        lr_before
+            The learning rate that the other loop began with. What a plateau has made of it since
+            is kept as a factor.
+        """
+        self.load_state_dict(state)
+        self._optimizer.lr *= self.settings.lr / lr_before
+        if self._plateau is not None:
+            self._plateau.lr = self._optimizer.lr
+
 
 def _name_losses(means: Tensor) -> dict[str, float]:
     reconstruction, kl, kl_fixed = means.tolist()

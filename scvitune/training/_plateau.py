@@ -32,6 +32,10 @@ class PlateauSchedule:
         """The learning rate now."""
         return float(self._stand_in.param_groups[0]["lr"])
 
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._stand_in.param_groups[0]["lr"] = value
+
     def observe(self, value: float) -> None:
         """Take note of the monitored value."""
         self._schedule.step(value)
@@ -43,4 +47,4 @@ class PlateauSchedule:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
         self._schedule.load_state_dict(state["schedule"])
-        self._stand_in.param_groups[0]["lr"] = state["lr"]
+        self.lr = state["lr"]

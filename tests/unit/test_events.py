@@ -171,3 +171,40 @@ def test_of_equal_reports_the_earliest_is_the_best(path, mode, epoch):
     assert record.best_report("loss", mode).epoch == epoch
     assert record.best_report("other", mode) is None
     assert TrialRecord("00001", {}, "tpe").best_report("loss", mode) is None
+
+
+def test_a_perturbed_trial_has_the_lineage_of_its_source(path):
+    a, b, c = {"lr": 1.0}, {"lr": 2.0}, {"lr": 3.0}
+    write(
+        path,
+        ("proposal", {"trial_id": "1", "config": a, "origin": "random"}),
+        ("proposal", {"trial_id": "2", "config": b, "origin": "random"}),
+        report(1.0, 1.0, "1"),
+        report(2.0, 9.0, "1"),
+        report(1.0, 6.0, "2"),
+        report(2.0, 5.0, "2"),
+        ("perturb", {"trial_id": "1", "epoch": 2.0, "source": "2", "before": a, "config": c}),
+        ("generation", {"epoch": 2.0, "members": ["1", "2"]}),
+        report(2.0, 5.0, "1"),  # told again by a process that was started anew
+        report(3.0, 4.0, "1"),
+        report(3.0, 4.5, "2"),
+    )
+    records = fold(read_events(path))
+    one, two = records["1"], records["2"]
+    assert [r.metrics["loss"] for r in one.lineage] == [6.0, 5.0, 4.0]
+    assert [r.epoch for r in one.reports] == [1.0, 2.0, 3.0]
+    assert one.best_report("loss", "min").metrics["loss"] == 4.0
+    assert (one.config, two.config) == (c, b)
+    assert [(p.epoch, p.config, p.trial_id) for p in one.phases] == [(0.0, b, "2"), (2.0, c, "1")]
+    assert one.perturbations[0].source == "2"
+    assert (one.compared_at, two.compared_at) == (2.0, 2.0)
+    assert two.perturbations == []
+    assert two.lineage == two.reports
+
+
+def test_several_lines_are_written_at_once(path):
+    with EventLog(path) as log:
+        log.append_all([("a", {"x": 1}), ("report", {"metrics": {"good": 1.0, "bad": math.nan}})])
+    first, second = read_events(path)
+    assert (first["event"], first["x"]) == ("a", 1)
+    assert second["metrics"] == {"good": 1.0}

@@ -324,3 +324,85 @@ def test_the_data_is_loaded_once_a_process(run, monkeypatch):
     data = trial._loop._data
     trial.reset_config(configure("00002"))
     assert trial._loop._data is data
+
+
+# ------------------------------------------------------------------ populations
+
+
+def inherit(layout, configure, hyperparameters, trial_id="00002", **told):
+    """Ray's configuration of a trial that goes on from what 00001 had at epoch 4."""
+    snapshot = layout.snapshot("00001", 4.0)
+    if not snapshot.exists():
+        source = build(configure())
+        while source.step()["epoch"] < 4.0:
+            pass
+        layout.checkpoint("00001").rename(snapshot)
+    config = configure(trial_id, hyperparameters)
+    return config | {"inheritance": {"source": "00001", "epoch": 4.0}, "heard": 4.0} | told
+
+
+def test_a_trial_goes_on_with_anothers_weights(run):
+    layout, configure = run
+    straight = finish(build(configure("00009")))
+    # With the very configuration of its source it does what its source would have done.
+    same = build(inherit(layout, configure, PLAIN))
+    assert same._best["value"] == min(r["elbo_validation"] for r in straight[:3])
+    assert [numbers(r) for r in finish(same)] == [numbers(r) for r in straight[3:]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lr": 1e-4},
+        {"weight_decay": 0.1},
+        {"eps": 0.5},
+        {"batch_size": 9},
+        {"dropout_rate": 0.0},
+        {"dropout_rate": 0.6},
+        {"max_kl_weight": 0.1, "n_epochs_kl_warmup": 5},
+        {"gradient_clip_val": 1e-3},
+    ],
+    ids=str,
+)
+def test_every_mutable_hyperparameter_takes_effect(run, changes):
+    layout, configure = run
+    straight = finish(build(configure("00009")))
+    trial = build(inherit(layout, configure, PLAIN | changes))
+    adopted = {name: value.clone() for name, value in trial._loop.module.state_dict().items()}
+    source = load_checkpoint(layout.snapshot("00001", 4.0))["loop"]["module"]
+    assert all(torch.equal(adopted[name], source[name]) for name in source)
+    (last,) = finish(trial)
+    assert last["epoch"] >= 6.0
+    assert numbers(last) != numbers(straight[3])
+    assert trial._loop.settings.batch_size == changes.get("batch_size", 16)
+    if "lr" in changes:
+        assert trial._loop.learning_rate == 1e-4
+
+
+def test_it_takes_its_own_checkpoint_once_it_has_one_from_after(run):
+    layout, configure = run
+    changed = PLAIN | {"lr": 1e-3}
+    # What it has from before it took another's weights, even under the same hyperparameters.
+    before = build(configure("00002", changed))
+    before.step()
+    before.cleanup()
+    config = inherit(layout, configure, changed, report_epochs=None)
+    config["study"] = config["study"] | {"report_epochs": [4.0, 5.0, 6.0]}
+    first = build(config)
+    assert first._loop.epoch == 4.0
+    after = first.step()
+    first.cleanup()
+    layout.snapshot("00001", 4.0).unlink()
+    second = build(config)
+    assert numbers(second.step()) == numbers(after), "the driver may not have heard of it"
+    third = build(config | {"heard": 5.0})
+    assert third.step()["epoch"] >= 6.0
+
+
+def test_without_the_weights_to_inherit_it_fails_alone(run):
+    layout, configure = run
+    config = inherit(layout, configure, PLAIN)
+    layout.snapshot("00001", 4.0).unlink()
+    result = build(config).step()
+    assert result["outcome"] == "failed"
+    assert "There is no checkpoint" in result["reason"]

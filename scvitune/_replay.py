@@ -1,0 +1,40 @@
+"""Training a fresh model under the schedule that a study found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scvitune.study import Study
+
+
+def replay(
+    study: Study, adata: AnnData | None = None, trial_id: str | None = None, seed: int = 0
+) -> Any:
+    """Train a fresh model under the schedule of a trial and return it as scvi-tools' own.
+
+    It trains on the study's training cells to where the trial ended, and keeps the weights of the
+    best report.
+
+    Parameters
+    ----------
+    study
+        Of any scheduler; in population-based training the schedule changes.
+    adata
+        Cells with the genes that were tuned on; None: the cells that were tuned on, rebuilt.
+    trial_id
+        None: the best.
+    seed
+        Of weights, batches and noise.
+
+    Raises
+    ------
+    StudyError
+        If the trial has trained nothing, or training diverged.
+    """
+    from scvitune.results import read_run
+    from scvitune.results._replay import replay_schedule
+
+    return replay_schedule(read_run(study.path), adata, trial_id=trial_id, seed=seed)
