@@ -22,7 +22,7 @@ _Text = Annotated[str, text()]
 _OptionalText = Annotated[str | None, text(optional=True)]
 _TextList = Annotated[tuple[str, ...] | None, text_list()]
 _OptionalCount = Annotated[int | None, whole_number(optional=True, least=1)]
-_OptionalMinimum = Annotated[float | None, number(optional=True, least=0)]
+_OptionalMinimum = Annotated[int | None, whole_number(optional=True, least=0)]
 _OptionalBudget = Annotated[float | None, number(optional=True, above=0)]
 
 _ROUNDING = 1e-9

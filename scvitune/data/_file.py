@@ -221,7 +221,7 @@ def _check_keys(adata: Any, kwargs: Mapping[str, Any], faults: Faults) -> None:
                     faults.add(
                         f"{name} {key!r} is missing in {n_missing} of {adata.n_obs} cells. Drop "
                         f"these cells, or name what is unknown: adata.obs[{key!r}] = "
-                        f"adata.obs[{key!r}].astype(str).fillna('unknown')."
+                        f"adata.obs[{key!r}].astype(object).fillna('unknown')."
                     )
 
 

@@ -28,6 +28,7 @@ from scvitune.experiment._run_directory import (
     read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
+from scvitune.models import MODELS
 from scvitune.recording import (
     CheckpointPruner,
     EventRecorder,
@@ -77,20 +78,24 @@ def prepare_experiment(
     name = choose_name(config)
     check_storage(Path(config.storage), name, faults)
     prepared = None
-    with faults.collecting():
-        if adata is None:
-            if config.data is None or config.data.path is None:
-                raise InputError("There is no data: give an AnnData, or data.path in YAML.")
-            keys = config.data.model_dump()
-            keys.pop("reference")
-            adata, prepared = prepare_file(keys.pop("path"), model=config.model, **keys)
-        else:
-            prepared = prepare_anndata(adata, model=config.model)
+    if config.model in MODELS:  # else a fault already, and its data cannot be set up
+        with faults.collecting():
+            adata, prepared = _prepare(config, adata)
     faults.raise_if_any()
     if prepared is None:
         raise InputError("There is no data.")
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
     return Preparation(plan, prepared, adata, RunLayout(Path(config.storage) / name), name)
+
+
+def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
+    if adata is not None:
+        return adata, prepare_anndata(adata, model=config.model)
+    if config.data is None or config.data.path is None:
+        raise InputError("There is no data: give an AnnData, or data.path in YAML.")
+    keys = config.data.model_dump()
+    keys.pop("reference")
+    return prepare_file(keys.pop("path"), model=config.model, **keys)
 
 
 def start_experiment(preparation: Preparation, *, console: Console | None = None) -> RunLayout:

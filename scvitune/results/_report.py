@@ -165,15 +165,12 @@ def _setting(value: Any) -> str:
 
 
 def _snippet(run: Run, model: str) -> str:
-    folder = display_path(run.layout.best)
-    data = run.settings.get("data")
-    source = data.get("path") if isinstance(data, Mapping) else None
     kind = model if model.isidentifier() else "SCVI"
     return (
-        "import anndata\nimport scvi\n\n"
-        "# the data that the study was run on, as they were then\n"
-        f"adata = anndata.read_h5ad({str(source or 'cells.h5ad')!r})\n"
-        f"model = scvi.model.{kind}.load({folder!r}, adata)"
+        "import scvitune\n\n"
+        f"study = scvitune.load({display_path(run.layout.root)!r})\n"
+        f"model = study.best_model()  # an ordinary scvi.model.{kind}, on the study's own cells\n"
+        "model = study.best_model(adata)  # or on an AnnData of yours with the same genes"
     )
 
 

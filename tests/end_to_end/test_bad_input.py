@@ -204,3 +204,17 @@ def test_python_callers_get_the_same(tmp_path):
     with pytest.raises(InputError, match="type int"):
         scvitune.tune("SCVI", adata, searcher=3, storage=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_limits_of_the_filter_are_whole_numbers(tmp_path):
+    cells = write_cells(tmp_path / "cells.h5ad")
+    limits = {"path": str(cells), "min_counts": 1, "min_genes": 1, "min_cells": 1}
+    code, output = run_cli(tmp_path, "check", data=limits)
+    assert code == 0, output
+
+
+@pytest.mark.parametrize("model", ["SCANVI", "TOTALVI"])
+def test_models_that_cannot_be_tuned_are_refused_before_the_data_are_set_up(tmp_path, model):
+    cells = write_cells(tmp_path / "cells.h5ad")
+    output = assert_refused(tmp_path, repr(model), model=model, data={"path": str(cells)})
+    assert "setup_anndata" not in output

@@ -101,7 +101,7 @@ def test_the_page_needs_nothing_else(small_run) -> None:
 def test_snippet_loads_the_model(small_run) -> None:
     text = page(small_run).text
     assert "has not been saved yet" in text
-    assert f"scvi.model.SCVI.load('{small_run.layout.best}', adata)" in text
+    assert f"scvitune.load('{small_run.layout.root}')" in text
     small_run.layout.best.mkdir()
     assert "has not been saved yet" not in page(small_run).text
 
