@@ -363,6 +363,9 @@ class Recorder(Protocol):
     ) -> None:
         """Note a report; ``metrics`` holds finite numbers only."""
 
+    def pause(self, trial_id: str) -> None:
+        """Note that a trial gave its slot to another; a start says that it goes on."""
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Note that a trial has ended for good."""
 

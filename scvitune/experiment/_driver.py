@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
-from scvitune.experiment._planning import Plan
+from scvitune.experiment._planning import DEFAULT_RUNG_VALUE, Plan
 from scvitune.experiment._resources import SlotPlan
 
 OBJECT_STORE_BYTES = 100 * 1024**2  # configurations and reports only: data is memory-mapped
@@ -114,12 +114,17 @@ def run_plan(
     known = {trial.proposal.trial_id for trial in past}
     unfinished = [trial.proposal for trial in past if trial.status not in ENDED]
     queue: list[Proposal] = [*unfinished, *(p for p in plan.queue if p.trial_id not in known)]
+    built = build_scheduler(plan.scheduler, plan.scheduling_problem)
     scheduler = GuardedScheduler(
-        build_scheduler(plan.scheduler, plan.scheduling_problem).scheduler,
+        built.scheduler,
         metric=plan.config.metric,
         mode=plan.mode,
+        pauses=built.pauses,
+        rung_value=plan.config.search.rung_value or DEFAULT_RUNG_VALUE,
         past=past,
     )
+    # One trial ahead of the slots, so that none waits for a proposal.
+    live = max(plan.config.search.max_concurrent or plan.slots.slots + 1, built.concurrency or 0)
     searcher = StudySearcher(
         build_searcher(plan.searcher, plan.search_problem),
         space=plan.space,
@@ -129,13 +134,14 @@ def run_plan(
         num_samples=plan.num_samples,
         metric=plan.config.metric,
         mode=plan.mode,
-        # One trial ahead of the slots, so that none waits for a proposal.
-        max_concurrent=plan.config.search.max_concurrent or plan.slots.slots + 1,
+        max_concurrent=live,
         recorder=recorder,
+        paused=scheduler.paused,
+        linger=built.pauses,
     )
     # All slots start their processes at once; by default Ray Tune starts them one after the other,
     # and each takes seconds to import torch and Ray Tune.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.slots.slots + 1)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(live, plan.slots.slots + 1))
     study = {
         "run_dir": str(layout.root.resolve()),
         "data_dir": str(Path(prepared.directory or "").resolve()),  # workers have their own cwd
@@ -169,9 +175,17 @@ def run_plan(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(layout.ray.resolve()),
-            callbacks=[StudyCallback(recorder, scheduler.stopped, on_setup=on_setup)],
+            callbacks=[
+                StudyCallback(
+                    recorder, scheduler.stopped, paused=scheduler.paused, on_setup=on_setup
+                )
+            ],
             failure_config=tune.FailureConfig(max_failures=plan.config.search.max_failures),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=False,
+                # A paused trial goes on from its last pause.
+                num_to_keep=1 if built.pauses else None,
+            ),
             stop=stopper,
             verbose=0,
         ),

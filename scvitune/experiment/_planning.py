@@ -21,16 +21,23 @@ from scvitune.contracts import (
 )
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
+from scvitune.experiment._pairs import choose_pair
 from scvitune.experiment._resources import SlotPlan, plan_slots
-from scvitune.experiment._schedule import compute_report_epochs
+from scvitune.experiment._schedule import compute_report_cost, compute_report_epochs
 from scvitune.metrics import metric_info
 from scvitune.models import ModelAdapter, check_model_name, get_adapter
-from scvitune.schedulers import SchedulingProblem, build_scheduler, check_scheduler_name
+from scvitune.schedulers import (
+    RungValue,
+    SchedulingProblem,
+    build_scheduler,
+    check_scheduler_name,
+    expected_epochs,
+)
 from scvitune.searchers import SearchProblem, build_searcher, check_searcher_name
 from scvitune.spaces import contains, default_space, parse_space, resolve_constants, space_to_yaml
 
 DEFAULT_TRIAL = "00000"
-DEFAULT_SEARCHER, DEFAULT_SCHEDULER = "tpe", "asha"
+DEFAULT_RUNG_VALUE: RungValue = "best"
 _SMALLEST_TRAIN = 3
 
 
@@ -52,10 +59,14 @@ class Plan:
         scvi-tools' defaults for everything in the space.
     queue
         What runs first: the default and the points given.
+    scheduling_problem
+        What the scheduler is built from.
     max_epochs
         Longest training of a trial.
     rungs, report_epochs
         When the scheduler decides, and when trials report.
+    expected_epochs
+        Epochs of all trials together, roughly.
     split
         Which cells train, validate and test.
     slots
@@ -70,9 +81,11 @@ class Plan:
     searcher_name: str
     default_config: Config
     queue: tuple[Proposal, ...]
+    scheduling_problem: SchedulingProblem
     num_samples: int
     max_epochs: float
     rungs: tuple[float, ...]
+    expected_epochs: float
     report_epochs: tuple[float, ...]
     split: Split
     slots: SlotPlan
@@ -85,16 +98,6 @@ class Plan:
             metric=self.config.metric,
             mode=self.mode,
             num_samples=self.num_samples,
-            seed=self.config.search.seed,
-        )
-
-    @property
-    def scheduling_problem(self) -> SchedulingProblem:
-        """What the scheduler is built from."""
-        return SchedulingProblem(
-            metric=self.config.metric,
-            mode=self.mode,
-            max_epochs=self.max_epochs,
             seed=self.config.search.seed,
         )
 
@@ -112,13 +115,16 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
         check_model_name(config.model)
     with faults.collecting():
         metric_info(config.metric)
-    for check, given in (
-        (check_searcher_name, config.search.searcher if searcher is None else searcher),
-        (check_scheduler_name, config.search.scheduler if scheduler is None else scheduler),
-    ):
+    searcher = config.search.searcher if searcher is None else searcher
+    scheduler = config.search.scheduler if scheduler is None else scheduler
+    n_faults = len(faults)
+    for check, given in ((check_searcher_name, searcher), (check_scheduler_name, scheduler)):
         if given is not None:
             with faults.collecting():
                 check(given)
+    if len(faults) == n_faults:
+        with faults.collecting():
+            choose_pair(searcher, scheduler)
     for name, given in (
         ("strategy", config.search.strategy),
         ("confirm", config.confirm),
@@ -192,6 +198,11 @@ def plan_study(
         With all faults.
     """
     faults = Faults()
+    search = config.search
+    chosen_searcher, chosen_scheduler = choose_pair(
+        search.searcher if searcher is None else searcher,
+        search.scheduler if scheduler is None else scheduler,
+    )
     adapter = get_adapter(config.model)
     space = _space(config)
     info, _ = metric_info(config.metric)
@@ -202,7 +213,6 @@ def plan_study(
             f"{'minimised' if info.mode == 'min' else 'maximised'}. Leave mode out; only a "
             "metric of your own needs it."
         )
-    search = config.search
     split = None
     with faults.collecting():
         split = split_cells(
@@ -225,22 +235,28 @@ def plan_study(
     with faults.collecting():
         slots = plan_slots(config.resources, search.max_concurrent)
 
-    chosen_searcher = searcher if searcher is not None else search.searcher or DEFAULT_SEARCHER
-    chosen_scheduler = (
-        scheduler if scheduler is not None else search.scheduler or DEFAULT_SCHEDULER
-    )
     num_samples = search.num_samples if space.names else 0
+    n_points = sum(proposal.origin == "point" for proposal in queue)
+    problem = SchedulingProblem(
+        metric=config.metric,
+        mode=mode,
+        max_epochs=max_epochs,
+        seed=search.seed,
+        n_epochs_kl_warmup=_longest_warmup(adapter, space),
+        report_cost=0.0 if split is None else compute_report_cost(split),
+        num_trials=max(num_samples, n_points),
+        slots=1 if slots is None else slots.slots,
+    )
     rungs: tuple[float, ...] = ()
+    expected: float | None = None
     with faults.collecting():
         if isinstance(chosen_searcher, str):
             build_searcher(
                 chosen_searcher,
                 SearchProblem(space, config.metric, mode, num_samples, search.seed),
             )
-        rungs = build_scheduler(
-            chosen_scheduler,
-            SchedulingProblem(config.metric, mode, max_epochs, search.seed),
-        ).rungs
+        built = build_scheduler(chosen_scheduler, problem)
+        rungs, expected = built.rungs, built.expected_epochs
     faults.raise_if_any()
     if split is None or slots is None:
         raise InputError("The study cannot be planned.")
@@ -256,6 +272,7 @@ def plan_study(
                     if isinstance(chosen_scheduler, str)
                     else type(chosen_scheduler).__name__,
                     "max_epochs": max_epochs,
+                    "rung_value": search.rung_value or DEFAULT_RUNG_VALUE,
                 }
             ),
         }
@@ -269,9 +286,12 @@ def plan_study(
         searcher_name=name,
         default_config=default_config,
         queue=tuple(queue),
+        scheduling_problem=problem,
         num_samples=num_samples,
         max_epochs=max_epochs,
         rungs=rungs,
+        expected_epochs=_expected(expected, problem, rungs)
+        + max_epochs * sum(proposal.origin == "default" for proposal in queue),
         report_epochs=compute_report_epochs(
             n_train=len(split.train),
             n_genes=prepared.n_genes,
@@ -281,6 +301,28 @@ def plan_study(
         split=split,
         slots=slots,
     )
+
+
+def _expected(known: float | None, problem: SchedulingProblem, rungs: tuple[float, ...]) -> float:
+    if known is not None:
+        return known
+    return expected_epochs(
+        num_trials=problem.num_trials, max_epochs=problem.max_epochs, rungs=rungs
+    )
+
+
+def _longest_warmup(adapter: ModelAdapter, space: SearchSpace) -> float | None:
+    """Return the most epochs over which the KL weight may rise; None: it does not rise."""
+    name = "n_epochs_kl_warmup"
+    if name in space.constants:
+        candidates: tuple[Any, ...] = (space.constants[name],)
+    elif name in space.names:
+        candidates = next(_extremes(h) for h in space.hyperparameters if h.name == name)
+    else:
+        info = adapter.hyperparameters.get(name)
+        candidates = (info.default if info is not None else None,)
+    lengths = [float(value) for value in candidates if isinstance(value, int | float)]
+    return max(lengths, default=None)
 
 
 def default_configuration(adapter: ModelAdapter, space: SearchSpace) -> Config:

@@ -52,6 +52,10 @@ class EventRecorder:
             metrics=metrics,
         )
 
+    def pause(self, trial_id: str) -> None:
+        """Append a pause."""
+        self._log.append("pause", trial_id=trial_id)
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Append an end."""
         self._log.append("end", trial_id=trial_id, status=status, reason=reason)

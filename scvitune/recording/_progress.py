@@ -104,6 +104,11 @@ class ProgressRecorder:
             self._tally.report(trial_id, epoch=epoch, time_s=time_s, metrics=metrics)
         self._tell()
 
+    def pause(self, trial_id: str) -> None:
+        """Note that a trial waits."""
+        with self._lock:
+            self._tally.pause(trial_id)
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Note how a trial ended; tell if it is the best so far."""
         with self._lock:

@@ -155,6 +155,9 @@ class TensorBoardRecorder:
         self._write(trial_id, trial, _scalars(values), step=step)
         self._flush_if_due()
 
+    def pause(self, trial_id: str) -> None:
+        """Do nothing."""
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Write how the trial ended, and close its file."""
         trial = self._trials.setdefault(trial_id, _Trial({}))

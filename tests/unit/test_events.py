@@ -171,3 +171,11 @@ def test_of_equal_reports_the_earliest_is_the_best(path, mode, epoch):
     assert record.best_report("loss", mode).epoch == epoch
     assert record.best_report("other", mode) is None
     assert TrialRecord("00001", {}, "tpe").best_report("loss", mode) is None
+
+
+def test_a_paused_trial_waits_until_it_starts_again(path):
+    start, pause = ("start", {"trial_id": "00000"}), ("pause", {"trial_id": "00000"})
+    write(path, proposal(), start, report(1.0, 2.0), pause)
+    assert fold(read_events(path))["00000"].status == "pending"
+    write(path, start)
+    assert fold(read_events(path))["00000"].status == "running"
