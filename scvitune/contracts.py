@@ -367,6 +367,9 @@ class Recorder(Protocol):
     def generation(self, generation: Generation) -> None:
         """Note that a population was compared, and who goes on otherwise."""
 
+    def pause(self, trial_id: str) -> None:
+        """Note that a trial gave its slot to another; a start says that it goes on."""
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Note that a trial has ended for good."""
 

@@ -11,6 +11,7 @@ Kinds of line, all with ``event`` and ``time`` (Unix seconds):
 driver     ``action`` (start, resume, end, interrupted), ``slots``, ``pid``, ``host``
 proposal   ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
 start      ``trial_id``: it got a slot
+pause      ``trial_id``: it gave its slot to another and waits
 report     ``trial_id``, ``epoch``, ``time_s`` (seconds of this trial so far), ``n_params``,
            ``metrics`` (name -> finite number)
 perturb    ``trial_id``, ``epoch``, ``source`` (the trial whose weights it goes on with),
@@ -68,8 +69,8 @@ class Phase:
 class TrialRecord:
     """Everything the log says about one trial.
 
-    ``status`` is ``pending`` before its first start, ``running`` after it and until its end line;
-    whether a driver still lives is for the reader to find out.
+    ``status`` is ``running`` after a start and until a pause or the end line, before and between
+    ``pending``; whether a driver still lives is for the reader to find out.
 
     A trial that was perturbed has weights with a history of their own, its lineage: before the
     last perturbation it is the source's. ``config`` is what the trial ended with, ``phases`` what
@@ -234,6 +235,8 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
             source = records.get(event["source"])
             if source is not None:
                 _perturb(record, source, event, reports)
+        elif kind == "pause":
+            record.status = "pending"
         elif kind == "end":
             record.status, record.reason = event["status"], event.get("reason", "")
         elif kind == "judgement":

@@ -250,6 +250,7 @@ class StudyTrainable(tune.Trainable):
         """Go on from what `save_checkpoint` wrote."""
         if self._loop is not None:
             self._restore(load_checkpoint(Path(checkpoint_dir) / "trial.pt"))
+            self._repeat_last = False  # the driver that paused the trial heard of that report
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial; the process, its imports and its data stay."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -11,6 +11,7 @@ from scvitune._config._fields import (
     fault,
     flag,
     number,
+    one_word_of,
     plain_mappings,
     shown,
     text,
@@ -99,6 +100,10 @@ class SearchConfig(Section):
     ----------
     searcher, scheduler, strategy
         Names; ``strategy`` stands for a pair of the other two and excludes them.
+    rung_value
+        What the scheduler compares of a trial's curve: ``"best"`` so far (the default, as trials
+        are judged by their best report in the end), ``"value"`` at the rung, or a ``"smoothed"``
+        one.
     num_samples
         Trials proposed by the searcher; the default configuration comes on top.
     max_epochs
@@ -122,6 +127,9 @@ class SearchConfig(Section):
     searcher: _OptionalText = None
     scheduler: _OptionalText = None
     strategy: _OptionalText = None
+    rung_value: Annotated[
+        Literal["best", "value", "smoothed"] | None, one_word_of("best", "value", "smoothed")
+    ] = None
     num_samples: Annotated[int, whole_number(least=0)] = 50
     max_epochs: Annotated[int | float | None, number(optional=True, above=0, keep_whole=True)] = (
         None

@@ -136,8 +136,13 @@ def run_plan(
         built.scheduler,
         metric=plan.config.metric,
         mode=plan.mode,
+        pauses=built.pauses,
+        # A population knows itself which of its weights are whose.
+        rung_value="value" if built.perturbs else plan.rung_value,
         past=past,
     )
+    # One trial ahead of the slots, so that none waits for a proposal.
+    live = max(plan.config.search.max_concurrent or plan.slots.slots + 1, built.concurrency or 0)
     searcher = StudySearcher(
         build_searcher(plan.searcher, plan.search_problem),
         space=plan.space,
@@ -147,12 +152,15 @@ def run_plan(
         num_samples=plan.num_samples,
         metric=plan.config.metric,
         mode=plan.mode,
-        max_concurrent=_most_live(plan, built.concurrency),
+        max_concurrent=live,
         recorder=recorder,
+        paused=scheduler.paused,
+        linger=built.pauses,
     )
     # All slots start their processes at once; by default Ray Tune starts them one after the other,
     # and each takes seconds to import torch and Ray Tune.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.slots.slots + 1)
+    pending = plan.slots.slots + 1 if built.perturbs else max(live, plan.slots.slots + 1)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending)
     study = {
         "run_dir": str(layout.root.resolve()),
         "data_dir": str(Path(prepared.directory or "").resolve()),  # workers have their own cwd
@@ -186,9 +194,17 @@ def run_plan(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(layout.ray.resolve()),
-            callbacks=[StudyCallback(recorder, scheduler.stopped, on_setup=on_setup)],
+            callbacks=[
+                StudyCallback(
+                    recorder, scheduler.stopped, paused=scheduler.paused, on_setup=on_setup
+                )
+            ],
             failure_config=tune.FailureConfig(max_failures=plan.config.search.max_failures),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=False,
+                # A paused trial goes on from its last pause.
+                num_to_keep=1 if built.pauses else None,
+            ),
             stop=stopper,
             verbose=0,
         ),
@@ -196,14 +212,6 @@ def run_plan(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner.fit()
-
-
-def _most_live(plan: Plan, concurrency: int | None) -> int:
-    """Return how many trials may be proposed and not ended; those without a slot are paused."""
-    if concurrency is not None:
-        return concurrency + 1
-    # One trial ahead of the slots, so that none waits for a proposal.
-    return plan.config.search.max_concurrent or plan.slots.slots + 1
 
 
 def _compile_kernels() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from scvitune.contracts import Choice, Domain, Hyperparameter
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY
-from scvitune.schedulers import expected_epochs
 
 if TYPE_CHECKING:
     from scvitune.experiment._running import Preparation
@@ -60,14 +59,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
 
 def forecast_seconds(plan: Plan, n_genes: int) -> float:
     """Return the seconds that a study takes on CPU slots, to an order of magnitude."""
-    epochs = expected_epochs(
-        num_trials=plan.num_trials,
-        max_epochs=plan.max_epochs,
-        # A population is compared, but nobody is stopped.
-        rungs=() if plan.perturbs else plan.rungs,
-    )
     per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
-    seconds = START_UP_S + epochs * per_epoch / plan.slots.slots
+    seconds = START_UP_S + plan.expected_epochs * per_epoch / plan.slots.slots
     budget = plan.config.search.time_budget_s
     return seconds if budget is None else min(seconds, START_UP_S + budget)
 

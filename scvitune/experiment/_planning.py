@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,7 @@ import numpy as np
 
 from scvitune.config import StudyConfig
 from scvitune.contracts import (
-    Choice,
     Config,
-    Hyperparameter,
     Mode,
     PreparedData,
     Proposal,
@@ -21,12 +19,27 @@ from scvitune.contracts import (
 )
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
+from scvitune.experiment._pairs import choose_pair
 from scvitune.experiment._resources import SlotPlan, plan_slots
-from scvitune.experiment._schedule import SECONDS_PER_ENTRY, compute_report_epochs
+from scvitune.experiment._schedule import compute_report_epochs
+from scvitune.experiment._scheduling import (
+    affordable_trials,
+    build_problem,
+    expected_spending,
+    extremes,
+    nothing_mutable,
+)
+from scvitune.experiment._strategy import (
+    ChosenStrategy,
+    Situation,
+    check_strategy_name,
+    choose_strategy,
+)
 from scvitune.metrics import metric_info
 from scvitune.models import ModelAdapter, check_model_name, get_adapter
 from scvitune.schedulers import (
     BuiltScheduler,
+    RungValue,
     SchedulingProblem,
     build_scheduler,
     check_scheduler_name,
@@ -35,8 +48,7 @@ from scvitune.searchers import SearchProblem, build_searcher, check_searcher_nam
 from scvitune.spaces import contains, default_space, parse_space, resolve_constants, space_to_yaml
 
 DEFAULT_TRIAL = "00000"
-DEFAULT_SEARCHER, DEFAULT_SCHEDULER = "tpe", "asha"
-POPULATION_SEARCHER = "random"  # a population starts all at once, before anything is known
+DEFAULT_RUNG_VALUE: RungValue = "best"
 _SMALLEST_TRAIN = 3
 
 
@@ -58,10 +70,14 @@ class Plan:
         scvi-tools' defaults for everything in the space.
     queue
         What runs first: the default and the points given.
+    scheduling_problem
+        What the scheduler is built from.
     max_epochs
         Longest training of a trial.
     rungs, report_epochs
         When the scheduler decides, and when trials report.
+    expected_epochs
+        Epochs of all trials together, roughly.
     split
         Which cells train, validate and test.
     slots
@@ -80,14 +96,21 @@ class Plan:
     searcher_name: str
     default_config: Config
     queue: tuple[Proposal, ...]
+    scheduling_problem: SchedulingProblem
     num_samples: int
     max_epochs: float
     rungs: tuple[float, ...]
+    expected_epochs: float
     report_epochs: tuple[float, ...]
     split: Split
     slots: SlotPlan
-    scheduling_problem: SchedulingProblem
     perturbs: bool
+    strategy: ChosenStrategy | None
+
+    @property
+    def rung_value(self) -> RungValue:
+        """What of a trial's curve is compared at rungs."""
+        return self.config.search.rung_value or DEFAULT_RUNG_VALUE
 
     @property
     def search_problem(self) -> SearchProblem:
@@ -114,15 +137,20 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
         check_model_name(config.model)
     with faults.collecting():
         metric_info(config.metric)
-    for check, given in (
-        (check_searcher_name, config.search.searcher if searcher is None else searcher),
-        (check_scheduler_name, config.search.scheduler if scheduler is None else scheduler),
-    ):
+    searcher = config.search.searcher if searcher is None else searcher
+    scheduler = config.search.scheduler if scheduler is None else scheduler
+    n_faults = len(faults)
+    for check, given in ((check_searcher_name, searcher), (check_scheduler_name, scheduler)):
         if given is not None:
             with faults.collecting():
                 check(given)
+    if len(faults) == n_faults:
+        with faults.collecting():
+            choose_pair(searcher, scheduler)
+    if config.search.strategy is not None:
+        with faults.collecting():
+            check_strategy_name(config.search.strategy)
     for name, given in (
-        ("strategy", config.search.strategy),
         ("confirm", config.confirm),
         ("final_fit", config.final_fit),
     ):
@@ -153,7 +181,7 @@ def faults_of_space(model: str, space: SearchSpace, faults: Faults) -> None:
     for name, value in space.constants.items():
         found.update(dict.fromkeys(adapter.value_faults(name, value)))
     for hyperparameter in space.hyperparameters:
-        for value in _extremes(hyperparameter):
+        for value in extremes(hyperparameter):
             found.update(dict.fromkeys(adapter.value_faults(hyperparameter.name, value)))
         info = adapter.hyperparameters.get(hyperparameter.name)
         if info is not None and hyperparameter.mutable and not info.mutable:
@@ -163,15 +191,6 @@ def faults_of_space(model: str, space: SearchSpace, faults: Faults) -> None:
             ] = None
     for fault in found:
         faults.add(fault)
-
-
-def _extremes(hyperparameter: Hyperparameter) -> tuple[Any, ...]:
-    domain = hyperparameter.domain
-    if isinstance(domain, Choice):
-        return domain.values
-    if isinstance(domain.low, int) and isinstance(domain.high, int):
-        return (domain.low, domain.high - 1)
-    return (domain.low, domain.high)
 
 
 def plan_study(
@@ -194,6 +213,11 @@ def plan_study(
         With all faults.
     """
     faults = Faults()
+    search = config.search
+    chosen_searcher, chosen_scheduler = choose_pair(
+        search.searcher if searcher is None else searcher,
+        search.scheduler if scheduler is None else scheduler,
+    )
     adapter = get_adapter(config.model)
     space = _space(config)
     info, _ = metric_info(config.metric)
@@ -204,7 +228,6 @@ def plan_study(
             f"{'minimised' if info.mode == 'min' else 'maximised'}. Leave mode out; only a "
             "metric of your own needs it."
         )
-    search = config.search
     split = None
     with faults.collecting():
         split = split_cells(
@@ -227,11 +250,8 @@ def plan_study(
     with faults.collecting():
         slots = plan_slots(config.resources, search.max_concurrent)
 
-    chosen_scheduler = (
-        scheduler if scheduler is not None else search.scheduler or DEFAULT_SCHEDULER
-    )
     num_samples = search.num_samples if space.names else 0
-    problem = _scheduling_problem(
+    problem = build_problem(
         adapter,
         space,
         queue,
@@ -240,15 +260,27 @@ def plan_study(
         max_epochs=max_epochs,
         seed=search.seed,
         num_samples=num_samples,
-        epoch_s=len(split.train) * prepared.n_genes * SECONDS_PER_ENTRY if split else None,
+        split=split,
+        n_genes=prepared.n_genes,
+        slots=1 if slots is None else slots.slots,
     )
+    strategy = None
+    if search.strategy is not None:
+        situation = Situation(
+            space,
+            frozenset(h.name for h in problem.mutable),
+            num_samples,
+            max_epochs,
+            problem.slots,
+            affordable_trials(search, problem),
+        )
+        strategy = choose_strategy(search.strategy, situation)
+        chosen_searcher, chosen_scheduler = choose_pair(strategy.searcher, strategy.scheduler)
     built = BuiltScheduler(None, ())
     with faults.collecting():
         built = build_scheduler(chosen_scheduler, problem)
     if built.perturbs and not problem.mutable:
-        faults.add(_nothing_mutable(adapter, space, chosen_scheduler))
-    default_searcher = POPULATION_SEARCHER if built.perturbs else DEFAULT_SEARCHER
-    chosen_searcher = searcher if searcher is not None else search.searcher or default_searcher
+        faults.add(nothing_mutable(adapter, space, chosen_scheduler))
     with faults.collecting():
         if isinstance(chosen_searcher, str):
             build_searcher(
@@ -269,7 +301,9 @@ def plan_study(
                     "scheduler": chosen_scheduler
                     if isinstance(chosen_scheduler, str)
                     else type(chosen_scheduler).__name__,
+                    "strategy": None,  # what it chose is what a resume goes on with
                     "max_epochs": max_epochs,
+                    "rung_value": search.rung_value or DEFAULT_RUNG_VALUE,
                 }
             ),
         }
@@ -283,9 +317,13 @@ def plan_study(
         searcher_name=name,
         default_config=default_config,
         queue=tuple(queue),
+        scheduling_problem=problem,
         num_samples=num_samples,
         max_epochs=max_epochs,
         rungs=built.rungs,
+        expected_epochs=expected_spending(built, problem)
+        + max_epochs * sum(proposal.origin == "default" for proposal in queue),
+        strategy=strategy,
         report_epochs=compute_report_epochs(
             n_train=len(split.train),
             n_genes=prepared.n_genes,
@@ -294,49 +332,7 @@ def plan_study(
         ),
         split=split,
         slots=slots,
-        scheduling_problem=problem,
         perturbs=built.perturbs,
-    )
-
-
-def _scheduling_problem(
-    adapter: ModelAdapter,
-    space: SearchSpace,
-    queue: Sequence[Proposal],
-    *,
-    metric: str,
-    mode: Mode,
-    max_epochs: float,
-    seed: int,
-    num_samples: int,
-    epoch_s: float | None,
-) -> SchedulingProblem:
-    known = adapter.hyperparameters
-    points = sum(p.origin == "point" for p in queue)
-    default = sum(p.origin == "default" for p in queue)
-    warmup = space.constants.get("n_epochs_kl_warmup", known["n_epochs_kl_warmup"].default)
-    return SchedulingProblem(
-        metric=metric,
-        mode=mode,
-        max_epochs=max_epochs,
-        seed=seed,
-        mutable=tuple(
-            h
-            for h in space.hyperparameters
-            if h.mutable is not False and h.name in known and known[h.name].mutable
-        ),
-        num_trials=default + max(num_samples, points),
-        kl_warmup_epochs=float(warmup) if isinstance(warmup, int | float) else None,
-        epoch_s=epoch_s,
-    )
-
-
-def _nothing_mutable(adapter: ModelAdapter, space: SearchSpace, scheduler: Any) -> str:
-    mutable = sorted(name for name, info in adapter.hyperparameters.items() if info.mutable)
-    return (
-        f"scheduler is {scheduler!r}, which changes hyperparameters while a model trains, but "
-        f"nothing in the space may change then ({', '.join(space.names) or 'it is empty'}). "
-        f"Search at least one of {', '.join(mutable)}, or choose another scheduler."
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from scvitune.contracts import Split
+
 # Seconds that one count of a dense minibatch costs in training, on one thread; the order of
 # magnitude is all that matters, and it must not depend on the machine.
 SECONDS_PER_ENTRY = 4e-8
@@ -12,6 +14,7 @@ _SECONDS_BETWEEN_REPORTS = 0.5
 _MOST_SECONDS_BETWEEN_REPORTS = 60.0
 _FEWEST_REPORTS = 20
 _SAME = 1e-6
+_FORWARD_ONLY = 1 / 3  # of a training step, which goes backward and updates too
 
 
 def compute_report_epochs(
@@ -37,3 +40,8 @@ def compute_report_epochs(
         if epoch < max_epochs and not any(abs(epoch - e) <= _SAME * max_epochs for e in exact)
     ]
     return tuple(sorted([*regular, *exact]))
+
+
+def compute_report_cost(split: Split) -> float:
+    """Return what a report costs in epochs: one forward pass over the validation cells."""
+    return _FORWARD_ONLY * len(split.validation) / max(1, len(split.train))

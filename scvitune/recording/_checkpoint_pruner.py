@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 
 from scvitune.contracts import Generation, Mode, Proposal, RunLayout, TrialStatus
@@ -43,6 +44,7 @@ class CheckpointPruner:
         self._ended: dict[str, float] = {}
         self._spared: set[str] = set()
         self._deleted: set[str] = set()
+        self._over: set[str] = set()
         for trial_id, record in (records or {}).items():
             if record.origin == "default":
                 self._spared.add(trial_id)
@@ -83,8 +85,12 @@ class CheckpointPruner:
             if value is not None:
                 self._values[perturbation.trial_id] = value
 
+    def pause(self, trial_id: str) -> None:
+        """Do nothing."""
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Delete what has become superfluous."""
+        self._over.add(trial_id)
         if trial_id in self._spared:
             return
         if status in ("diverged", "failed") or trial_id not in self._values:
@@ -97,9 +103,15 @@ class CheckpointPruner:
             self._delete(worst)
 
     def close(self) -> None:
-        """Delete again: a process saves a stopped trial only when it turns to the next one."""
+        """Delete again: a process saves a stopped trial only when it turns to the next one.
+
+        What Ray keeps of a trial that was paused is of no use once the trial has ended.
+        """
         for trial_id in self._deleted:
             self._layout.checkpoint(trial_id).unlink(missing_ok=True)
+        for trial_id in self._over:
+            for left in self._layout.ray.glob(f"tune/{trial_id}/checkpoint_*"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def _delete(self, trial_id: str) -> None:
         self._deleted.add(trial_id)

@@ -71,6 +71,10 @@ class EventRecorder:
         members = {"epoch": generation.epoch, "members": list(generation.members)}
         self._log.append_all([*lines, ("generation", members)])
 
+    def pause(self, trial_id: str) -> None:
+        """Append a pause."""
+        self._log.append("pause", trial_id=trial_id)
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Append an end."""
         self._log.append("end", trial_id=trial_id, status=status, reason=reason)

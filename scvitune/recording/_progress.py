@@ -112,6 +112,11 @@ class ProgressRecorder:
                     perturbation.trial_id, source=perturbation.source, config=perturbation.config
                 )
 
+    def pause(self, trial_id: str) -> None:
+        """Note that a trial waits."""
+        with self._lock:
+            self._tally.pause(trial_id)
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Note how a trial ended; tell if it is the best so far."""
         with self._lock:

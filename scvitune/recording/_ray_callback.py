@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -52,6 +52,11 @@ class Recorders:
         for recorder in self._recorders:
             recorder.generation(generation)
 
+    def pause(self, trial_id: str) -> None:
+        """Tell all."""
+        for recorder in self._recorders:
+            recorder.pause(trial_id)
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Tell all."""
         for recorder in self._recorders:
@@ -76,6 +81,8 @@ class StudyCallback(tune.Callback):
     stopped
         Ray's trial id -> why the scheduler stopped it; filled by the scheduler before the
         callback hears of the end.
+    paused
+        Ray's ids of the trials that are paused; kept up to date by the scheduler.
     on_setup
         Called once Ray has set itself up, before the first trial.
     """
@@ -85,9 +92,11 @@ class StudyCallback(tune.Callback):
         recorder: Recorder,
         stopped: Mapping[str, str],
         *,
+        paused: Collection[str] = (),
         on_setup: Callable[[], None] | None = None,
     ) -> None:
         self._recorder, self._stopped, self._on_setup = recorder, stopped, on_setup
+        self._paused = paused
 
     def setup(self, *arguments: Any, **info: Any) -> None:
         """Run ``on_setup``."""
@@ -110,6 +119,11 @@ class StudyCallback(tune.Callback):
                 metrics=result["metrics"],
                 n_params=result["n_params"],
             )
+
+    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record a pause: a trial that was told to wait has saved itself."""
+        if trial.trial_id in self._paused:
+            self._recorder.pause(trial.config["trial_id"])
 
     def on_trial_complete(
         self, iteration: int, trials: list[Any], trial: Any, **info: Any

@@ -149,6 +149,10 @@ class Tally:
             return
         trial.best, trial.config = known.best, config
 
+    def pause(self, trial_id: str) -> None:
+        """Note that a trial waits."""
+        self._running.discard(trial_id)
+
     def end(self, trial_id: str, *, status: str) -> str:
         """Note how a trial ended; return a line to tell if it is the best, else ``""``."""
         trial = self._trials.setdefault(trial_id, _Trial({}, ""))

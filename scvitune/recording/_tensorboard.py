@@ -188,6 +188,9 @@ class TensorBoardRecorder:
                     perturbation.trial_id, trial, _scalars(_best_values(trial.best)), step=step
                 )
 
+    def pause(self, trial_id: str) -> None:
+        """Do nothing."""
+
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Write how the trial ended, and close its file."""
         trial = self._trials.setdefault(trial_id, _Trial({}))

@@ -9,11 +9,16 @@ from scvitune.errors import InputError, nearest, one_of
 from scvitune.schedulers._base import BuiltScheduler, SchedulingProblem
 from scvitune.schedulers._expectation import expected_epochs
 from scvitune.schedulers._guard import GuardedScheduler
+from scvitune.schedulers._judging import RungValue
 
 # Name -> (file, function that builds a `BuiltScheduler` from a `SchedulingProblem`).
 SCHEDULERS: dict[str, tuple[str, str]] = {
     "fifo": ("_fifo", "build_fifo"),
     "asha": ("_asha", "build_asha"),
+    "async_hyperband": ("_async_hyperband", "build_async_hyperband"),
+    "hyperband": ("_hyperband", "build_hyperband"),
+    "bohb": ("_bohb", "build_bohb"),
+    "median": ("_median", "build_median"),
     "pbt": ("_pbt", "build_pbt"),
     "pb2": ("_pb2", "build_pb2"),
 }
@@ -22,6 +27,7 @@ __all__ = [
     "SCHEDULERS",
     "BuiltScheduler",
     "GuardedScheduler",
+    "RungValue",
     "SchedulingProblem",
     "build_scheduler",
     "check_scheduler_name",

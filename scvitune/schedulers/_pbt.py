@@ -17,8 +17,8 @@ def build_population(problem: SchedulingProblem, explorer: Explorer) -> BuiltSch
     """Build a population that is compared at `perturbation_epochs` and changed by an explorer."""
     epochs = perturbation_epochs(
         problem.max_epochs,
-        kl_warmup_epochs=problem.kl_warmup_epochs,
+        kl_warmup_epochs=problem.n_epochs_kl_warmup,
         epoch_s=problem.epoch_s,
     )
     scheduler = PopulationScheduler(problem, epochs=epochs, explorer=explorer)
-    return BuiltScheduler(scheduler, epochs, concurrency=problem.num_trials, perturbs=True)
+    return BuiltScheduler(scheduler, epochs, concurrency=problem.num_trials + 2, perturbs=True)

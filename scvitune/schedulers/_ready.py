@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ray.tune.schedulers import HyperBandScheduler, MedianStoppingRule
+
 from scvitune.contracts import EPOCH
 from scvitune.errors import InputError
 from scvitune.schedulers._base import BuiltScheduler, SchedulingProblem
@@ -33,6 +35,25 @@ def wrap_ready(scheduler: Any, problem: SchedulingProblem) -> BuiltScheduler:
     rungs: set[float] = set()
     for bracket in getattr(scheduler, "_brackets", []):
         rungs.update(float(rung[0]) for rung in getattr(bracket, "_rungs", []))
+    concurrency = None
+    if isinstance(scheduler, HyperBandScheduler):
+        # It halves a bracket when the trials that were begun have come to a rung, so the whole
+        # bracket must have begun by then.
+        brackets = [s for s in range(scheduler._s_max_1) if scheduler._get_r0(s) > 0]
+        concurrency = max((scheduler._get_n0(s) for s in brackets), default=None)
+        for s in brackets:
+            rungs.update(_hyperband_rungs(scheduler, scheduler._get_r0(s), s))
     return BuiltScheduler(
-        scheduler, tuple(sorted(rung for rung in rungs if rung <= problem.max_epochs))
+        scheduler,
+        tuple(sorted(rung for rung in rungs if rung <= problem.max_epochs)),
+        pauses=isinstance(scheduler, HyperBandScheduler | MedianStoppingRule),
+        concurrency=concurrency,
     )
+
+
+def _hyperband_rungs(scheduler: HyperBandScheduler, first: int, halvings: int) -> list[float]:
+    """Return the rungs of a bracket; Ray cuts each to a whole number."""
+    rungs = [first]
+    for _ in range(halvings):
+        rungs.append(int(min(rungs[-1] * scheduler._eta, scheduler._max_t_attr)))
+    return [float(rung) for rung in rungs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,13 @@ class StudySearcher(Searcher):
     metric, mode
         What decides.
     max_concurrent
-        Largest number of trials proposed and not yet ended; None: no limit but Ray's.
+        Largest number of trials proposed and not yet ended, but for paused ones; None: no limit
+        but Ray's.
+    paused
+        Ray's ids of the trials that are paused; the scheduler keeps it up to date.
+    linger
+        Say that there is nothing more to propose only once all trials have ended. Until then Ray
+        keeps idle processes, which paused trials go on in.
     recorder
         Is told of each new proposal.
     """
@@ -61,12 +67,15 @@ class StudySearcher(Searcher):
         mode: Mode,
         max_concurrent: int | None,
         recorder: Recorder | None,
+        paused: Collection[str] = (),
+        linger: bool = False,
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         self._proposer, self._space, self._name = proposer, space, name
         self._queue = list(queue)
         self._sign = 1.0 if mode == "min" else -1.0
         self._max_concurrent = max_concurrent
+        self._paused, self._linger = paused, linger
         self._recorder = recorder
         self._live: dict[str, tuple[Proposal, int | None]] = {}
         self._best: dict[str, float] = {}
@@ -98,19 +107,21 @@ class StudySearcher(Searcher):
         """Keep what the study said."""
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return Ray's configuration of the next trial."""
-        if self._max_concurrent is not None and len(self._live) >= self._max_concurrent:
-            return None
+        if self._max_concurrent is not None:
+            n_running = sum(trial not in self._paused for trial in self._live)
+            if n_running >= self._max_concurrent:
+                return None
         number = None
         if self._queue:
             proposal = self._queue.pop(0)
         else:
             if self._next_number >= self._num_samples:
-                return Searcher.FINISHED
+                return self._nothing_more()
             config = self._proposer.propose(self._next_number)
             if config is None:
-                return Searcher.FINISHED
+                return self._nothing_more()
             number = self._next_number
             self._next_number += 1
             proposal = Proposal(f"{self._next_id:05d}", config, self._name)
@@ -123,6 +134,9 @@ class StudySearcher(Searcher):
             "origin": proposal.origin,
             "hyperparameters": proposal.config,
         }
+
+    def _nothing_more(self) -> str | None:
+        return None if self._linger and self._live else Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Remember the trial's best value."""
@@ -146,6 +160,12 @@ class StudySearcher(Searcher):
         best = self._best.pop(trial_id, None)
         bad = error or (result or {}).get("outcome") in ("diverged", "failed")
         self._tell(proposal, number, None if bad else best)
+
+    def on_pause(self, trial_id: str) -> None:
+        """Do nothing: Ray's ``HyperBandForBOHB`` says it, but ``paused`` holds it already."""
+
+    def on_unpause(self, trial_id: str) -> None:
+        """Do nothing, likewise."""
 
     def _tell(self, proposal: Proposal, number: int | None, value: float | None) -> None:
         config = proposal.config

@@ -104,6 +104,14 @@ def test_step(tmp_path):
     assert min(row["ours_ms"], row["theirs_ms"], row["matmul_ms"]) > 0
 
 
+def test_schedulers(tmp_path):
+    sizes = ("--repeats=1", "--trials=12", "--max-epochs=32")
+    rows = numbers_of("benchmarks/schedulers.py", *sizes, home=tmp_path)["rows"]
+    fifo, *others = rows
+    assert fifo["scheduler"] == "fifo"
+    assert all(0 < row["epochs"] <= fifo["epochs"] for row in others)
+
+
 @pytest.mark.slow
 def test_memory(tmp_path):
     pytest.importorskip("psutil")

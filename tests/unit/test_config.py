@@ -409,3 +409,11 @@ def test_importing_it_loads_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_what_rungs_compare_is_one_of_three_words():
+    assert StudyConfig.from_arguments("SCVI").search.rung_value is None
+    for word in ("best", "value", "smoothed"):
+        assert StudyConfig.from_arguments("SCVI", rung_value=word).search.rung_value == word
+    with pytest.raises(InputError, match="rung_value must be .*Did you mean 'smoothed'"):
+        StudyConfig.from_arguments("SCVI", rung_value="smooth")

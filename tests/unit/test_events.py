@@ -208,3 +208,11 @@ def test_several_lines_are_written_at_once(path):
     first, second = read_events(path)
     assert (first["event"], first["x"]) == ("a", 1)
     assert second["metrics"] == {"good": 1.0}
+
+
+def test_a_paused_trial_waits_until_it_starts_again(path):
+    start, pause = ("start", {"trial_id": "00000"}), ("pause", {"trial_id": "00000"})
+    write(path, proposal(), start, report(1.0, 2.0), pause)
+    assert fold(read_events(path))["00000"].status == "pending"
+    write(path, start)
+    assert fold(read_events(path))["00000"].status == "running"

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scvitune.experiment._schedule import compute_report_epochs
-from scvitune.schedulers._asha import asha_rungs
+from scvitune.schedulers import SchedulingProblem
+from scvitune.schedulers._rungs import rungs_of
 
 sizes = {
     "n_train": st.integers(3, 5_000_000),
@@ -33,6 +34,10 @@ def test_they_ascend_to_the_budget_and_hold_every_rung(n_train, n_genes, max_epo
     assert epochs[-1] == max_epochs
     assert {rung for rung in rungs if rung < max_epochs - 1e-6} <= set(epochs)
     assert all(isinstance(epoch, float) for epoch in epochs)
+
+
+def asha_rungs(max_epochs):
+    return rungs_of(SchedulingProblem("loss", "min", max_epochs, 0))
 
 
 @given(**sizes, max_epochs=st.integers(20, 400))

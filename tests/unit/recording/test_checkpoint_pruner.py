@@ -143,3 +143,15 @@ def test_after_a_resume_an_unfinished_trial_keeps_its_best_of_before(layout):
     study.begin("00001", 5.0)
     study.end("00001")
     assert kept(layout) == ["00001"]
+
+
+def test_what_ray_kept_of_a_pause_goes_when_the_trial_has_ended(layout):
+    study = Study(layout)
+    for trial_id in ("00001", "00002"):
+        (layout.ray / "tune" / trial_id / "checkpoint_000000").mkdir(parents=True)
+        study.begin(trial_id, 1.0)
+        study.pruner.pause(trial_id)
+    study.end("00001")
+    study.pruner.close()
+    left = [path.parent.name for path in layout.ray.glob("tune/*/checkpoint_*")]
+    assert left == ["00002"]

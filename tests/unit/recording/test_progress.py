@@ -261,3 +261,15 @@ def test_ten_thousand_trials_leave_a_short_snapshot() -> None:
         target.end(trial_id, status="finished", reason="")
     assert len(target.snapshot().splitlines()) == 3
     assert len(target._tally._running) == 0
+
+
+def test_a_paused_trial_is_not_running() -> None:
+    target = recorder()
+    target.proposal(Proposal("00001", {"lr": 1e-3}, "random"))
+    target.start("00001")
+    report(target, "00001", 1.0, 5.0)
+    assert "1 running" in target.snapshot()
+    target.pause("00001")
+    assert "running" not in target.snapshot()
+    target.start("00001")
+    assert "1 running" in target.snapshot()

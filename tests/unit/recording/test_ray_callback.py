@@ -147,3 +147,12 @@ def test_several_recorders_hear_everything_in_order():
     assert heard == [
         (name + call, args, fields) for call, args, fields in calls for name in ("log ", "board ")
     ]
+
+
+def test_a_trial_that_was_told_to_wait_is_recorded_once_it_has_saved_itself():
+    listener, paused = Listener(), set()
+    callback = StudyCallback(listener, {}, paused=paused)
+    callback.on_trial_save(0, [], a_trial())
+    paused.add("ray-1")
+    callback.on_trial_save(0, [], a_trial())
+    assert listener.heard == [("pause", ("00001",), {})]

@@ -121,6 +121,29 @@ def test_no_more_run_at_once_than_allowed():
 # ------------------------------------------------------------------ what is told
 
 
+def test_paused_trials_do_not_count_as_running():
+    paused = set()
+    searcher = build(max_concurrent=2, paused=paused)
+    assert searcher.suggest("a") and searcher.suggest("b")
+    assert searcher.suggest("c") is None
+    paused.add("a")
+    assert searcher.suggest("c")
+    assert searcher.suggest("d") is None
+    paused.discard("a")
+    searcher.on_trial_complete("b", {"loss": 1.0})
+    assert searcher.suggest("d") is None
+
+
+def test_where_trials_may_pause_the_search_is_over_when_all_have_ended():
+    searcher = build(num_samples=1, linger=True)
+    assert searcher.suggest("a") and searcher.suggest("b")
+    assert searcher.suggest("c") is None
+    searcher.on_trial_complete("a", {"loss": 1.0})
+    assert searcher.suggest("c") is None
+    searcher.on_trial_complete("b", {"loss": 1.0})
+    assert searcher.suggest("c") == Searcher.FINISHED
+
+
 @pytest.mark.parametrize(("mode", "best"), [("min", 1.0), ("max", 4.0)])
 def test_a_trial_is_told_by_its_best_report(mode, best):
     proposer = Counting()

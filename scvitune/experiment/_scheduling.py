@@ -1,0 +1,111 @@
+"""What a study's scheduler is built from, and what it is expected to spend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from scvitune.config import SearchConfig
+from scvitune.contracts import Choice, Hyperparameter, Mode, Proposal, SearchSpace, Split
+from scvitune.experiment._schedule import SECONDS_PER_ENTRY, compute_report_cost
+from scvitune.models import ModelAdapter
+from scvitune.schedulers import BuiltScheduler, SchedulingProblem, expected_epochs
+
+
+def build_problem(
+    adapter: ModelAdapter,
+    space: SearchSpace,
+    queue: Sequence[Proposal],
+    *,
+    metric: str,
+    mode: Mode,
+    max_epochs: float,
+    seed: int,
+    num_samples: int,
+    split: Split | None,
+    n_genes: int,
+    slots: int,
+) -> SchedulingProblem:
+    """Return what the scheduler is built from; ``split`` is None where it could not be made."""
+    points = sum(proposal.origin == "point" for proposal in queue)
+    return SchedulingProblem(
+        metric=metric,
+        mode=mode,
+        max_epochs=max_epochs,
+        seed=seed,
+        n_epochs_kl_warmup=_longest_warmup(adapter, space),
+        epoch_s=None if split is None else len(split.train) * n_genes * SECONDS_PER_ENTRY,
+        report_cost=0.0 if split is None else compute_report_cost(split),
+        num_trials=max(num_samples, points),
+        slots=slots,
+        mutable=mutable_hyperparameters(adapter, space),
+    )
+
+
+def mutable_hyperparameters(
+    adapter: ModelAdapter, space: SearchSpace
+) -> tuple[Hyperparameter, ...]:
+    """Return those of the space that a live model may change."""
+    known = adapter.hyperparameters
+    return tuple(
+        h
+        for h in space.hyperparameters
+        if h.mutable is not False and h.name in known and known[h.name].mutable
+    )
+
+
+def nothing_mutable(adapter: ModelAdapter, space: SearchSpace, scheduler: Any) -> str:
+    """Return what to say of a scheduler that finds nothing to change."""
+    mutable = sorted(name for name, info in adapter.hyperparameters.items() if info.mutable)
+    return (
+        f"scheduler is {scheduler!r}, which changes hyperparameters while a model trains, but "
+        f"nothing in the space may change then ({', '.join(space.names) or 'it is empty'}). "
+        f"Search at least one of {', '.join(mutable)}, or choose another scheduler."
+    )
+
+
+def expected_spending(built: BuiltScheduler, problem: SchedulingProblem) -> float:
+    """Return the epochs that all trials but the default are expected to spend together."""
+    if built.expected_epochs is not None:
+        return built.expected_epochs
+    return expected_epochs(
+        num_trials=problem.num_trials,
+        max_epochs=problem.max_epochs,
+        # A population is compared, but nobody is stopped.
+        rungs=() if built.perturbs else built.rungs,
+    )
+
+
+def affordable_trials(search: SearchConfig, problem: SchedulingProblem) -> float:
+    """Return how many whole trials the study's budget pays for; infinite without one."""
+    budgets = [math.inf]
+    if search.epoch_budget is not None:
+        budgets.append(search.epoch_budget)
+    if search.time_budget_s is not None and problem.epoch_s:
+        budgets.append(search.time_budget_s * problem.slots / problem.epoch_s)
+    return min(budgets) / problem.max_epochs
+
+
+def extremes(hyperparameter: Hyperparameter) -> tuple[Any, ...]:
+    """Return all values of a choice, or the ends of a range."""
+    domain = hyperparameter.domain
+    if isinstance(domain, Choice):
+        return domain.values
+    if isinstance(domain.low, int) and isinstance(domain.high, int):
+        return (domain.low, domain.high - 1)
+    return (domain.low, domain.high)
+
+
+def _longest_warmup(adapter: ModelAdapter, space: SearchSpace) -> float | None:
+    """Return the most epochs over which the KL weight may rise; None: it does not rise."""
+    name = "n_epochs_kl_warmup"
+    if name in space.constants:
+        candidates: tuple[Any, ...] = (space.constants[name],)
+    elif name in space.names:
+        candidates = next(extremes(h) for h in space.hyperparameters if h.name == name)
+    else:
+        info = adapter.hyperparameters.get(name)
+        candidates = (info.default if info is not None else None,)
+    lengths = [float(value) for value in candidates if isinstance(value, int | float)]
+    return max(lengths, default=None)
