@@ -6,23 +6,41 @@ import importlib
 from typing import Any
 
 from scvitune.errors import InputError, nearest, one_of
-from scvitune.searchers._base import Proposer, SearchProblem
+from scvitune.searchers._base import Observer, Proposer, SearchProblem
+from scvitune.searchers._capabilities import (
+    CAPABILITIES,
+    Capabilities,
+    check_capabilities,
+    describe_searchers,
+)
 from scvitune.searchers._study_searcher import StudySearcher
 
 # Name -> (file, class). A class is built from a `SearchProblem` and is a `Proposer`.
 SEARCHERS: dict[str, tuple[str, str]] = {
     "random": ("_random", "RandomProposer"),
     "grid": ("_grid", "GridProposer"),
+    "qmc": ("_qmc", "QMCProposer"),
     "tpe": ("_tpe", "TPEProposer"),
+    "optuna_tpe": ("_optuna_tpe", "OptunaTPEProposer"),
+    "gp": ("_gp", "GPProposer"),
+    "cmaes": ("_cmaes", "CMAESProposer"),
+    "nsga2": ("_nsga2", "NSGA2Proposer"),
+    "bohb": ("_bohb", "BOHBProposer"),
+    "local": ("_local", "LocalProposer"),
 }
 
 __all__ = [
+    "CAPABILITIES",
     "SEARCHERS",
+    "Capabilities",
+    "Observer",
     "Proposer",
     "SearchProblem",
     "StudySearcher",
     "build_searcher",
+    "check_capabilities",
     "check_searcher_name",
+    "describe_searchers",
 ]
 
 
@@ -50,7 +68,8 @@ def build_searcher(searcher: Any, problem: SearchProblem) -> Proposer:
     Raises
     ------
     InputError
-        If the name is unknown, or the searcher cannot take a kind of hyperparameter.
+        If the name is unknown, or the searcher cannot take a kind of hyperparameter, or a package
+        that it needs is not installed.
     """
     check_searcher_name(searcher)
     if not isinstance(searcher, str):
@@ -58,6 +77,9 @@ def build_searcher(searcher: Any, problem: SearchProblem) -> Proposer:
 
         return ReadyProposer(problem, searcher)
     # Nothing to search is nothing to model: engines trip over an empty space.
-    file, name = SEARCHERS[searcher if problem.space.names else "random"]
+    if not problem.space.names:
+        searcher = "random"
+    check_capabilities(searcher, problem.space)
+    file, name = SEARCHERS[searcher]
     built: Proposer = getattr(importlib.import_module(f"scvitune.searchers.{file}"), name)(problem)
     return built

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from scvitune.contracts import Config, Mode, SearchSpace
 
@@ -46,4 +46,15 @@ class Proposer(Protocol):
 
         ``number`` is None for configurations that this searcher did not propose (the default,
         points given by the user), which lie inside the space.
+        """
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A `Proposer` that learns from reports before a trial ends, too."""
+
+    def observe(self, config: Config, value: float, *, epoch: float) -> None:
+        """Learn a finite value that a configuration, which lies inside the space, had at an epoch.
+
+        Every report comes once, before the trial's end is told.
         """

@@ -10,8 +10,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from scvitune.contracts import ENDED, Mode, PastTrial, Proposal, Recorder, SearchSpace
-from scvitune.searchers._base import Proposer
+from scvitune.contracts import ENDED, EPOCH, Mode, PastTrial, Proposal, Recorder, SearchSpace
+from scvitune.searchers._base import Observer, Proposer
 from scvitune.spaces import contains
 
 
@@ -23,6 +23,7 @@ class StudySearcher(Searcher):
     - A trial is told by its best report. One that failed or diverged is told as the worst value
       known, so that no searcher meets NaN; while nothing is known, it is told later.
     - Points that the proposer did not propose are told only if they lie in its space.
+    - A proposer that can (`Observer`) sees every finite report as it comes.
 
     Ray's snapshots leave it out: a resumed study rebuilds it from the event log.
 
@@ -79,6 +80,7 @@ class StudySearcher(Searcher):
         self._recorder = recorder
         self._live: dict[str, tuple[Proposal, int | None]] = {}
         self._best: dict[str, float] = {}
+        self._last_epoch: dict[str, float] = {}
         self._worst: float | None = None
         self._untold: list[tuple[Proposal, int | None]] = []
 
@@ -95,6 +97,8 @@ class StudySearcher(Searcher):
                 self._tell_past(trial)
 
     def _tell_past(self, trial: PastTrial) -> None:
+        for epoch, value in trial.reports:
+            self._observe(trial.proposal, None, value, epoch=epoch)
         values = [value for _, value in trial.reports]
         if trial.status in ("diverged", "failed") or not values:
             self._tell(trial.proposal, None, None)
@@ -139,7 +143,7 @@ class StudySearcher(Searcher):
         return None if self._linger and self._live else Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Remember the trial's best value."""
+        """Remember the trial's best value, and let an observer see it."""
         value = result.get(self.metric)
         if result.get("outcome") in ("diverged", "failed"):
             return
@@ -147,6 +151,13 @@ class StudySearcher(Searcher):
             best = self._best.get(trial_id)
             if best is None or self._sign * value < self._sign * best:
                 self._best[trial_id] = float(value)
+            epoch = result.get(EPOCH)
+            # Ray gives the last report at the end again.
+            if epoch is not None and epoch > self._last_epoch.get(trial_id, -math.inf):
+                self._last_epoch[trial_id] = epoch
+                if trial_id in self._live:
+                    proposal, number = self._live[trial_id]
+                    self._observe(proposal, number, float(value), epoch=float(epoch))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -154,9 +165,10 @@ class StudySearcher(Searcher):
         """Tell the proposer."""
         if trial_id not in self._live:
             return
-        proposal, number = self._live.pop(trial_id)
         if result:
             self.on_trial_result(trial_id, result)
+        proposal, number = self._live.pop(trial_id)
+        self._last_epoch.pop(trial_id, None)
         best = self._best.pop(trial_id, None)
         bad = error or (result or {}).get("outcome") in ("diverged", "failed")
         self._tell(proposal, number, None if bad else best)
@@ -168,11 +180,8 @@ class StudySearcher(Searcher):
         """Do nothing, likewise."""
 
     def _tell(self, proposal: Proposal, number: int | None, value: float | None) -> None:
-        config = proposal.config
-        if number is None and proposal.origin != self._name:
-            names = {n: config[n] for n in self._space.names if n in config}
-            if contains(self._space, names):
-                return
+        if not self._is_inside(proposal, number):
+            return
         if value is None:
             if self._worst is None:
                 self._untold.append((proposal, number))
@@ -180,10 +189,23 @@ class StudySearcher(Searcher):
             value = self._worst
         if self._worst is None or self._sign * value > self._sign * self._worst:
             self._worst = value
-        self._proposer.tell(config, value, number)
+        self._proposer.tell(proposal.config, value, number)
         untold, self._untold = self._untold, []
         for earlier, earlier_number in untold:
             self._tell(earlier, earlier_number, None)
+
+    def _observe(
+        self, proposal: Proposal, number: int | None, value: float, *, epoch: float
+    ) -> None:
+        if isinstance(self._proposer, Observer) and self._is_inside(proposal, number):
+            self._proposer.observe(proposal.config, value, epoch=epoch)
+
+    def _is_inside(self, proposal: Proposal, number: int | None) -> bool:
+        if number is not None or proposal.origin == self._name:
+            return True
+        config = proposal.config
+        names = {n: config[n] for n in self._space.names if n in config}
+        return not contains(self._space, names)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -15,12 +15,24 @@ import pytest
 
 from scvitune.contracts import Choice, FloatRange, Hyperparameter, IntRange, SearchSpace
 from scvitune.errors import InputError
-from scvitune.searchers import SEARCHERS, SearchProblem, build_searcher
+from scvitune.searchers import (
+    CAPABILITIES,
+    SEARCHERS,
+    SearchProblem,
+    build_searcher,
+    check_capabilities,
+    describe_searchers,
+)
 from scvitune.spaces import contains, is_active
 
 # Searchers that do not learn, whose proposal number n depends on the seed and n alone.
-UNLEARNING = {"random", "grid"}
+UNLEARNING = {"random", "grid", "qmc"}
 LEARNING = sorted(set(SEARCHERS) - UNLEARNING)
+# Too few trials in 40 for its best to beat chance: it models them from the sixth on, and a third
+# of its proposals stays random.
+SLOW_LEARNERS = {"bohb"}
+# Searchers whose proposals cost a quarter of a second.
+DEAR = {"gp"}
 # Searchers without chance.
 SEEDLESS = {"grid"}
 # Searchers that want every value listed.
@@ -83,12 +95,33 @@ SPACES["many"] = space_of(
     Hyperparameter("below", FloatRange(1e-3, 1.0, log=True), {"choice": ("nb", True)}),
     weight_decay=1e-6,
 )
+SPACES["many_without_grids"] = space_of(
+    *(h for h in SPACES["many"].hyperparameters if h.name != "quniform"), weight_decay=1e-6
+)
 
 
-def listable(space):
-    return all(
-        not isinstance(h.domain, FloatRange) or h.domain.quantum for h in space.hyperparameters
-    )
+@pytest.fixture(autouse=True)
+def _packages(request):
+    """Skip searchers whose optional packages are absent."""
+    name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("searcher")
+    if name in SEARCHERS:
+        for package in CAPABILITIES[name].packages:
+            pytest.importorskip(package)
+
+
+def takes(searcher, space):
+    """Whether the table says that a searcher can take a space; a missing package is no reason."""
+    try:
+        check_capabilities(searcher, space)
+    except InputError as error:
+        return all("Install" in fault for fault in error.faults)
+    return True
+
+
+def largest_space(searcher):
+    """Name of the largest space here that a searcher takes."""
+    names = ("many", "many_without_grids", "below_two")
+    return next(name for name in names if takes(searcher, SPACES[name]))
 
 
 def problem(space, *, seed=0, num_samples=40, mode="min"):
@@ -116,7 +149,7 @@ PAIRS = [
     pytest.param(searcher, space, id=f"{searcher}-{name}")
     for searcher in SEARCHERS
     for name, space in SPACES.items()
-    if searcher not in LISTING or listable(space)
+    if takes(searcher, space)
 ]
 
 
@@ -149,6 +182,8 @@ def test_every_proposal_lies_in_the_space(searcher, space):
 @pytest.mark.parametrize("kind", ["choice", "booleans", "ordered", "qint", "one_int"])
 def test_every_value_of_a_short_list_is_found(searcher, kind):
     domain = KINDS[kind]
+    if not takes(searcher, SPACES[kind]):
+        pytest.skip(f"{searcher} is refused for this space")
     values = (
         domain.values
         if isinstance(domain, Choice)
@@ -205,14 +240,14 @@ def test_a_grid_too_large_to_list_costs_no_more_than_its_samples():
 
 @pytest.mark.parametrize("searcher", sorted(SEARCHERS))
 def test_a_seed_gives_the_same_proposals_in_any_process(searcher):
-    space = SPACES["below_two"] if searcher in LISTING else SPACES["many"]
+    space = SPACES[largest_space(searcher)]
     first = propose_all(build_searcher(searcher, problem(space)), 25)
     np.random.default_rng().random()
     np.random.seed(1)  # noqa: NPY002  the global generator must not matter
     assert propose_all(build_searcher(searcher, problem(space)), 25) == first
     code = (
         "import json, test_searcher_contract as t\n"
-        f"space = t.SPACES[{'below_two' if searcher in LISTING else 'many'!r}]\n"
+        f"space = t.SPACES[{largest_space(searcher)!r}]\n"
         f"searcher = t.build_searcher({searcher!r}, t.problem(space))\n"
         "print(json.dumps(t.propose_all(searcher, 25)))"
     )
@@ -229,34 +264,35 @@ def test_a_seed_gives_the_same_proposals_in_any_process(searcher):
 
 @pytest.mark.parametrize("searcher", sorted(set(SEARCHERS) - SEEDLESS))
 def test_another_seed_gives_other_proposals(searcher):
+    space = SPACES[largest_space(searcher)]
     one, other = (
-        propose_all(build_searcher(searcher, problem(SPACES["many"], seed=seed)), 10)
-        for seed in (0, 1)
+        propose_all(build_searcher(searcher, problem(space, seed=seed)), 10) for seed in (0, 1)
     )
     assert all(a != b for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("searcher", sorted(set(SEARCHERS) - SEEDLESS))
 def test_proposals_differ_from_each_other(searcher):
-    proposals = propose_all(build_searcher(searcher, problem(SPACES["many"])), 25)
+    space = SPACES[largest_space(searcher)]
+    proposals = propose_all(build_searcher(searcher, problem(space)), 25)
     assert len({repr(config) for config in proposals}) == 25
 
 
 @pytest.mark.parametrize("searcher", sorted(SEARCHERS))
 @pytest.mark.parametrize("value", [0.0, -3.5, 1e30])
 def test_many_equal_values_are_survived(searcher, value):
-    space = SPACES["qint"]
+    space = SPACES["int"]
     searcher = build_searcher(searcher, problem(space))
     # Points of the user come without a number, some of them twice.
-    for point in (8, 8, 64):
-        searcher.tell({"qint": point, **space.constants}, value)
+    for point in (8, 8, 49):
+        searcher.tell({"int": point, **space.constants}, value)
     for config in propose_all(searcher, 40, value=lambda config: value):
         assert contains(space, config) == []
 
 
 @pytest.mark.parametrize("searcher", sorted(SEARCHERS))
 def test_values_may_come_late_and_in_any_order(searcher):
-    space = SPACES["qint"]
+    space = SPACES["int"]
     searcher = build_searcher(searcher, problem(space))
     waiting = {}
     for number in range(6):
@@ -271,14 +307,63 @@ def test_values_may_come_late_and_in_any_order(searcher):
     assert contains(space, later) == []
 
 
+@pytest.mark.parametrize("searcher", LEARNING)
+def test_nothing_known_is_asked_again_while_there_is_something_else(searcher):
+    """Nine configurations, six of them with a child: every one comes before any comes twice."""
+    space = space_of(
+        Hyperparameter("parent", Choice(("a", "b", "c"))),
+        Hyperparameter("child", IntRange(0, 3), {"parent": ("a", "c")}),
+        Hyperparameter("other", Choice((True,))),
+    )
+    built = build_searcher(searcher, problem(space))
+    built.tell({"parent": "b", "other": True}, 0.0)
+    proposals = propose_all(built, 6, value=lambda config: float(config["parent"] == "a"))
+    assert len({repr(config) for config in proposals}) == 6
+    assert {"parent": "b", "other": True} not in proposals
+
+
+@pytest.mark.parametrize("searcher", LEARNING)
+@pytest.mark.parametrize("space", ["booleans", "one_choice"])
+def test_an_exhausted_space_is_no_dead_end(searcher, space):
+    space = SPACES[space]
+    proposals = propose_all(build_searcher(searcher, problem(space)), 25)
+    assert len(proposals) == 25
+    assert all(contains(space, config) == [] for config in proposals)
+
+
+@pytest.mark.parametrize("searcher", LEARNING)
+@pytest.mark.parametrize("told", [0, 12])
+def test_trials_at_a_time_are_all_different(searcher, told):
+    space = SPACES[largest_space(searcher)]
+    built = build_searcher(searcher, problem(space))
+    propose_all(built, told)
+    running = propose_all(built, 6, start=told, told=False)
+    assert len({repr(config) for config in running}) == 6
+    for number in reversed(range(6)):
+        built.tell(running[number], score(running[number]), told + number)
+    assert contains(space, built.propose(told + 6)) == []
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("searcher", LEARNING)
+def test_failures_told_as_the_worst_value_are_survived(searcher, mode):
+    space = SPACES[largest_space(searcher)]
+    worst = 1e30 if mode == "min" else -1e30
+    built = build_searcher(searcher, problem(space, mode=mode))
+    proposals = propose_all(built, 24, value=lambda c: worst if "lr" in repr(c)[::3] else score(c))
+    proposals += propose_all(built, 4, start=24, value=lambda c: worst)
+    for config in proposals:
+        assert contains(space, config) == []
+
+
 @pytest.mark.parametrize("searcher", sorted(SEARCHERS))
 @pytest.mark.parametrize("past", [3, 17])
-@pytest.mark.parametrize("space", ["many", "below_two", "below_an_integer"])
+@pytest.mark.parametrize("space", ["many", "many_without_grids", "below_two", "below_an_integer"])
 def test_a_rebuilt_searcher_goes_on_as_it_would_have(searcher, space, past):
     """The past comes from the log, in order, without numbers: as after a resume."""
-    if searcher in LISTING and not listable(SPACES[space]):
-        pytest.skip("a grid wants every value listed")
     space = SPACES[space]
+    if not takes(searcher, space):
+        pytest.skip(f"{searcher} is refused for this space")
     count = min(past, 2) if searcher in LISTING else past
     straight = build_searcher(searcher, problem(space))
     before = propose_all(straight, count)
@@ -287,7 +372,11 @@ def test_a_rebuilt_searcher_goes_on_as_it_would_have(searcher, space, past):
     rebuilt = build_searcher(searcher, problem(space))
     for config in json.loads(json.dumps(before)):
         rebuilt.tell(config, score(config))
-    assert propose_all(rebuilt, 4, start=count) == expected
+    going_on = propose_all(rebuilt, 4, start=count)
+    assert going_on == expected
+    if searcher not in UNLEARNING and "loguniform" in space.names:  # others are exhausted
+        answered = {repr(sorted(config.items())) for config in before}
+        assert answered.isdisjoint(repr(sorted(config.items())) for config in going_on)
 
 
 BOWL = space_of(
@@ -309,9 +398,9 @@ def best_of_40(searcher, seed, mode):
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
-@pytest.mark.parametrize("searcher", LEARNING)
+@pytest.mark.parametrize("searcher", sorted(set(LEARNING) - SLOW_LEARNERS))
 def test_what_learns_beats_chance(searcher, mode):
-    seeds = range(7)
+    seeds = range(3 if searcher in DEAR else 7)
     learnt = statistics.median(best_of_40(searcher, seed, mode) for seed in seeds)
     chance = statistics.median(best_of_40("random", seed, mode) for seed in seeds)
     assert learnt < 0.5 * chance
@@ -329,6 +418,32 @@ def test_what_learns_learns_from_the_past_too(searcher):
     proposals = propose_all(built, 10, value=bowl)
     by_chance = propose_all(build_searcher("random", problem(BOWL)), 200)
     assert statistics.median(map(bowl, proposals)) < 0.5 * statistics.median(map(bowl, by_chance))
+
+
+# ------------------------------------------------------------------ the table
+
+
+def test_the_table_has_a_row_for_every_searcher():
+    assert list(CAPABILITIES) == list(SEARCHERS)
+    rows = describe_searchers()
+    assert [row["searcher"] for row in rows] == list(SEARCHERS)
+    assert all(row["what"] and set(row) == set(rows[0]) for row in rows)
+
+
+@pytest.mark.parametrize("searcher", sorted(SEARCHERS))
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_what_the_table_refuses_is_refused_by_name_before_the_start(searcher, kind):
+    if takes(searcher, SPACES[kind]):
+        assert build_searcher(searcher, problem(SPACES[kind])).propose(0) is not None
+        return
+    with pytest.raises(InputError, match=kind) as caught:
+        build_searcher(searcher, problem(SPACES[kind]))
+    assert repr(searcher) in str(caught.value)
+    assert "or use the searcher '" in str(caught.value)
+
+
+def test_the_table_says_which_learn():
+    assert {name for name, c in CAPABILITIES.items() if not c.learns} == UNLEARNING
 
 
 @pytest.mark.parametrize("name", ["tqe", "Random"])

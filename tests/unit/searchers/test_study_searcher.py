@@ -252,6 +252,44 @@ def test_all_that_is_ever_told_is_finite_and_once():
     assert all(math.isfinite(value) for _, value, _ in proposer.told)
 
 
+class Observing(Counting):
+    """Sees reports too."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def observe(self, config, value, *, epoch):
+        self.seen.append((config["lr"], epoch, value))
+
+
+def test_an_observer_sees_every_finite_report_once():
+    proposer = Observing()
+    searcher = build(proposer)
+    searcher.suggest("default")
+    searcher.suggest("a")
+    for epoch, value in ((1.0, 5.0), (2.0, math.nan), (3.0, 4.0), (3.0, 4.0)):
+        searcher.on_trial_result("a", {"loss": value, "epoch": epoch})
+    searcher.on_trial_result("default", {"loss": 9.0, "epoch": 1.0})
+    searcher.on_trial_complete("a", {"loss": 4.5, "epoch": 4.0})
+    searcher.on_trial_complete("default", {"loss": 1e38, "epoch": 2.0, "outcome": "diverged"})
+    seen = [(0.0, 1.0, 5.0), (0.0, 3.0, 4.0), (0.5, 1.0, 9.0), (0.0, 4.0, 4.5)]
+    assert proposer.seen == seen
+    assert proposer.told == [(0.0, 4.0, 0), (0.5, 4.0, None)]
+
+
+def test_an_observer_sees_the_past_but_nothing_outside_the_space():
+    proposer = Observing()
+    past = [
+        PastTrial(Proposal("00001", config(0.1), "counting"), "stopped", ((1.0, 5.0), (2.0, 4.0))),
+        PastTrial(Proposal("00000", config(7.0), "default"), "finished", ((1.0, 3.0),)),
+    ]
+    searcher = build(proposer, past=past, queue=[Proposal("00002", config(8.0), "point")])
+    searcher.suggest("a")
+    searcher.on_trial_result("a", {"loss": 1.0, "epoch": 1.0})
+    assert proposer.seen == [(0.1, 1.0, 5.0), (0.1, 2.0, 4.0)]
+
+
 # ------------------------------------------------------------------ going on
 
 
