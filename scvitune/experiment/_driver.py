@@ -9,10 +9,12 @@ import secrets
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
 from scvitune.experiment._planning import Plan
@@ -90,12 +92,27 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(**options)
+    if not address:
+        _end_autoscaler()
     try:
         compiling.join()
         yield
     finally:
         _SHUTTING_DOWN.append(threading.Thread(target=ray.shutdown, name="ray-shutdown"))
         _SHUTTING_DOWN[-1].start()
+
+
+def _end_autoscaler() -> None:
+    """End the part of our own local Ray that would start machines.
+
+    It has none to start, takes half a second of a core while the trials' processes start, and
+    ends only when it is killed, for which Ray waits a second.
+    """
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it ended by itself, or is not ours to look at
+            scripts = (Path(part) for part in child.cmdline())
+            if any(s.name == "monitor.py" and "autoscaler" in s.parts for s in scripts):
+                child.kill()
 
 
 def wait_for_shutdown() -> None:
