@@ -184,6 +184,7 @@ def tune(
     searcher: Any = None,
     scheduler: Any = None,
     strategy: str | None = None,
+    rung_value: str | None = None,
     num_samples: int = 50,
     max_epochs: float | None = None,
     time_budget_s: float | None = None,
@@ -221,10 +222,17 @@ def tune(
     metric, mode
         What decides; the direction comes with the metric.
     searcher, scheduler
-        Names (``random``, ``grid``, ``tpe``; ``fifo``, ``asha``, ``pbt``, ``pb2``) or ready Ray
-        objects; a ready scheduler must count ``time_attr="epoch"``. None: ``tpe`` and ``asha``.
+        Names (``random``, ``grid``, ``qmc``, ``tpe``, ``optuna_tpe``, ``gp``, ``cmaes``,
+        ``nsga2``, ``bohb``, ``local``; ``fifo``, ``asha``, ``async_hyperband``, ``hyperband``,
+        ``bohb``, ``median``, ``pbt``, ``pb2``) or ready Ray objects; a ready scheduler must count
+        ``time_attr="epoch"``. None: what goes best with the other; both None: ``tpe`` and
+        ``asha``.
     strategy
-        Reserved for named pairs of searcher and scheduler.
+        ``"auto"``, which chooses by the space, the budget and the slots and says why, or the name
+        of a pair (``"tpe_asha"``, ``"gp"``, ``"pbt"``, ...); instead of both.
+    rung_value
+        What schedulers compare of a trial's curve: its ``"best"`` value so far (the default), the
+        ``"value"`` at the rung, or a ``"smoothed"`` one.
     num_samples
         Trials proposed by the searcher; trial 0, the default configuration, comes on top.
     max_epochs
@@ -232,7 +240,8 @@ def tune(
     time_budget_s, epoch_budget
         End the study after so many seconds, or so many epochs of all trials together.
     points_to_evaluate
-        Configurations to try first; they count among ``num_samples``.
+        Configurations to try first, each with all hyperparameters that exist in it; they count
+        among ``num_samples``.
     default_trial
         Whether the default configuration runs as trial ``00000``, the measure of all others.
     resources

@@ -40,6 +40,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
     if plan.space.constants:
         held = ", ".join(f"{name}={value}" for name, value in plan.space.constants.items())
         lines.append(f"Constant:   {held}")
+    if plan.strategy is not None:
+        lines.append(f"Strategy:   {plan.strategy.name} chose {plan.strategy}")
     lines += [
         f"Trials:     {plan.num_trials} of at most {plan.max_epochs:g} epochs, by "
         f"{plan.searcher_name} and {plan.config.search.scheduler}"

@@ -92,6 +92,7 @@ def create_run_directory(
             "test": len(plan.split.test),
         },
         "slots": plan.slots.slots,
+        "strategy": None if plan.strategy is None else f"{plan.strategy.name}: {plan.strategy}",
         "versions": read_versions(),
     }
     partial = layout.study.with_suffix(".partial")

@@ -233,6 +233,12 @@ def _announce(plan: Plan, layout: RunLayout, prepared: PreparedData, console: Co
         highlight=False,
         soft_wrap=True,
     )
+    if plan.strategy is not None:
+        console.print(
+            f"Strategy {plan.strategy.name!r} chose {plan.strategy}.",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"Run directory: {layout.root}  (Ctrl-C once ends tidily; `scvitune resume {layout.root}` "
         "goes on)\nStarting up takes some ten seconds ...",

@@ -284,8 +284,9 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     """Return what is needed to repeat the run, as terms and words."""
     settings, search = run.settings, run.search
     facts: list[tuple[str, Any]] = [("Run directory", display_path(run.layout.root))]
-    names = [search.get(key) for key in ("strategy", "searcher", "scheduler")]
+    names = [search.get(key) for key in ("searcher", "scheduler")]
     facts.append(("Search", " + ".join(str(name) for name in names if name)))
+    facts.append(("Strategy", settings.get("strategy")))
     facts.append(("Seed", search.get("seed")))
     sizes = _split_sizes(run)
     parts = sorted(sizes.items(), key=lambda item: split_order(item[0]))

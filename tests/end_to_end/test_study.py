@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import scvi
 import torch
+import yaml
 from ray import tune as ray_tune
 
 import scvitune
@@ -326,3 +327,27 @@ def test_relative_storage_and_a_study_that_fails_whole(pbmc, tmp_path, monkeypat
             name="hopeless",
         )
     assert (tmp_path / "runs" / "hopeless" / "report.html").exists()
+
+
+def test_a_strategy_chooses_the_pair_and_a_resume_goes_on_with_it(pbmc, tmp_path, capsys):
+    asked = {"max_epochs": 2, "storage": tmp_path, "max_concurrent": 2}
+    study = scvitune.tune(
+        "SCVI",
+        pbmc,
+        space={"n_latent": ray_tune.choice([5, 8])},
+        strategy="auto",
+        num_samples=2,
+        name="auto",
+        **asked,
+    )
+    assert "no more than 2 combinations" in " ".join(capsys.readouterr().out.split())
+    frozen = yaml.safe_load((study.path / "study.yaml").read_text())
+    assert (frozen["search"]["searcher"], frozen["search"]["scheduler"]) == ("grid", "fifo")
+    assert frozen["strategy"].startswith("auto: grid with fifo")
+    assert "auto: grid with fifo" in (study.path / "report.html").read_text()
+    assert sorted(study.trials["config/n_latent"][1:]) == [5, 8]
+    assert len(scvitune.resume(study.path, num_samples=3).trials) == 3  # the grid has no more
+    with pytest.raises(InputError, match="'random_asha'"):
+        scvitune.tune("SCVI", pbmc, strategy="random_asah", **asked)
+    with pytest.raises(InputError, match="Leave out either"):
+        scvitune.tune("SCVI", pbmc, strategy="auto", searcher="tpe", **asked)
