@@ -47,17 +47,29 @@ def guard(inner, *, mode="min", past=(), rung_value="value"):
 
 SYNCHRONOUS = {"hyperband", "bohb"}
 """Pause trials; see tests/unit/schedulers/test_hyperband.py."""
+POPULATIONS = {"pbt", "pb2"}
+"""Compare trials and stop none; see tests/unit/schedulers/test_population_rules.py."""
 AT_ONCE = sorted(set(SCHEDULERS) - SYNCHRONOUS)
 ASHA = ("asha", "async_hyperband")
 
 
-def test_what_pauses_says_so():
-    assert {name for name in SCHEDULERS if build_scheduler(name, problem()).pauses} == SYNCHRONOUS
+def skip_without_its_extra(name):
+    if name == "bohb":
+        pytest.importorskip("hpbandster", reason="scheduler bohb needs scvitune[bohb]")
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_what_pauses_says_so(name):
+    skip_without_its_extra(name)
+    built = build_scheduler(name, problem())
+    assert built.pauses == (name in SYNCHRONOUS)
+    assert built.perturbs == (name in POPULATIONS)
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
 @pytest.mark.parametrize("max_epochs", BUDGETS)
 def test_rungs_lie_inside_the_budget(name, max_epochs):
+    skip_without_its_extra(name)
     rungs = build_scheduler(name, problem(max_epochs)).rungs
     assert list(rungs) == sorted(set(rungs))
     assert all(0 < rung < max_epochs for rung in rungs)
@@ -274,7 +286,7 @@ def test_after_a_resume_decisions_are_those_of_a_scheduler_that_never_stopped(na
     resumed = guard(build_scheduler(name, problem()).scheduler, past=past)
     assert resumed.stopped == {}, "what was decided before is history"
     assert run(resumed, then, start=20) == expected
-    assert bool(expected) == (name != "fifo")
+    assert bool(expected) == (name not in {"fifo"} | POPULATIONS)
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
