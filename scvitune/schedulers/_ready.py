@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.tune.schedulers import HyperBandScheduler, MedianStoppingRule
+from ray.tune.schedulers import (
+    HyperBandScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+)
 
 from scvitune.contracts import EPOCH
 from scvitune.errors import InputError
@@ -17,8 +21,16 @@ def wrap_ready(scheduler: Any, problem: SchedulingProblem) -> BuiltScheduler:
     Raises
     ------
     InputError
-        If it counts anything but epochs, or decides by another metric.
+        If it counts anything but epochs, decides by another metric, or cannot run beside a
+        searcher.
     """
+    if isinstance(scheduler, PopulationBasedTraining):  # PB2 is one of them
+        own_name = "pb2" if type(scheduler).__name__ == "PB2" else "pbt"
+        raise InputError(
+            f"A ready {type(scheduler).__name__} refuses every searcher, and with it the default "
+            f"trial and the event log. Use scheduler={own_name!r} and mark what it may change by "
+            "the space (scvitune.spaces); lr, weight_decay and the like are mutable anyway."
+        )
     time_attr = getattr(scheduler, "_time_attr", EPOCH)
     if time_attr != EPOCH:
         raise InputError(

@@ -14,8 +14,10 @@ from ray.tune.schedulers import (
     HyperBandForBOHB,
     HyperBandScheduler,
     MedianStoppingRule,
+    PopulationBasedTraining,
     TrialScheduler,
 )
+from ray.tune.schedulers.pb2 import PB2
 
 from scvitune.contracts import EPOCH, PastTrial, Proposal
 from scvitune.errors import InputError
@@ -341,6 +343,15 @@ def test_a_ready_scheduler_keeps_its_rungs():
     assert built.scheduler is ready
     assert built.rungs == (2.0, 6.0, 18.0)
     assert (ready._metric, ready._mode) == ("loss", "min")
+
+
+@pytest.mark.parametrize("kind", [PopulationBasedTraining, PB2])
+def test_a_ready_population_is_refused_with_what_to_use_instead(kind):
+    bounds = {"hyperparam_bounds": {"lr": [1e-4, 1e-2]}}
+    mutations = {"hyperparam_mutations": {"lr": [1e-4, 1e-2]}}
+    ready = kind(time_attr=EPOCH, **(bounds if kind is PB2 else mutations))
+    with pytest.raises(InputError, match="scheduler='pb2'" if kind is PB2 else "scheduler='pbt'"):
+        build_scheduler(ready, problem())
 
 
 def test_a_ready_scheduler_without_rungs_is_taken():
