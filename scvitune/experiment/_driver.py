@@ -134,6 +134,7 @@ def run_plan(
     """Run all trials that are still to run; returns when none is left or the stopper says so."""
     from ray import tune
 
+    from scvitune.experiment._controller import repaired_controller
     from scvitune.models import get_adapter
     from scvitune.recording import StudyCallback
     from scvitune.schedulers import GuardedScheduler, build_scheduler
@@ -226,7 +227,7 @@ def run_plan(
             verbose=0,
         ),
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), repaired_controller():
         warnings.simplefilter("ignore")
         tuner.fit()
 

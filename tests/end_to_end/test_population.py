@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -227,22 +229,27 @@ def test_bandits_choose_where_they_know_enough(cells, local_ray, tmp_path):
     assert {e["epoch"] for e in read_perturbations(study)} >= {8.0}
 
 
+@pytest.mark.parametrize("task", ["train", "reset"])
 def test_a_lost_process_and_a_trial_that_diverges_leave_the_others_alone(
-    cells, local_ray, tmp_path, wait_for
+    cells, local_ray, tmp_path, wait_for, task
 ):
+    """A process that dies while it trains, or while the next trial is being set up in it."""
     victims = []
     log = tmp_path / "lost" / "events.jsonl"
 
     def kill_one():
         wait_for(lambda: any(e["event"] == "perturb" for e in read_events(log)), seconds=60)
-        wait_for(kill_a_trials, seconds=60)
+        deadline = time.monotonic() + 60
+        while not kill_a_trials():  # in a tight loop: setting up takes some milliseconds
+            assert time.monotonic() < deadline
 
     def kill_a_trials():
         for process in psutil.Process().children(recursive=True):
-            if "Trainable." in " ".join(process.cmdline()):
-                victims.append(process.pid)
-                process.kill()
-                return True
+            with suppress(psutil.Error):  # it has ended
+                if f"Trainable.{task}" in " ".join(process.cmdline()):
+                    process.kill()
+                    victims.append(process.pid)
+                    return True
         return False
 
     killer = threading.Thread(target=kill_one)
