@@ -71,7 +71,7 @@ CONFINED = {
         "experiment",
         "cluster",
     },
-    "scvi": {"data", "models", "results/_best_model.py"},
+    "scvi": {"data", "models", "results/_handing_over.py"},
     "lightning": set(),
     "pytorch_lightning": set(),
 }

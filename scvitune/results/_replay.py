@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-import torch
-
-from scvitune._seeding import derive_seed
-from scvitune.contracts import Config, Objective, PreparedData, Split
+from scvitune.contracts import Config, PreparedData, Split
 from scvitune.errors import StudyError
 from scvitune.events import Phase
 from scvitune.metrics import name_metrics
-from scvitune.models import ModelAdapter, get_adapter
-from scvitune.results._best_model import hand_over, load_run_data
+from scvitune.results._handing_over import Trained, hand_over
+from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import find_trial
-from scvitune.training import (
-    DeviceData,
-    Divergence,
-    TrainingLoop,
-    TrainingSettings,
-    seeded_initialisation,
-)
+from scvitune.results._weights import load_run_data
+from scvitune.training import Divergence, TrainingLoop
 
 
 def replay_schedule(
     run: Run, adata: Any = None, *, trial_id: str | None = None, seed: int = 0
 ) -> Any:
-    """Train a fresh model under a trial's schedule and return it as scvi-tools' own.
+    """Do what `scvitune.replay` says.
 
     Weights are drawn anew; at each change of the schedule the hyperparameters change and the
-    weights and moments of the optimiser stay, as in the study. It trains to where the trial's
-    lineage ended, on the study's training cells, and keeps the weights of the best report.
-
-    Parameters
-    ----------
-    adata
-        Cells with the genes that were tuned on; None: the cells themselves, rebuilt.
-    trial_id
-        None: the best.
-    seed
-        Of weights, batches and noise.
-
-    Raises
-    ------
-    StudyError
-        If the trial has trained nothing, or training diverged.
+    weights and moments of the optimiser stay, as in the study.
     """
     record = find_trial(run, trial_id)
     lineage = record.lineage
@@ -60,13 +35,8 @@ def replay_schedule(
         training.follow(record.phases, [report.epoch for report in lineage])
     except Divergence as error:
         raise StudyError(f"Replaying trial {record.trial_id} diverged: {error}") from error
-    return hand_over(
-        run,
-        adata,
-        config=record.phases[-1].config,
-        weights=training.best_weights,
-        history=training.history(),
-    )
+    trained = Trained(record.phases[-1].config, training.best_weights, training.reports)
+    return hand_over(run, trained, adata)
 
 
 class Replay:
@@ -83,12 +53,11 @@ class Replay:
     """
 
     def __init__(self, run: Run, prepared: PreparedData, split: Split, *, seed: int) -> None:
-        self._run, self._prepared, self._split, self._seed = run, prepared, split, seed
-        self._adapter: ModelAdapter = get_adapter(run.settings["model"])
-        self._data = DeviceData(prepared, torch.device("cpu"))
+        self._metric, self._seed = run.metric, seed
+        self._loops = LoopBuilder(run, prepared, split)
         self._sign = 1.0 if run.mode == "min" else -1.0
         self._best = math.inf
-        self._reports: list[tuple[float, dict[str, float]]] = []
+        self.reports: list[tuple[float, dict[str, float]]] = []
         self.best_weights: dict[str, Any] = {}
 
     def follow(self, phases: list[Phase], epochs: list[float]) -> None:
@@ -96,9 +65,9 @@ class Replay:
         loop: TrainingLoop | None = None
         before: Config = {}
         for i, phase in enumerate(phases):
-            following = self._loop(phase.config)
+            following = self._loops.build(phase.config, seed=self._seed)
             if loop is not None:
-                lr_before = self._adapter.training_arguments(before)["lr"]
+                lr_before = self._loops.adapter.training_arguments(before)["lr"]
                 following.adopt(loop.state_dict(), lr_before=lr_before)
             loop, before = following, phase.config
             end = phases[i + 1].epoch if i + 1 < len(phases) else math.inf
@@ -107,31 +76,10 @@ class Replay:
                     loop.advance(epoch)
                     self._report(loop)
 
-    def _loop(self, config: Config) -> TrainingLoop:
-        with seeded_initialisation(derive_seed(self._seed, "weights")):
-            objective: Objective = self._adapter.build_objective(config, self._prepared)
-        return TrainingLoop(
-            objective,
-            self._data,
-            self._split,
-            TrainingSettings(**self._adapter.training_arguments(config)),
-            seed=self._seed,
-            evaluation_seed=derive_seed(self._run.search["seed"], "evaluation"),
-        )
-
     def _report(self, loop: TrainingLoop) -> None:
         metrics = name_metrics(loop.training_losses(), "train")
         metrics |= name_metrics(loop.evaluate("validation"), "validation")
-        self._reports.append((loop.epoch, metrics))
-        score = self._sign * metrics[self._run.metric]
+        self.reports.append((loop.epoch, metrics))
+        score = self._sign * metrics[self._metric]
         if score < self._best:
             self._best, self.best_weights = score, loop.copy_weights()
-
-    def history(self) -> Mapping[str, pd.DataFrame]:
-        """Return the reports in the form of ``model.history``."""
-        names = dict.fromkeys(name for _, metrics in self._reports for name in metrics)
-        index = pd.Index([epoch for epoch, _ in self._reports], name="epoch")
-        return {
-            name: pd.DataFrame({name: [m.get(name, math.nan) for _, m in self._reports]}, index)
-            for name in names
-        }

@@ -9,10 +9,10 @@ import numpy.typing as npt
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from scvitune._seeding import derive_seed
-from scvitune.contracts import EPOCH
+from scvitune.schedulers._asha import successive_halving
 from scvitune.schedulers._base import BuiltScheduler, SchedulingProblem
 from scvitune.schedulers._expectation import expected_epochs
-from scvitune.schedulers._rungs import REDUCTION, rungs_of
+from scvitune.schedulers._rungs import rungs_of
 
 
 class SeededBrackets(AsyncHyperBandScheduler):
@@ -57,14 +57,7 @@ def build_async_hyperband(problem: SchedulingProblem) -> BuiltScheduler:
     """
     rungs = rungs_of(problem)
     scheduler = SeededBrackets(
-        seed=problem.seed,
-        time_attr=EPOCH,
-        metric=problem.metric,
-        mode=problem.mode,
-        max_t=problem.max_epochs,
-        grace_period=rungs[0] if rungs else problem.max_epochs,
-        reduction_factor=REDUCTION,
-        brackets=len(rungs) + 1,
+        **successive_halving(problem, rungs), seed=problem.seed, brackets=len(rungs) + 1
     )
     expected = sum(
         share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from scvitune.spaces import is_active, resolve_constants
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class OptunaProposer:
+class OptunaProposer(ABC):
     """Asks a fresh sampler over a fresh in-memory study that holds all that is known.
 
     So a proposal depends on what was told and nothing else, and a study that was killed goes on
@@ -49,9 +50,9 @@ class OptunaProposer:
         }
         self._memory = Memory(problem, self.name)
 
+    @abstractmethod
     def build_sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Build the sampler of one proposal."""
-        raise NotImplementedError
 
     def propose(self, number: int) -> Config | None:
         """Ask the sampler."""

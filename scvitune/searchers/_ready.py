@@ -39,6 +39,7 @@ class ReadyProposer:
         names = self._problem.space.names
         if any(name not in config for name in names):
             return  # Ray's searchers know no conditions and take whole points only
-        # Ray's base class has the method too, and raises where a searcher does not offer it.
+        # Ray's base class has the method too, and raises where a searcher does not offer it; its
+        # wrappers hand the call on, so the class does not tell.
         with suppress(NotImplementedError):
             self._searcher.add_evaluated_point({name: config[name] for name in names}, value)

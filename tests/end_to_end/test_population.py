@@ -115,7 +115,7 @@ def test_a_schedule_begins_with_the_sources_and_ends_with_the_trials_own(study):
 def test_the_weights_kept_are_those_of_the_best_report(study):
     from scvitune._seeding import derive_seed
     from scvitune.models import get_adapter
-    from scvitune.results._best_model import load_run_data, load_weights
+    from scvitune.results._weights import load_run_data, load_weights
     from scvitune.training import DeviceData, TrainingLoop, TrainingSettings
 
     run = study._run

@@ -2,43 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
+from line import SPLIT, Cells, Line
 
-from scvitune.contracts import Losses, Split
 from scvitune.training import TrainingLoop, TrainingSettings
-
-SPLIT = Split(np.arange(24), np.arange(24, 34), np.arange(34, 40))
-
-
-class Cells:
-    """Stands for the data: a minibatch is the indices of its cells."""
-
-    device = torch.device("cpu")
-
-    def gather(self, cells):
-        return cells
-
-
-class Line:
-    """Squared distance of w to each cell's index; the KL term is w."""
-
-    def __init__(self):
-        self.module = torch.nn.Linear(1, 1, bias=False)
-        self.module.weight.data.fill_(2.0)
-        self.batches = []
-
-    def differentiate(self, batch, noise, *, kl_weight):
-        return None
-
-    def compute_losses(self, batch, noise):
-        w = self.module.weight.squeeze()
-        if self.module.training:
-            self.batches.append(batch.clone())
-        reconstruction = (w - batch.double() / 40).square()
-        zeros = torch.zeros(len(batch)).double()
-        return Losses(reconstruction, w.expand(len(batch)).double(), zeros)
 
 
 def build(**settings):

@@ -1,0 +1,110 @@
+"""Weights on their way to scvi-tools: saved as it saves models, loaded by itself."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scvitune.contracts import Config
+from scvitune.data import rebuild_anndata
+from scvitune.errors import StudyError
+from scvitune.models import get_adapter
+from scvitune.results._run_directory import Run
+from scvitune.results._weights import load_run_data
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights with how they came to be.
+
+    Attributes
+    ----------
+    reports
+        Epoch and metrics, in order of epoch.
+    """
+
+    config: Config
+    weights: Mapping[str, Any]
+    reports: Iterable[tuple[float, Mapping[str, float]]]
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame]:
+        """The reports in the form of ``model.history``."""
+        columns: dict[str, dict[float, float]] = {}
+        for epoch, metrics in self.reports:
+            for name, value in metrics.items():
+                columns.setdefault(name, {})[epoch] = value
+        return {
+            name: pd.DataFrame(
+                {name: list(values.values())}, index=pd.Index(list(values), name="epoch")
+            )
+            for name, values in columns.items()
+        }
+
+
+def write_model(run: Run, trained: Trained, adata: Any, directory: Path) -> None:
+    """Save weights as scvi-tools saves a model.
+
+    Parameters
+    ----------
+    adata
+        The AnnData that was tuned on, registered; None: rebuilt from the prepared arrays.
+    """
+    prepared, split = load_run_data(run)
+    model = get_adapter(run.settings["model"]).build_model(
+        rebuild_anndata(prepared) if adata is None else adata,
+        trained.config,
+        weights=trained.weights,
+        train_indices=split.train,
+        validation_indices=split.validation,
+        test_indices=split.test,
+        history=trained.history,
+    )
+    model.save(str(directory), overwrite=True)
+
+
+def hand_over(run: Run, trained: Trained, adata: Any) -> Any:
+    """Return weights as a scvi-tools model on an AnnData; see `read_model`."""
+    with tempfile.TemporaryDirectory(prefix="scvitune-") as folder:
+        directory = Path(folder) / "model"
+        write_model(run, trained, None, directory)
+        return read_model(run, directory, adata)
+
+
+def read_model(run: Run, directory: Path, adata: Any) -> Any:
+    """Return a saved model on an AnnData, loaded by scvi-tools itself.
+
+    Parameters
+    ----------
+    adata
+        Cells with the genes that were tuned on; more genes are left out on a copy. None: the
+        cells that were tuned on, rebuilt from the prepared arrays.
+    """
+    import scvi
+
+    prepared, _ = load_run_data(run)
+
+    if adata is None:
+        adata = rebuild_anndata(prepared)
+    elif list(adata.var_names) != list(prepared.gene_names):
+        missing = [name for name in prepared.gene_names if name not in adata.var_names]
+        if missing:
+            raise StudyError(
+                f"The AnnData lacks {len(missing)} of the {prepared.n_genes} genes that the "
+                f"study was run on, among them {', '.join(missing[:3])}."
+            )
+        adata = adata[:, list(prepared.gene_names)].copy()
+    model_class = getattr(scvi.model, run.settings["model"])
+    log = logging.getLogger("scvi")
+    level = log.level
+    log.setLevel(logging.WARNING)  # it would speak of a download, which this is not
+    try:
+        return model_class.load(str(directory), adata=adata, accelerator="cpu")
+    finally:
+        log.setLevel(level)

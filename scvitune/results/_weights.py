@@ -1,0 +1,63 @@
+"""What a run has kept of its trials: data, split and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scvitune.contracts import Perturbation, PreparedData, Split
+from scvitune.data import load_prepared, load_split
+from scvitune.errors import StudyError
+from scvitune.results._run_directory import Run
+from scvitune.training import load_checkpoint
+
+
+def load_weights(run: Run, trial_id: str) -> dict[str, Any]:
+    """Return the weights of a trial's best report.
+
+    Raises
+    ------
+    StudyError
+        If they were not kept: those of the best trials and the default are, once they ended.
+    """
+    path = weights_path(run, trial_id)
+    if path is None:
+        raise StudyError(
+            f"The weights of trial {trial_id} were not kept. Those of the default and of the "
+            f"best trials are, once they have ended; if it was cut off, "
+            f"`scvitune resume {run.layout.root}` trains it to the end."
+        )
+    best = load_checkpoint(path)["best"]
+    if best is None:
+        raise StudyError(f"Trial {trial_id} has no report yet, so it has no best weights.")
+    weights: dict[str, Any] = best["weights"]
+    return weights
+
+
+def weights_path(run: Run, trial_id: str) -> Path | None:
+    """Return the file with the weights of a trial's best report, None if they were not kept.
+
+    They are its own checkpoint's, or, where it was cut off right after it took another trial's
+    weights, those that it was to take.
+    """
+    own, perturbations = run.layout.checkpoint(trial_id), run.records[trial_id].perturbations
+    if perturbations:
+        last = perturbations[-1]
+        snapshot = run.layout.snapshot(last.source, last.epoch)
+        if snapshot.exists() and not _has_taken(own, last):
+            return snapshot
+    return own if own.exists() else None
+
+
+def _has_taken(path: Path, perturbation: Perturbation) -> bool:
+    """Whether a trial's checkpoint is from after it took another's weights."""
+    if not path.exists():
+        return False
+    inheritance = load_checkpoint(path).get("inheritance")
+    return bool(inheritance == {"source": perturbation.source, "epoch": perturbation.epoch})
+
+
+def load_run_data(run: Run) -> tuple[PreparedData, Split]:
+    """Return the data and the split of a run."""
+    directory = (run.layout.root / run.settings["data_dir"]).resolve()
+    return load_prepared(directory), load_split(run.layout.splits)
