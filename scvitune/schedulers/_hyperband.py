@@ -218,7 +218,8 @@ class SynchronousHyperband(FIFOScheduler):
         """Let the trial train up to its rung; there it waits for the others."""
         bracket, member = self._places[trial.config["trial_id"]]
         member.epoch = result[EPOCH]
-        if member.lost:
+        # After a resume in mid-training it may lose while it runs, and the last report come late.
+        if member.lost or member.gone:
             member.gone = True
             return str(TrialScheduler.STOP)
         rung = bracket.rung
