@@ -131,6 +131,8 @@ class Batch:
 
     Attributes
     ----------
+    cells
+        (n_cells,) int64, which cells of the dataset these are.
     counts
         The counts, which densify themselves where a model asks.
     log_library
@@ -143,6 +145,7 @@ class Batch:
         (n_cells, 1) float32, or None.
     """
 
+    cells: Tensor
     counts: SparseCounts
     log_library: Tensor
     batch: Tensor
@@ -172,6 +175,9 @@ class Noise(Protocol):
 
     def keep(self, like: Tensor, rate: float) -> Tensor:
         """Return which elements dropout keeps: False for a share ``rate``, of ``like``'s shape."""
+
+    def seed(self) -> int:
+        """Return a new seed, for numbers of other distributions."""
 
 
 class Objective(Protocol):

@@ -1,5 +1,6 @@
 """Log-probabilities of counts with their gradients: torch in, torch out."""
 
+from scvitune.likelihoods._convolution import Decoded, convolved_negative_binomial
 from scvitune.likelihoods._mean import ScaleActivation
 from scvitune.likelihoods._negative_binomial import negative_binomial
 from scvitune.likelihoods._normal import normal
@@ -8,8 +9,10 @@ from scvitune.likelihoods._single_pass import LIKELIHOOD_KERNELS, compile_kernel
 
 __all__ = [
     "LIKELIHOOD_KERNELS",
+    "Decoded",
     "ScaleActivation",
     "compile_kernels",
+    "convolved_negative_binomial",
     "negative_binomial",
     "normal",
     "poisson",

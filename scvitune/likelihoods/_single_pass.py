@@ -24,6 +24,7 @@ def compile_kernels() -> bool:
     """
     modules = (
         LIKELIHOOD_KERNELS,
+        "scvitune.likelihoods._convolution_kernel",
         "scvitune.sparse._kernels",
         "scvitune.models._layer_kernels",
     )

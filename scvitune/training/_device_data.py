@@ -94,6 +94,7 @@ class DeviceData:
         )
         size_factor = _select(self._size_factor, cells)
         return Batch(
+            cells=cells,
             counts=counts,
             log_library=library.log_().unsqueeze(1),
             batch=self._batch.index_select(0, cells),

@@ -38,6 +38,11 @@ class GeneratorNoise:
         bits = draws.random_(-(2**63), None, generator=self.generator).view(torch.int16)
         return (bits[: like.numel()] >= round(rate * 2**16) - 2**15).view(like.shape)
 
+    def seed(self) -> int:
+        """Return a new seed below 2**63, for numbers of other distributions."""
+        draw = torch.empty(1, dtype=torch.int64, device=self._device)
+        return int(draw.random_(generator=self.generator))
+
 
 @contextmanager
 def seeded_initialisation(seed: int) -> Iterator[None]:
