@@ -15,12 +15,12 @@ _LAZY = {
     "replay": "scvitune._replay",
     "Study": "scvitune.study",
 }
-_SUBPACKAGES = ("data", "errors", "spaces")
+_MODULES = ("data", "errors", "heuristics", "spaces")
 
-__all__ = ["Study", "data", "errors", "load", "replay", "resume", "spaces", "tune"]
+__all__ = ["Study", "data", "errors", "heuristics", "load", "replay", "resume", "spaces", "tune"]
 
 if TYPE_CHECKING:
-    from scvitune import data, errors, spaces
+    from scvitune import data, errors, heuristics, spaces
     from scvitune._replay import replay
     from scvitune.study import Study, load, resume, tune
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
-    if name in _SUBPACKAGES:
+    if name in _MODULES:
         return importlib.import_module(f"scvitune.{name}")
     raise AttributeError(f"module 'scvitune' has no attribute {name!r}")
 

@@ -20,6 +20,7 @@ BASE = {
     "config",
     "_config",
     "errors",
+    "heuristics",
     "events",
     "_seeding",
     "_collecting",

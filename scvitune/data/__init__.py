@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from scvitune.data._rebuild import rebuild_anndata
     from scvitune.data._simulation import simulated
     from scvitune.data._split import load_split, save_split, split_cells
+    from scvitune.data._spot_composition import SimulatedSpots, simulate_composition
+    from scvitune.data._spots import simulate_spots
     from scvitune.data._storage import load_prepared, save_prepared
 
 _HOMES = {
@@ -35,12 +37,16 @@ _HOMES = {
     "load_split": "_split",
     "save_split": "_split",
     "split_cells": "_split",
+    "SimulatedSpots": "_spot_composition",
+    "simulate_composition": "_spot_composition",
+    "simulate_spots": "_spots",
     "load_prepared": "_storage",
     "save_prepared": "_storage",
 }
 
 __all__ = [
     "BUILT_IN",
+    "SimulatedSpots",
     "brain_large",
     "cortex",
     "load_prepared",
@@ -53,6 +59,8 @@ __all__ = [
     "save_prepared",
     "save_split",
     "select_genes",
+    "simulate_composition",
+    "simulate_spots",
     "simulated",
     "split_cells",
 ]
