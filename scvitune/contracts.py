@@ -191,7 +191,9 @@ class Objective(Protocol):
     def differentiate(self, batch: Batch, noise: Noise, *, kl_weight: float) -> Losses | None:
         """Set the gradients of the mean loss and return each cell's losses, without a graph.
 
-        The loss is ``reconstruction + kl_weight * kl + kl_fixed``, the module is training. None,
+        The loss is ``reconstruction + kl_weight * kl + kl_fixed``, the module is training. A
+        model that weighs its cells weighs their losses here and nowhere else: what is returned,
+        as what `compute_losses` returns, is not weighted, since it is what is reported. None,
         with nothing done, where only automatic differentiation can do it.
         """
 

@@ -213,7 +213,8 @@ def tune(
     Parameters
     ----------
     model
-        A scvi-tools class or its name: ``scvi.model.SCVI`` or ``"SCVI"``, ``"LinearSCVI"``.
+        A scvi-tools class or its name: ``scvi.model.SCVI`` or ``"SCVI"``, ``"LinearSCVI"``,
+        ``"CondSCVI"`` (which needs ``setup_anndata(labels_key=...)``).
     adata
         The cells.
     space
@@ -236,7 +237,8 @@ def tune(
     num_samples
         Trials proposed by the searcher; trial 0, the default configuration, comes on top.
     max_epochs
-        Longest training of a trial; None: scvi-tools' own default for this number of cells.
+        Longest training of a trial; None: scvi-tools' own default for this model and number of
+        cells.
     time_budget_s, epoch_budget
         End the study after so many seconds, or so many epochs of all trials together.
     points_to_evaluate

@@ -16,6 +16,7 @@ from scvitune.data._fingerprint import compute_fingerprint
 from scvitune.data._message import name_some
 from scvitune.data._registration import (
     SUPPORTED_FIELDS,
+    WHY_NOT,
     find_manager,
     read_setup_arguments,
 )
@@ -142,9 +143,11 @@ def _check_form(adata: Any, manager: Any, model: str) -> None:
         )
     others = sorted(set(manager.data_registry) - SUPPORTED_FIELDS)
     if others:
+        reasons = "".join(f" ({WHY_NOT[name]})" for name in others if name in WHY_NOT)
         faults.add(
-            f"setup_anndata registered {one_of(others)}, which scvitune cannot train with. Set "
-            "the AnnData up again with counts, batch, labels, size factor and covariates only."
+            f"setup_anndata registered {one_of(others)}, which scvitune cannot train with"
+            f"{reasons}. Set the AnnData up again with counts, batch, labels, size factor and "
+            "covariates only."
         )
     faults.raise_if_any()
 

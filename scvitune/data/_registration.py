@@ -18,6 +18,12 @@ SUPPORTED_FIELDS = frozenset(
 )
 """scvi-tools' names of the registered fields that prepared data can hold."""
 
+WHY_NOT = {
+    "fine_labels": "fine_labels_key adds a classifier, whose loss is no part of the ELBO that "
+    "compares trials"
+}
+"""Registered field -> why prepared data cannot hold it, where that needs saying."""
+
 
 def find_model_class(model: str) -> Any:
     """Return the scvi-tools model class of that name.

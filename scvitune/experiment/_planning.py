@@ -45,7 +45,14 @@ from scvitune.schedulers import (
     check_scheduler_name,
 )
 from scvitune.searchers import SearchProblem, build_searcher, check_searcher_name
-from scvitune.spaces import contains, default_space, parse_space, resolve_constants, space_to_yaml
+from scvitune.spaces import (
+    contains,
+    default_space,
+    is_active,
+    parse_space,
+    resolve_constants,
+    space_to_yaml,
+)
 
 DEFAULT_TRIAL = "00000"
 DEFAULT_RUNG_VALUE: RungValue = "best"
@@ -337,9 +344,13 @@ def plan_study(
 
 
 def default_configuration(adapter: ModelAdapter, space: SearchSpace) -> Config:
-    """Return scvi-tools' default for every hyperparameter that the space names."""
+    """Return scvi-tools' default for every hyperparameter of the space that exists in it."""
     names = (*space.names, *space.constants)
-    return {name: adapter.hyperparameters[name].default for name in names}
+    config = {name: adapter.hyperparameters[name].default for name in names}
+    for hyperparameter in space.hyperparameters:  # each comes after those it depends on
+        if not is_active(hyperparameter, config):
+            del config[hyperparameter.name]
+    return config
 
 
 def _queue(

@@ -28,7 +28,7 @@ from scvitune.experiment._run_directory import (
     read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
-from scvitune.models import MODELS
+from scvitune.models import MODELS, get_adapter
 from scvitune.recording import (
     CheckpointPruner,
     EventRecorder,
@@ -81,6 +81,8 @@ def prepare_experiment(
     if config.model in MODELS:  # else a fault already, and its data cannot be set up
         with faults.collecting():
             adata, prepared = _prepare(config, adata)
+            for fault in get_adapter(config.model).data_faults(prepared):
+                faults.add(fault)
     faults.raise_if_any()
     if prepared is None:
         raise InputError("There is no data.")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MODELS: dict[str, tuple[str, str]] = {
     "SCVI": ("_scvi", "SCVIAdapter"),
     "LinearSCVI": ("_linear_scvi", "LinearSCVIAdapter"),
+    "CondSCVI": ("_condscvi", "CondSCVIAdapter"),
 }
 
 __all__ = ["MODELS", "HyperparameterInfo", "ModelAdapter", "check_model_name", "get_adapter"]

@@ -143,6 +143,10 @@ class ModelAdapter(ABC):
         """Return why this model cannot take a value that its signature allows, or None."""
         return None
 
+    def data_faults(self, prepared: PreparedData) -> list[str]:
+        """Return what this model cannot be trained on in data that others can; one fault each."""
+        return []
+
     # -------------------------------------------------------------- hyperparameters
 
     @cached_property
@@ -229,8 +233,8 @@ class ModelAdapter(ABC):
     # ---------------------------------------------------------------- the model
 
     def default_max_epochs(self, n_cells: int) -> int:
-        """Return scvi-tools' own default number of epochs."""
-        return _scvi_tools.default_max_epochs(n_cells)
+        """Return scvi-tools' own default number of epochs of this model."""
+        return _scvi_tools.default_max_epochs(self.name, n_cells)
 
     def build_model(
         self,
@@ -294,7 +298,14 @@ def _type_fault(info: HyperparameterInfo, value: Any) -> str | None:
 
 
 _POSITIVE_INTEGERS = frozenset(
-    {"n_hidden", "n_latent", "n_layers", "batch_size", "early_stopping_patience"}
+    {
+        "n_hidden",
+        "n_latent",
+        "n_layers",
+        "num_classes_mog",
+        "batch_size",
+        "early_stopping_patience",
+    }
 )
 _NON_NEGATIVE = frozenset(
     {

@@ -1,7 +1,7 @@
 """scvi-tools' torch modules without the rest of scvi-tools.
 
-A trial's process needs of scvi-tools two classes, ``VAE`` and ``LDVAE``, and the layers they are
-made of: a few files that use torch and nothing else in earnest. Yet ``import scvi`` runs
+A trial's process needs of scvi-tools one class, ``VAE``, ``LDVAE`` or ``VAEC``, and the layers it
+is made of: a few files that use torch and nothing else in earnest. Yet ``import scvi`` runs
 everything: Lightning, Pyro, AnnData, scikit-learn. That costs 3.1 seconds of processor time and
 295 MB in every trial's process, more than a short study trains. Here it is 0.1 s and 5 MB; another
 1.0 s and 65 MB of what ``import scvi`` loads (``torch._dynamo``) come anyway, with the first
@@ -16,7 +16,7 @@ this, and ``import scvi`` works as ever, before and after. The code is scvi-tool
 byte, and so are the numbers.
 
 Nothing depends on it: where anything fails (another layout in another version), `isolated_class`
-returns None, and the caller imports scvi-tools in the ordinary way.
+returns None for the class that it concerns, and the caller imports scvi-tools in the ordinary way.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import builtins
 import importlib.util
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -35,14 +36,29 @@ import torch
 
 PREFIX = f"{__name__}."  # of our names of scvi-tools' modules
 
+# Class -> its file, and arguments with which a small one of each kind is built.
+_CLASSES: dict[str, tuple[str, tuple[dict[str, Any], ...]]] = {
+    "VAE": (
+        "scvi.module._vae",
+        ({}, {"batch_representation": "embedding", "encode_covariates": True}),
+    ),
+    "LDVAE": ("scvi.module._vae", ({"use_observed_lib_size": True},)),
+    "VAEC": ("scvi.module._vaec", ({"n_labels": 2, "prior": "mog", "encode_covariates": True},)),
+}
+_SMALL = {"n_input": 2, "n_batch": 2, "n_hidden": 2, "n_latent": 2}
+
 # Run as they are. Packages here bring all their files.
 _PACKAGES = ("scvi.module.base", "scvi.nn")
 _FILES = frozenset(
     {
         "scvi._constants",
         "scvi.data._constants",
+        "scvi.distributions._constraints",
+        "scvi.distributions._negative_binomial",
+        "scvi.module._classifier",
         "scvi.module._constants",
         "scvi.module._vae",
+        "scvi.module._vaec",
         "scvi.utils._decorators",
         "scvi.utils._dependencies",
     }
@@ -51,6 +67,7 @@ _FILES = frozenset(
 _HOLLOW: dict[str, dict[str, str]] = {
     "scvi": {"REGISTRY_KEYS": "scvi._constants"},
     "scvi.data": {},
+    "scvi.distributions": {"NegativeBinomial": "scvi.distributions._negative_binomial"},
     "scvi.module": {},
     "scvi.utils": {
         "unsupported_if_adata_minified": "scvi.utils._decorators",
@@ -91,26 +108,42 @@ class _Isolation:
     def __init__(self) -> None:
         self._modules: dict[str, ModuleType] = {}
         self._builtins = {**vars(builtins), "__import__": self.import_module}
-        self._loading = True
-        try:
-            self.constants = self._load("scvi._constants")
-            self.vae = self._load("scvi.module._vae")
-            self._load("scvi.nn")
-            self._probe()
-        except BaseException:
-            for name in self._modules:
-                sys.modules.pop(PREFIX + name, None)
-            raise
         self._loading = False
 
-    def _probe(self) -> None:
+    def find_class(self, name: str) -> Any:
+        """Return a class of `_CLASSES`."""
+        file, kinds = _CLASSES[name]
+        with self._loading_files():
+            found = getattr(self._load(file), name)
+            self._load("scvi.nn")  # which VAE imports once it is built
+            self._probe(found, kinds)
+        return found
+
+    def find_registry_keys(self) -> Any:
+        """Return ``scvi.REGISTRY_KEYS``."""
+        with self._loading_files():
+            return self._load("scvi._constants").REGISTRY_KEYS
+
+    @contextmanager
+    def _loading_files(self) -> Iterator[None]:
+        """Answer all imports in the block from here; where it fails, nothing of it stays."""
+        before = set(self._modules)
+        self._loading = True
+        try:
+            yield
+        except BaseException:
+            for name in self._modules.keys() - before:
+                sys.modules.pop(PREFIX + name, None)
+                del self._modules[name]
+            raise
+        finally:
+            self._loading = False
+
+    def _probe(self, module_class: Any, kinds: tuple[dict[str, Any], ...]) -> None:
         """Build one small module of each kind: what cannot work fails here, not in a trial."""
-        sizes = {"n_input": 2, "n_batch": 2, "n_hidden": 2, "n_latent": 2}
-        embedding = {"batch_representation": "embedding", "encode_covariates": True}
         with torch.random.fork_rng(devices=[]):
-            self.vae.VAE(**sizes)
-            self.vae.VAE(**sizes, **embedding)
-            self.vae.LDVAE(**sizes, use_observed_lib_size=True)
+            for kind in kinds:
+                module_class(**_SMALL, **kind)
 
     def import_module(
         self,
@@ -127,6 +160,8 @@ class _Isolation:
         distribution = name.partition(".")[0]
         if distribution == "pyro" and self._loading:
             return _Shell(name)
+        if distribution == "jax" and self._loading:
+            raise ImportError("no class that is wanted here uses JAX")
         if distribution != "scvi":
             return builtins.__import__(name, globals, locals, fromlist or (), 0)
         try:
@@ -186,22 +221,24 @@ class _Isolation:
         return spec
 
 
+_ISOLATION = _Isolation()
+
+
 @cache
-def _isolation() -> _Isolation | None:
+def isolated_class(name: str) -> Any:
+    """Return a class of ``scvi.module``, or None where that needs the whole of scvi-tools."""
+    return _try(lambda: _ISOLATION.find_class(name))
+
+
+@cache
+def isolated_registry_keys() -> Any:
+    """Return ``scvi.REGISTRY_KEYS``, or None where that needs the whole of scvi-tools."""
+    return _try(_ISOLATION.find_registry_keys)
+
+
+def _try(find: Callable[[], Any]) -> Any:
     try:
-        return _Isolation()
+        return find()
     except Exception as error:  # noqa: BLE001  whatever it is, the plain import is there
         _log.debug("scvi-tools is imported whole: %s: %s", type(error).__name__, error)
         return None
-
-
-def isolated_class(name: str) -> Any:
-    """Return a class of ``scvi.module._vae``, or None where that needs the whole of scvi-tools."""
-    isolation = _isolation()
-    return None if isolation is None else getattr(isolation.vae, name, None)
-
-
-def isolated_registry_keys() -> Any:
-    """Return ``scvi.REGISTRY_KEYS``, or None where that needs the whole of scvi-tools."""
-    isolation = _isolation()
-    return None if isolation is None else isolation.constants.REGISTRY_KEYS

@@ -1,8 +1,8 @@
 """The one place that knows where scvi-tools keeps what we use, in each version we support.
 
 1.4 (Python 3.11) and 1.5 (3.12 and later) agree in the constructors and training signatures of
-SCVI, LinearSCVI and their modules, but for ``LinearSCVI(registry=)``, which 1.5 added and which
-is never a hyperparameter.
+SCVI, LinearSCVI, CondSCVI and their modules, but for ``LinearSCVI(registry=)``, which 1.5 added
+and which is never a hyperparameter.
 
 Nothing of scvi-tools is imported before a function here needs it: a trial's process gets along
 with `module_class` and `registry_keys`, which do without most of it.
@@ -49,11 +49,15 @@ def registry_keys() -> Any:
     return found
 
 
-def default_max_epochs(n_cells: int) -> int:
-    """Return scvi-tools' own default number of epochs for a dataset of this size."""
+def default_max_epochs(name: str, n_cells: int) -> int:
+    """Return scvi-tools' own default number of epochs for a model and this number of cells.
+
+    That is the number in the signature of its ``train``, or by a heuristic where there is none.
+    """
     from scvi.model._utils import get_max_epochs_heuristic
 
-    return int(get_max_epochs_heuristic(n_cells))
+    own = train_signature(name)["max_epochs"].default
+    return int(get_max_epochs_heuristic(n_cells) if own is None else own)
 
 
 def plan_signature() -> dict[str, inspect.Parameter]:

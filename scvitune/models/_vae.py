@@ -18,19 +18,14 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import ScaleActivation, negative_binomial, normal, poisson
 from scvitune.models import _scvi_tools
+from scvitune.models._forward import encode, encoder_input, kl_divergence, run_layers, store_sparse
 from scvitune.models._vae_step import VAEStep, can_step
-from scvitune.sparse import (
-    SparseRows,
-    can_multiply_sparse,
-    prefers_sparse,
-    sparse_linear,
-    store_by_input,
-)
+from scvitune.sparse import SparseRows
 
 
 class VAEObjective:
@@ -49,10 +44,9 @@ class VAEObjective:
         self.module: Any = module
         self._batch_key = _scvi_tools.registry_keys().BATCH_KEY
         self._step: VAEStep | Literal[False] | None = None
-        # Encoded covariates are more columns of the input, and dense.
-        if not module.encode_covariates and prefers_sparse(density, torch.device("cpu")):
+        if not module.encode_covariates:  # or else dense columns follow the counts
             for encoder in filter(None, (module.z_encoder, getattr(module, "l_encoder", None))):
-                store_by_input(_first_layer(encoder.encoder))
+                store_sparse(encoder, density=density)
 
     def differentiate(self, batch: Batch, noise: Noise, *, kl_weight: float) -> Losses | None:
         """Set the gradients of the mean loss by `VAEStep`, where it covers the module."""
@@ -66,8 +60,9 @@ class VAEObjective:
         """Return the loss of each cell; differentiable by the module's parameters."""
         module = self.module
         covariates = _categories(batch.categorical_covariates)
-        encoder_input, encoder_categories = self._encoder_input(batch, covariates)
-        z, kl = _encode(module.z_encoder, encoder_input, encoder_categories, noise)
+        x, encoder_categories = self._encoder_input(batch, covariates)
+        latent = encode(module.z_encoder, x, encoder_categories, noise)
+        kl = kl_divergence(latent)
 
         if module.use_size_factor_key:
             if batch.size_factor is None:
@@ -76,16 +71,15 @@ class VAEObjective:
         elif module.use_observed_lib_size:
             log_library, kl_fixed = batch.log_library, torch.zeros_like(kl)
         else:
-            log_library, kl_fixed = _encode(
-                module.l_encoder,
-                encoder_input,
-                encoder_categories,
-                noise,
+            library = encode(module.l_encoder, x, encoder_categories, noise)
+            log_library = library.sample
+            kl_fixed = kl_divergence(
+                library,
                 prior_mean=F.embedding(batch.batch, module.library_log_means.t()),
                 prior_variance=F.embedding(batch.batch, module.library_log_vars.t()),
             )
 
-        decoder_input = [z]
+        decoder_input = [latent.sample]
         if batch.continuous_covariates is not None:
             decoder_input.append(batch.continuous_covariates)
         if module.batch_representation == "embedding":
@@ -104,13 +98,8 @@ class VAEObjective:
     ) -> tuple[Tensor | SparseRows, list[Tensor]]:
         """Return the encoders' input and the categories injected into their layers."""
         module = self.module
-        counts = batch.counts
-        # log1p(0) is 0, so the logarithm is taken of the non-zeros alone.
-        values = counts.values.log1p() if module.log_variational else counts.values
-        if can_multiply_sparse(_first_layer(module.z_encoder.encoder)):
-            return SparseRows(counts, values), []
-        x = counts.densify(values)
-        if not module.encode_covariates:
+        x = encoder_input(module.z_encoder, batch.counts, log=module.log_variational)
+        if isinstance(x, SparseRows) or not module.encode_covariates:
             return x, []
         inputs = [x]
         if batch.continuous_covariates is not None:
@@ -171,7 +160,7 @@ class VAEObjective:
         module = self.module
         decoder = module.decoder
         zero_inflated = module.gene_likelihood == "zinb"
-        hidden = _fully_connected(decoder.px_decoder, decoder_input, categories, noise)
+        hidden = run_layers(decoder.px_decoder, decoder_input, categories, noise)
         logits = decoder.px_scale_decoder[0](hidden)
         pi = decoder.px_dropout_decoder(hidden) if zero_inflated else None
         px_r = decoder.px_r_decoder(hidden) if module.dispersion == "gene-cell" else None
@@ -185,74 +174,12 @@ class LinearVAEObjective(VAEObjective):
         self, decoder_input: Tensor, categories: list[Tensor], noise: Noise
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         decoder = self.module.decoder
-        logits = _fully_connected(decoder.factor_regressor, decoder_input, categories, noise)
+        logits = run_layers(decoder.factor_regressor, decoder_input, categories, noise)
         pi = None
         if self.module.gene_likelihood == "zinb":
-            pi = _fully_connected(decoder.px_dropout_decoder, decoder_input, categories, noise)
+            pi = run_layers(decoder.px_dropout_decoder, decoder_input, categories, noise)
         return logits, pi, None
-
-
-def _first_layer(layers: Any) -> nn.Linear:
-    """Return the first layer of ``scvi.nn.FCLayers``."""
-    layer: nn.Linear = layers.fc_layers[0][0]
-    return layer
 
 
 def _categories(codes: Tensor | None) -> list[Tensor]:
     return [] if codes is None else list(codes.unbind(dim=1))
-
-
-def _encode(
-    encoder: Any,
-    x: Tensor | SparseRows,
-    categories: list[Tensor],
-    noise: Noise,
-    *,
-    prior_mean: Tensor | None = None,
-    prior_variance: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return a sample of the latent variable and its KL divergence from the prior, (n_cells,).
-
-    The prior is standard normal unless given.
-    """
-    hidden = _fully_connected(encoder.encoder, x, categories, noise)
-    mean = encoder.mean_encoder(hidden)
-    variance = encoder.var_activation(encoder.var_encoder(hidden)) + encoder.var_eps
-    sample = torch.addcmul(mean, variance.sqrt(), noise.normal(mean))
-    if prior_mean is None or prior_variance is None:
-        kl = 0.5 * (variance + mean.square() - 1 - variance.log()).sum(dim=-1)
-    else:
-        ratio = variance / prior_variance
-        distance = (mean - prior_mean).square() / prior_variance
-        kl = 0.5 * (ratio + distance - 1 - ratio.log()).sum(dim=-1)
-    return encoder.z_transformation(sample), kl
-
-
-def _fully_connected(
-    layers: Any, x: Tensor | SparseRows, categories: list[Tensor], noise: Noise
-) -> Tensor:
-    """Run ``scvi.nn.FCLayers`` with categories injected and dropout from ``noise``."""
-    if isinstance(x, SparseRows):
-        first, *rest = layers.fc_layers[0]
-        hidden = sparse_linear(first, x)
-        blocks = [rest, *layers.fc_layers[1:]]
-    else:
-        hidden, blocks = x, layers.fc_layers
-    one_hot = [
-        F.one_hot(codes, n_categories).to(hidden.dtype)
-        for n_categories, codes in zip(layers.n_cat_list, categories, strict=False)
-        if n_categories > 1
-    ]
-    for i, block in enumerate(blocks):
-        for layer in block:
-            if layer is None:
-                continue
-            if isinstance(layer, nn.Dropout):
-                if layer.training:
-                    keep = noise.keep(hidden, layer.p).to(hidden.dtype)
-                    hidden = hidden * keep.mul_(1 / (1 - layer.p))
-                continue
-            if isinstance(layer, nn.Linear) and one_hot and layers.inject_into_layer(i):
-                hidden = torch.cat([hidden, *one_hot], dim=-1)
-            hidden = layer(hidden)
-    return hidden

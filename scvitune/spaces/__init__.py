@@ -10,6 +10,7 @@ from collections.abc import Callable
 from scvitune.contracts import SearchSpace
 from scvitune.errors import InputError, nearest, one_of
 from scvitune.spaces._conditions import is_active
+from scvitune.spaces._condscvi import default_condscvi_space
 from scvitune.spaces._declaring import Declared, conditional, mutable, ordered, structural
 from scvitune.spaces._drawing import contains, resolve_constants, sample_config
 from scvitune.spaces._parsing import parse_space
@@ -37,6 +38,7 @@ __all__ = [
 DEFAULT_SPACES: dict[str, Callable[[], SearchSpace]] = {
     "SCVI": default_scvi_space,
     "LinearSCVI": default_linear_scvi_space,
+    "CondSCVI": default_condscvi_space,
 }
 """Model -> what builds its default space."""
 

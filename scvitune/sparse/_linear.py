@@ -78,22 +78,32 @@ def multiply_sparse_transposed(rows: SparseRows, other: Tensor, *, out: Tensor) 
 
 class _SparseLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, rows: SparseRows) -> Tensor:
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, dense: Tensor | None, rows: SparseRows
+    ) -> Tensor:
         ctx.rows = rows
+        ctx.save_for_backward(weight, dense)
         out = weight.new_empty(rows.counts.n_cells, len(weight))
         multiply_sparse(rows, weight, out=out)
+        if dense is not None:
+            out.addmm_(dense, weight.t()[rows.counts.n_genes :])
         return out.add_(bias)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad = grads[0].contiguous()
-        by_input = grad.new_empty(ctx.rows.counts.n_genes, grad.shape[1])
-        multiply_sparse_transposed(ctx.rows, grad, out=by_input)
-        return by_input.t(), grad.sum(0), None
+        weight, dense = ctx.saved_tensors
+        grad, n_genes = grads[0].contiguous(), ctx.rows.counts.n_genes
+        by_input = grad.new_empty(weight.shape[1], len(weight))
+        multiply_sparse_transposed(ctx.rows, grad, out=by_input[:n_genes])
+        by_dense = None
+        if dense is not None:
+            torch.mm(dense.t(), grad, out=by_input[n_genes:])
+            by_dense = grad @ weight[:, n_genes:] if ctx.needs_input_grad[2] else None
+        return by_input.t(), grad.sum(0), by_dense, None
 
 
-def sparse_linear(layer: nn.Linear, rows: SparseRows) -> Tensor:
+def sparse_linear(layer: nn.Linear, rows: SparseRows, dense: Tensor | None = None) -> Tensor:
     """``layer`` of the rows made dense, differentiable by the layer's weight and bias.
 
     Parameters
@@ -101,13 +111,24 @@ def sparse_linear(layer: nn.Linear, rows: SparseRows) -> Tensor:
     layer
         Of which `can_multiply_sparse` is true.
     rows
-        Its input.
+        Its input, or the first columns of it.
+    dense
+        (n_cells, n_columns) float32, the columns after those of ``rows``, which may need a
+        gradient too; None: there are no others.
 
     Returns
     -------
     (n_cells, layer.out_features).
+
+    Raises
+    ------
+    ValueError
+        If the columns are not as many as the layer takes.
     """
-    result: Tensor = _SparseLinear.apply(layer.weight, layer.bias, rows)
+    n_columns = rows.counts.n_genes + (0 if dense is None else dense.shape[1])
+    if n_columns != layer.in_features:
+        raise ValueError(f"the layer takes {layer.in_features} columns, but got {n_columns}")
+    result: Tensor = _SparseLinear.apply(layer.weight, layer.bias, dense, rows)
     return result
 
 

@@ -244,7 +244,7 @@ class TrainingLoop:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.module.load_state_dict(state["module"])
+        _copy_into(self.module, state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._plateau is not None:
             self._plateau.load_state_dict(state["plateau"])
@@ -277,6 +277,25 @@ class TrainingLoop:
         self._optimizer.lr *= self.settings.lr / lr_before
         if self._plateau is not None:
             self._plateau.lr = self._optimizer.lr
+
+
+@torch.no_grad()
+def _copy_into(module: Any, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights and buffers into a module's own tensors, those that the optimiser has.
+
+    ``load_state_dict`` is no help: ``scvi.nn.Embedding`` makes a parameter of the tensor it loads,
+    which the optimiser does not know and which the giver goes on sharing.
+    """
+    own = module.state_dict()
+    wrong = [
+        name
+        for name in sorted({*own, *weights})
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
+    ]
+    if wrong:
+        raise ValueError(f"the weights are of another model, by {', '.join(wrong)}")
+    for name, value in own.items():
+        value.copy_(weights[name])
 
 
 def _name_losses(means: Tensor) -> dict[str, float]:

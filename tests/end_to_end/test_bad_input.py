@@ -218,3 +218,17 @@ def test_models_that_cannot_be_tuned_are_refused_before_the_data_are_set_up(tmp_
     cells = write_cells(tmp_path / "cells.h5ad")
     output = assert_refused(tmp_path, repr(model), model=model, data={"path": str(cells)})
     assert "setup_anndata" not in output
+
+
+def test_condscvi_without_cell_types(tmp_path):
+    path = write_cells(tmp_path / "cells.h5ad", site=["a"] * 30 + ["b"] * 30, one=["T"] * 60)
+    data = {"path": str(path), "batch_key": "site"}
+    words = "CondSCVI", "without labels", "data.labels_key"
+    assert_refused(tmp_path, *words, model="CondSCVI", data=data)
+    words = "at least 2 cell types", "'T'", "adata.obs['one']"
+    assert_refused(tmp_path, *words, model="CondSCVI", data={**data, "labels_key": "one"})
+    # With what else is wrong.
+    output = assert_refused(
+        tmp_path, "2 things are wrong", model="CondSCVI", data=data, space={"prior": "mgo"}
+    )
+    assert "Did you mean 'mog'?" in output

@@ -263,6 +263,23 @@ def test_linear_scvi_with_covariates_and_conditions(rich_adata, tmp_path):
     assert model.get_loadings().shape[0] == rich_adata.n_vars
 
 
+def test_condscvi(rich_adata, tmp_path):
+    scvi.model.CondSCVI.setup_anndata(rich_adata, labels_key="label", batch_key="batch")
+    study = scvitune.tune(
+        "CondSCVI", rich_adata, num_samples=4, max_epochs=3, storage=tmp_path, name="c"
+    )
+    trials = study.trials
+    assert trials.loc["00000", "config/prior"] == "normal"
+    inactive = trials["config/prior"] == "normal"
+    assert (trials["config/num_classes_mog"].isna() == inactive).all()
+    model = study.best_model(rich_adata)
+    assert isinstance(model, scvi.model.CondSCVI)
+    # Where DestVI looks for it.
+    prior = model.init_params_["kwargs"]["module_kwargs"]["prior"]
+    assert prior == study.best_config["prior"]
+    assert model.get_latent_representation().shape == (120, study.best_config["n_latent"])
+
+
 def test_defaults_only(rich_adata, tmp_path):
     setup = {"batch_key": "batch", "labels_key": "label", "size_factor_key": "size"}
     scvi.model.SCVI.setup_anndata(rich_adata, **setup)

@@ -21,6 +21,7 @@ CONFIGS = {
         {"use_observed_lib_size": False, "dispersion": "gene-batch", "latent_distribution": "ln"},
     ],
     "LinearSCVI": [{}, {"gene_likelihood": "poisson", "use_observed_lib_size": True}],
+    "CondSCVI": [{}, {"prior": "mog", "weight_obs": True, "encode_covariates": True}],
 }
 DEAR = ["lightning", "pyro", "scanpy", "anndata", "torchmetrics", "sklearn", "jax", "flax"]
 
@@ -81,7 +82,8 @@ def trial(tmp_path_factory):
     given = {}
     for model in MODELS:
         adata = scvi.data.synthetic_iid(batch_size=60, n_genes=30)
-        getattr(scvi.model, model).setup_anndata(adata, batch_key="batch")
+        labels = {"labels_key": "labels"} if model == "CondSCVI" else {}
+        getattr(scvi.model, model).setup_anndata(adata, batch_key="batch", **labels)
         prepared = save_prepared(prepare_anndata(adata, model=model), folder / model)
         given[model] = {
             "directory": str(prepared.directory),
@@ -137,6 +139,22 @@ def test_a_trial_imports_nothing_dear_and_computes_the_same_numbers(trial, plain
     assert isolated["numbers"] == plain["numbers"]
 
 
+def test_what_cannot_be_isolated_leaves_the_others_alone(trial):
+    """Where a later scvi-tools has moved one module, trials of the others stay cheap."""
+    trial(
+        before="""
+        from scvitune.models import _isolated_import as isolated
+        isolated._CLASSES["VAEC"] = ("scvi.module._moved", ({},))
+        CONFIGS = {"SCVI": [{}]}
+        """,
+        after="""
+        assert isolated.isolated_class("VAEC") is None
+        assert isolated.isolated_class("NOSUCH") is None
+        assert result["dear"] == result["scvi"] == []
+        """,
+    )
+
+
 def test_methods_that_want_more_of_scvi_tools_get_it(trial):
     trial(
         after="""
@@ -160,7 +178,7 @@ def test_methods_that_want_more_of_scvi_tools_get_it(trial):
     "harm",
     [
         "isolated._FILES = frozenset()",
-        "isolated._Isolation._probe = lambda self: 1 / 0",
+        "isolated._Isolation._probe = lambda self, *given: 1 / 0",
     ],
 )
 def test_where_isolation_fails_scvi_tools_is_imported_whole(trial, plain, harm):

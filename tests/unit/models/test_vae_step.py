@@ -1,12 +1,12 @@
 """The written-out step against automatic differentiation in double precision."""
 
 import copy
-import dataclasses
 
 import numpy as np
 import pytest
 import scvi
 import torch
+from parity import KL_WEIGHT, DoubleNoise, in_double
 
 from scvitune.data import prepare_anndata
 from scvitune.models import get_adapter
@@ -15,7 +15,6 @@ from scvitune.training import DeviceData, GeneratorNoise, seeded_initialisation
 
 pytest.importorskip("numba")
 CPU = torch.device("cpu")
-KL_WEIGHT = 0.3
 COVARIATES = {
     "batch_key": "batch",
     "labels_key": "label",
@@ -24,40 +23,12 @@ COVARIATES = {
 }
 
 
-class DoubleNoise:
-    """The numbers that `GeneratorNoise` hands out in single precision, in double."""
-
-    def __init__(self, seed):
-        self._noise = GeneratorNoise(seed, CPU)
-
-    def normal(self, like):
-        return self._noise.normal(like.float()).double()
-
-    def keep(self, like, rate):
-        return self._noise.keep(like.float(), rate)
-
-
 def build(adata, config, **setup):
     scvi.model.SCVI.setup_anndata(adata, **setup)
     prepared = prepare_anndata(adata, model="SCVI")
     with seeded_initialisation(0):
         objective = get_adapter("SCVI").build_objective(config, prepared)
     return objective, DeviceData(prepared, CPU)
-
-
-def in_double(batch):
-    counts = dataclasses.replace(
-        batch.counts,
-        values=batch.counts.values.double(),
-        log_factorial=batch.counts.log_factorial.double(),
-    )
-    continuous = batch.continuous_covariates
-    return dataclasses.replace(
-        batch,
-        counts=counts,
-        log_library=batch.log_library.double(),
-        continuous_covariates=None if continuous is None else continuous.double(),
-    )
 
 
 CONFIGS = {

@@ -15,6 +15,7 @@ from scvitune.spaces import (
     contains,
     default_space,
     parse_space,
+    resolve_constants,
     sample_config,
     space_to_yaml,
 )
@@ -34,14 +35,15 @@ def test_default_spaces_are_sound(model):
 def test_the_default_configuration_of_scvi_tools_lies_inside(model):
     models = pytest.importorskip("scvi.model")
     plans = pytest.importorskip("scvi.train")
-    takers = [getattr(models, model).__init__, plans.TrainingPlan.__init__]
+    model_class = getattr(models, model)
+    takers = [model_class._module_cls.__init__, model_class.__init__, plans.TrainingPlan.__init__]
     defaults = {
         name: parameter.default
         for taker in takers
         for name, parameter in inspect.signature(taker).parameters.items()
     }
     space = default_space(model)
-    config = {name: defaults[name] for name in space.names}
+    config = resolve_constants(space, {name: defaults[name] for name in space.names})
     assert contains(space, config) == []
 
 

@@ -48,6 +48,28 @@ def test_sparse_layer_equals_the_dense_one(n_out, density):
     torch.testing.assert_close(sparse.bias.grad, dense.bias.grad, rtol=1e-5, atol=1e-5)
 
 
+def test_dense_columns_may_follow_the_sparse_ones():
+    torch.manual_seed(0)
+    dense, sparse = nn.Linear(53 + 4, 7), nn.Linear(53 + 4, 7)
+    sparse.load_state_dict(dense.state_dict())
+    store_by_input(sparse)
+    x = random_counts(19, 53, 0.1)
+    counts = SparseCounts.from_dense(x)
+    rows = SparseRows(counts, counts.values)
+    one = torch.randn(19, 4).requires_grad_()
+    other = one.detach().clone().requires_grad_()
+    wanted, got = dense(torch.cat([x, one], dim=1)), sparse_linear(sparse, rows, other)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    upstream = torch.randn(19, 7)
+    (wanted * upstream).sum().backward()
+    (got * upstream).sum().backward()
+    torch.testing.assert_close(sparse.weight.grad, dense.weight.grad, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(sparse.bias.grad, dense.bias.grad, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(other.grad, one.grad, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="takes 57 columns, but got 53"):
+        sparse_linear(sparse, rows)
+
+
 def test_storing_by_input_changes_no_number_and_no_shape():
     layer = nn.Linear(5, 3)
     before, x = layer.weight.clone(), torch.randn(4, 5)

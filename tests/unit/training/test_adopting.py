@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import scvi
 import torch
 from line import SPLIT, Cells, Line
 
-from scvitune.training import TrainingLoop, TrainingSettings
+from scvitune.contracts import Split
+from scvitune.data import prepare_anndata
+from scvitune.models import get_adapter
+from scvitune.training import DeviceData, TrainingLoop, TrainingSettings, seeded_initialisation
 
 
 def build(**settings):
@@ -72,3 +77,42 @@ def test_what_a_plateau_made_of_the_learning_rate_stays_a_factor():
     assert after.learning_rate == pytest.approx(0.04)
     after.advance(4)
     assert after.learning_rate == pytest.approx(0.02)
+
+
+def test_embedded_batches_are_handed_over_like_all_weights(rich_adata):
+    """scvi-tools' embeddings make parameters of the very tensors they load."""
+    scvi.model.SCVI.setup_anndata(rich_adata, batch_key="batch")
+    adapter, prepared = get_adapter("SCVI"), prepare_anndata(rich_adata, model="SCVI")
+    data = DeviceData(prepared, torch.device("cpu"))
+    split = Split(*np.split(np.arange(rich_adata.n_obs), [90, 105]))
+
+    def build_scvi(seed):
+        with seeded_initialisation(seed):
+            config = {"batch_representation": "embedding", "n_hidden": 8}
+            objective = adapter.build_objective(config, prepared)
+        settings = TrainingSettings(batch_size=32)
+        return TrainingLoop(objective, data, split, settings, seed=1, evaluation_seed=2)
+
+    straight, before, after = build_scvi(0), build_scvi(0), build_scvi(9)
+    straight.advance(4)
+    before.advance(2)
+    kept = before.copy_weights()
+    after.load_state_dict(before.state_dict())
+    after.advance(4)
+    for name, value in after.copy_weights().items():
+        assert torch.equal(value, straight.copy_weights()[name]), name
+    assert not torch.equal(
+        kept["_embeddings_dict.batch.weight"],
+        after.copy_weights()["_embeddings_dict.batch.weight"],
+    )
+    for name, value in before.copy_weights().items():
+        assert torch.equal(value, kept[name]), f"{name} is shared"
+
+
+def test_weights_of_another_model_are_refused():
+    before, _ = build()
+    state = before.state_dict()
+    after, _ = build()
+    for weights in ({}, {"weight": torch.zeros(3)}, {**state["module"], "bias": torch.zeros(1)}):
+        with pytest.raises(ValueError, match="the weights are of another model"):
+            after.load_state_dict({**state, "module": weights})
