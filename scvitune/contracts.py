@@ -68,6 +68,9 @@ class PreparedData:
     library_log_means, library_log_vars
         (1, n_batch) float64: mean and variance of the log library size in each batch, the prior
         of a learned library size.
+    proportions
+        Of spots whose composition is known: (n_cells, n_types) float64, rows summing to 1; else
+        None.
     gene_names
         Column names.
     setup
@@ -97,6 +100,7 @@ class PreparedData:
     setup: Mapping[str, Any]
     fingerprint: str
     directory: Path | None = None
+    proportions: npt.NDArray[np.float64] | None = None
 
     @property
     def n_cells(self) -> int:
@@ -294,6 +298,16 @@ class RunLayout:
     def splits(self) -> Path:
         """Train, validation and test indices."""
         return self.root / "splits.npz"
+
+    @property
+    def reference_split(self) -> Path:
+        """Which cells of a reference train its model, and which are summed into tissues."""
+        return self.root / "reference.npz"
+
+    @property
+    def first_stages(self) -> Path:
+        """Trained models that others are built on, one file a configuration."""
+        return self.root / "first_stage"
 
     @property
     def events(self) -> Path:

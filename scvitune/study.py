@@ -140,8 +140,7 @@ class Study:
     @property
     def finished(self) -> bool:
         """Whether the study came to its end: all trials, or a budget spent."""
-        lines = self._run.driver_lines
-        return bool(lines) and lines[-1]["action"] == "end"
+        return self._run.finished
 
     def summary(self) -> str:
         """Return the result in plain text."""
@@ -256,8 +255,15 @@ def tune(
         failed.
     train_size, test_size
         Shares of the cells; the rest validates. The test cells are seen by no search.
-    confirm, final_fit, reference, labels_key, target
-        Reserved for confirmation runs and for DestVI.
+    confirm, final_fit
+        Reserved for confirmation runs.
+    reference, labels_key
+        For DestVI, whose ``adata`` are spots: the single cells to learn the cell types from, and
+        the column of their ``obs`` with the types.
+    target
+        For DestVI, what is known of the composition: ``"simulated"`` tunes on spots summed from
+        the reference, as many and as deep as the real ones; ``"truth"`` (or ``"truth:KEY"``)
+        reads the proportions from ``adata.obsm``.
     seed
         Of everything.
     storage, name
@@ -282,6 +288,7 @@ def tune(
     preparation = prepare_experiment(
         _config_from_arguments(given),
         adata=adata,
+        reference=reference,
         searcher=_ready(searcher),
         scheduler=_ready(scheduler),
     )
@@ -296,8 +303,7 @@ def _config_from_arguments(given: dict[str, Any]) -> StudyConfig:
     faults = Faults()
     if not isinstance(model, str):
         model = getattr(model, "__name__", repr(model))
-    if given.pop("reference") is not None:
-        faults.add(f"reference is for models of spatial spots (DestVI); {model} takes none.")
+    given.pop("reference")
     for name in ("searcher", "scheduler"):
         if _ready(given[name]) is not None:
             given[name] = None
@@ -369,31 +375,11 @@ def resume(
 def _conclude(run: Callable[[], RunLayout], *, adata: Any) -> Study:
     """Run a study and write its results while Ray ends; it has ended when this returns."""
     from scvitune.experiment import wait_for_shutdown
+    from scvitune.results._concluding import conclude
 
     try:
-        return _finish(run().root, adata=adata)
+        root = run().root
+        conclude(root, adata)
+        return Study(root)
     finally:
         wait_for_shutdown()
-
-
-def _finish(root: Path, *, adata: Any) -> Study:
-    """Judge on the test cells, save the best model, write tables and report."""
-    from scvitune.results import best_trial_id, write_report, write_tables
-    from scvitune.results._best_model import judge_on_test_cells, save_best_model
-
-    study = Study(root)
-    if best_trial_id(study._run) is not None:
-        if study.finished:
-            judge_on_test_cells(study._run)
-        if study._run.layout.checkpoint(study.best_trial_id).exists():
-            save_best_model(study._run, adata)
-        study.refresh()
-    write_tables(study._run)
-    write_report(study._run)
-    if study.finished and best_trial_id(study._run) is None:
-        reasons = study.trials["reason"].value_counts()
-        raise StudyError(
-            f"No trial came to a result; {reasons.iloc[0]} of {len(study.trials)} say: "
-            f"{reasons.index[0]}. See {study._run.layout.report}."
-        )
-    return study

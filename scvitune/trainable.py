@@ -15,6 +15,7 @@ from typing import Any
 from scvitune._collecting import collection_paused, keep_what_is_there
 
 with collection_paused():  # these imports are most of what starting a process takes
+    import numpy as np
     import torch
     from ray import tune
 
@@ -22,8 +23,9 @@ with collection_paused():  # these imports are most of what starting a process t
     from scvitune.contracts import EPOCH, PreparedData, RunLayout
     from scvitune.data import load_prepared, load_split
     from scvitune.errors import StudyError
-    from scvitune.metrics import name_metrics
+    from scvitune.metrics import name_metrics, proportion_means
     from scvitune.models import get_adapter
+    from scvitune.staging import Stages
     from scvitune.training import (
         DeviceData,
         Divergence,
@@ -74,7 +76,8 @@ class StudyTrainable(tune.Trainable):
     ``inheritance`` (the last trial, ``source``, and ``epoch`` from which it took its weights, or
     None) and ``heard`` (the driver knows its reports up to this epoch), and ``study``, which is
     the same for all: ``run_dir``, ``data_dir``, ``model`` and its ``defaults``, ``metric``,
-    ``mode``, ``seed``, ``report_epochs``, ``rungs``, ``device`` and ``threads``.
+    ``mode``, ``seed``, ``report_epochs``, ``rungs``, ``device``, ``threads``, and ``stages``
+    (`Stages` of a model that is built on another, else None).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -107,8 +110,11 @@ class StudyTrainable(tune.Trainable):
         device = torch.device(study["device"])
         data = load_device_data(study["data_dir"], device)
         adapter = get_adapter(study["model"], defaults=study["defaults"])
+        if study["stages"] is not None:
+            adapter = Stages(**study["stages"]).bind(adapter, hyperparameters)
         seed = trial_seed(study["seed"], hyperparameters)
         prepared = _load_prepared_once(study["data_dir"])
+        self._truth = prepared.proportions
         with seeded_initialisation(derive_seed(seed, "weights")):
             objective = adapter.build_objective(hyperparameters, prepared)
         objective.module.to(device)
@@ -168,7 +174,7 @@ class StudyTrainable(tune.Trainable):
             target = self._next_report()
             loop.advance(target)
             metrics = name_metrics(loop.training_losses(), "train")
-            metrics |= name_metrics(loop.evaluate("validation"), "validation")
+            metrics |= self._judge(loop)
         except Divergence as error:
             return self._end("diverged", str(error))
         except torch.OutOfMemoryError as error:
@@ -199,6 +205,16 @@ class StudyTrainable(tune.Trainable):
         if at_rung or time.monotonic() - self._last_saved > CHECKPOINT_INTERVAL_S:
             self._save(with_loop=True)
         return result
+
+    def _judge(self, loop: TrainingLoop) -> dict[str, float]:
+        """Measure on the validation cells, or on all spots where their composition is known."""
+        if self._truth is None:
+            return name_metrics(loop.evaluate("validation"), "validation")
+        objective: Any = loop.objective
+        found = loop.collect(objective.proportions)
+        if not np.isfinite(found).all():
+            raise Divergence(f"the proportions are no longer finite at epoch {loop.epoch:g}")
+        return proportion_means(self._truth, found)
 
     def _next_report(self) -> float:
         """Return the first report epoch that is still ahead."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scvitune.data._built_in import BUILT_IN
+    from scvitune.data._deconvolution import DeconvolutionData, prepare_deconvolution
     from scvitune.data._download import brain_large, cortex, pbmc
-    from scvitune.data._file import prepare_file
+    from scvitune.data._file import prepare_file, read_anndata
     from scvitune.data._gene_selection import select_genes
     from scvitune.data._pbmc68k import pbmc68k
     from scvitune.data._preparation import prepare_anndata
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
     from scvitune.data._spot_composition import SimulatedSpots, simulate_composition
     from scvitune.data._spots import simulate_spots
     from scvitune.data._storage import load_prepared, save_prepared
+    from scvitune.data._tissues import simulate_tissue, split_reference
 
 _HOMES = {
     "BUILT_IN": "_built_in",
+    "DeconvolutionData": "_deconvolution",
+    "prepare_deconvolution": "_deconvolution",
     "brain_large": "_download",
     "cortex": "_download",
     "pbmc": "_download",
     "prepare_file": "_file",
+    "read_anndata": "_file",
     "select_genes": "_gene_selection",
     "pbmc68k": "_pbmc68k",
     "prepare_anndata": "_preparation",
@@ -42,10 +47,13 @@ _HOMES = {
     "simulate_spots": "_spots",
     "load_prepared": "_storage",
     "save_prepared": "_storage",
+    "simulate_tissue": "_tissues",
+    "split_reference": "_tissues",
 }
 
 __all__ = [
     "BUILT_IN",
+    "DeconvolutionData",
     "SimulatedSpots",
     "brain_large",
     "cortex",
@@ -54,7 +62,9 @@ __all__ = [
     "pbmc",
     "pbmc68k",
     "prepare_anndata",
+    "prepare_deconvolution",
     "prepare_file",
+    "read_anndata",
     "rebuild_anndata",
     "save_prepared",
     "save_split",
@@ -62,7 +72,9 @@ __all__ = [
     "simulate_composition",
     "simulate_spots",
     "simulated",
+    "simulate_tissue",
     "split_cells",
+    "split_reference",
 ]
 
 

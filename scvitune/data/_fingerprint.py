@@ -22,6 +22,7 @@ ARRAYS = (
     "size_factor",
     "library_log_means",
     "library_log_vars",
+    "proportions",
 )
 """The fields of `PreparedData` that are arrays, in the order in which they are digested."""
 
@@ -45,7 +46,7 @@ def compute_fingerprint(parts: Mapping[str, Any] | PreparedData) -> str:
     details = {name: fields[name] for name in DETAILS}
     digest.update(json.dumps(details, sort_keys=True).encode())
     for name in ARRAYS:
-        array = fields[name]
+        array = fields.get(name)
         if array is None:
             continue
         form = [name, array.dtype.newbyteorder("<").str, list(array.shape)]

@@ -16,9 +16,11 @@ from typing import Any
 
 import psutil
 
+from scvitune._collecting import garbage_collected
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import SlotPlan
+from scvitune.staging import Stages
 
 OBJECT_STORE_BYTES = 100 * 1024**2  # configurations and reports only: data is memory-mapped
 
@@ -54,7 +56,9 @@ _SHUTTING_DOWN: list[threading.Thread] = []
 def ray_session(slots: SlotPlan) -> Iterator[None]:
     """Use the Ray that is there (joined already, or named by RAY_ADDRESS), or start a local one.
 
-    Only what was started here is shut down, in the background: see `wait_for_shutdown`.
+    Only what was started here is shut down, in the background: see `wait_for_shutdown`. What still
+    refers to Ray in unreachable cycles is collected before: its destructors talk to Ray, which
+    ends the whole process when it hears from them while it shuts down.
     """
     wait_for_shutdown()
     for name, value in _QUIET.items():
@@ -96,7 +100,8 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
         _end_autoscaler()
     try:
         compiling.join()
-        yield
+        with garbage_collected():
+            yield
     finally:
         _SHUTTING_DOWN.append(threading.Thread(target=ray.shutdown, name="ray-shutdown"))
         _SHUTTING_DOWN[-1].start()
@@ -126,6 +131,7 @@ def run_plan(
     layout: RunLayout,
     prepared: PreparedData,
     *,
+    stages: Stages | None,
     past: Sequence[PastTrial],
     recorder: Recorder,
     stopper: Any,
@@ -192,6 +198,7 @@ def run_plan(
         "rungs": list(plan.rungs),
         "device": "cuda" if plan.slots.gpu else "cpu",
         "threads": plan.slots.threads,
+        "stages": None if stages is None else stages.to_plain(),
     }
     resources = {"cpu": plan.slots.cpu}
     if plan.slots.gpu:

@@ -36,7 +36,7 @@ from scvitune.experiment._strategy import (
     choose_strategy,
 )
 from scvitune.metrics import metric_info
-from scvitune.models import ModelAdapter, check_model_name, get_adapter
+from scvitune.models import MODELS, ModelAdapter, check_model_name, get_adapter
 from scvitune.schedulers import (
     BuiltScheduler,
     RungValue,
@@ -55,6 +55,7 @@ from scvitune.spaces import (
 )
 
 DEFAULT_TRIAL = "00000"
+DEFAULT_METRIC = "elbo_validation"
 DEFAULT_RUNG_VALUE: RungValue = "best"
 _SMALLEST_TRAIN = 3
 
@@ -144,6 +145,11 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
         check_model_name(config.model)
     with faults.collecting():
         metric_info(config.metric)
+        if config.model in MODELS and not get_adapter(config.model).offers(config.metric):
+            faults.add(
+                f"metric is {config.metric!r}, which {config.model} is not measured by. Use "
+                f"{get_adapter(config.model).default_metric!r}."
+            )
     searcher = config.search.searcher if searcher is None else searcher
     scheduler = config.search.scheduler if scheduler is None else scheduler
     n_faults = len(faults)
@@ -169,6 +175,13 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
     with faults.collecting():
         space = _space(config)
         faults_of_space(config.model, space, faults)
+
+
+def with_model_defaults(config: StudyConfig) -> StudyConfig:
+    """Return the configuration with the metric that the model is judged by, if none was chosen."""
+    if config.model not in MODELS or config.metric != DEFAULT_METRIC:
+        return config
+    return config.model_copy(update={"metric": get_adapter(config.model).default_metric})
 
 
 def _space(config: StudyConfig) -> SearchSpace:
@@ -236,13 +249,18 @@ def plan_study(
             "metric of your own needs it."
         )
     split = None
-    with faults.collecting():
-        split = split_cells(
-            prepared.n_cells,
-            train_size=search.train_size,
-            test_size=search.test_size,
-            seed=search.seed,
-        )
+    if adapter.first_stage_prefix is not None:
+        # Each spot has parameters of its own, so none can be held out.
+        nobody = np.empty(0, dtype=np.int64)
+        split = Split(np.arange(prepared.n_cells), nobody, nobody)
+    else:
+        with faults.collecting():
+            split = split_cells(
+                prepared.n_cells,
+                train_size=search.train_size,
+                test_size=search.test_size,
+                seed=search.seed,
+            )
     if split is not None and len(split.train) < _SMALLEST_TRAIN:
         faults.add(
             f"{len(split.train)} cells are left to train on; batch norm needs at least "

@@ -17,6 +17,7 @@ from scvitune.contracts import PastTrial, PreparedData, RunLayout
 from scvitune.data import save_split
 from scvitune.errors import Faults, InputError, StudyError
 from scvitune.events import Report, fold, read_events
+from scvitune.experiment._deconvolution import SETTINGS, Tissues
 from scvitune.experiment._planning import Plan
 
 _VERSIONED = ("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna")
@@ -54,9 +55,14 @@ def check_storage(storage: Path, name: str, faults: Faults) -> None:
 
 
 def create_run_directory(
-    layout: RunLayout, plan: Plan, prepared: PreparedData, *, name: str
+    layout: RunLayout,
+    plan: Plan,
+    prepared: PreparedData,
+    *,
+    name: str,
+    tissues: Tissues | None = None,
 ) -> None:
-    """Make the directory and write what never changes: study.yaml and splits.npz."""
+    """Make the directory and write what never changes: study.yaml and the splits."""
     try:
         layout.root.mkdir(parents=True)
     except FileExistsError as error:
@@ -67,6 +73,8 @@ def create_run_directory(
     layout.ray.mkdir()
     layout.checkpoints.mkdir()
     save_split(plan.split, layout.splits)
+    if tissues is not None:
+        save_split(tissues.split, layout.reference_split)
     ready = {
         kind: given
         for kind, given in (("searcher", plan.searcher), ("scheduler", plan.scheduler))
@@ -95,6 +103,8 @@ def create_run_directory(
         "strategy": None if plan.strategy is None else f"{plan.strategy.name}: {plan.strategy}",
         "versions": read_versions(),
     }
+    if tissues is not None:
+        frozen[SETTINGS] = tissues.to_settings(layout)
     partial = layout.study.with_suffix(".partial")
     partial.write_text(dump_yaml(frozen))
     partial.replace(layout.study)

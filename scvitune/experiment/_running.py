@@ -13,11 +13,24 @@ from rich.console import Console
 
 from scvitune.config import StudyConfig
 from scvitune.contracts import ENDED, PreparedData, RunLayout
-from scvitune.data import load_prepared, prepare_anndata, prepare_file, save_prepared
+from scvitune.data import (
+    DeconvolutionData,
+    load_prepared,
+    prepare_anndata,
+    prepare_file,
+    save_prepared,
+)
 from scvitune.errors import Faults, InputError, StudyError
 from scvitune.events import EventLog, TrialRecord, fold, read_events
+from scvitune.experiment._deconvolution import (
+    SETTINGS,
+    Tissues,
+    check_target,
+    prepare_spots,
+    save_tissues,
+)
 from scvitune.experiment._driver import ray_session, run_plan
-from scvitune.experiment._planning import Plan, check_names, plan_study
+from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
 from scvitune.experiment._run_directory import (
     check_storage,
     choose_name,
@@ -42,7 +55,8 @@ from scvitune.recording import (
 class Preparation:
     """A study that could start: everything is checked, nothing is written.
 
-    ``prepared`` is in memory; ``adata`` is what it was prepared from.
+    ``prepared`` is in memory; ``adata`` is what it was prepared from. ``spots`` is set where
+    the model is one of spots.
     """
 
     plan: Plan
@@ -50,12 +64,14 @@ class Preparation:
     adata: Any
     layout: RunLayout
     name: str
+    spots: DeconvolutionData | None = None
 
 
 def prepare_experiment(
     config: StudyConfig,
     *,
     adata: Any = None,
+    reference: Any = None,
     searcher: Any = None,
     scheduler: Any = None,
 ) -> Preparation:
@@ -65,6 +81,8 @@ def prepare_experiment(
     ----------
     adata
         A registered AnnData; None: ``config.data`` names a file.
+    reference
+        The cells that spots are made of; None: ``config.data`` names a file, or none are wanted.
     searcher, scheduler
         Ready Ray objects instead of the configuration's names.
 
@@ -74,20 +92,31 @@ def prepare_experiment(
         With all faults.
     """
     faults = Faults()
+    config = with_model_defaults(config)
     check_names(config, searcher=searcher, scheduler=scheduler, faults=faults)
     name = choose_name(config)
     check_storage(Path(config.storage), name, faults)
-    prepared = None
+    prepared = spots = None
     if config.model in MODELS:  # else a fault already, and its data cannot be set up
-        with faults.collecting():
-            adata, prepared = _prepare(config, adata)
-            for fault in get_adapter(config.model).data_faults(prepared):
-                faults.add(fault)
+        named = config.data is not None and config.data.reference is not None
+        has_reference = reference is not None or (adata is None and named)
+        before = len(faults)
+        check_target(config, has_reference=has_reference, faults=faults)
+        if has_reference and len(faults) == before:
+            with faults.collecting():
+                spots = prepare_spots(config, adata, reference)
+                adata, prepared = spots.adata, spots.spots
+        elif not has_reference:
+            with faults.collecting():
+                adata, prepared = _prepare(config, adata)
+                for fault in get_adapter(config.model).data_faults(prepared):
+                    faults.add(fault)
     faults.raise_if_any()
     if prepared is None:
         raise InputError("There is no data.")
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
-    return Preparation(plan, prepared, adata, RunLayout(Path(config.storage) / name), name)
+    layout = RunLayout(Path(config.storage) / name)
+    return Preparation(plan, prepared, adata, layout, name, spots)
 
 
 def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
@@ -105,8 +134,16 @@ def start_experiment(preparation: Preparation, *, console: Console | None = None
     plan, layout = preparation.plan, preparation.layout
     layout.root.parent.mkdir(parents=True, exist_ok=True)
     prepared = save_prepared(preparation.prepared, layout.root.parent)
-    create_run_directory(layout, plan, prepared, name=preparation.name)
-    _drive(plan, layout, prepared, action="start", console=console)
+    tissues = None
+    if preparation.spots is not None:
+        tissues = save_tissues(
+            preparation.spots,
+            layout.root.parent,
+            target=plan.config.target,
+            seed=plan.config.search.seed,
+        )
+    create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
+    _drive(plan, layout, prepared, tissues, action="start", console=console)
     return layout
 
 
@@ -157,7 +194,10 @@ def continue_experiment(
         )
     if num_samples is not None:
         _freeze_num_samples(layout, settings, num_samples)
-    _drive(plan, layout, prepared, action="resume", console=console)
+    tissues = None
+    if SETTINGS in settings:
+        tissues = Tissues.from_settings(layout, settings[SETTINGS])
+    _drive(plan, layout, prepared, tissues, action="resume", console=console)
     return layout
 
 
@@ -174,6 +214,7 @@ def _drive(
     plan: Plan,
     layout: RunLayout,
     prepared: PreparedData,
+    tissues: Tissues | None,
     *,
     action: str,
     console: Console | None,
@@ -210,7 +251,14 @@ def _drive(
                     run_plan(
                         plan,
                         layout,
-                        prepared,
+                        prepared if tissues is None else tissues.search,
+                        stages=None
+                        if tissues is None
+                        else tissues.stages(
+                            layout,
+                            seed=plan.config.search.seed,
+                            device="cuda" if plan.slots.gpu else "cpu",
+                        ),
                         past=past,
                         recorder=recorder,
                         stopper=stopper,

@@ -24,7 +24,6 @@ def compile_kernels() -> bool:
     """
     modules = (
         LIKELIHOOD_KERNELS,
-        "scvitune.likelihoods._convolution_kernel",
         "scvitune.sparse._kernels",
         "scvitune.models._layer_kernels",
     )

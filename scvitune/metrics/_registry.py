@@ -24,12 +24,15 @@ class MetricInfo:
         ``cheap``: part of each report. ``dear``: at rungs or at the end only.
     description
         What it is, with its unit, for reports.
+    splits
+        Whether its name says on which cells; else it is measured on all, in simulated tissue.
     """
 
     name: str
     mode: Mode
     cost: Literal["cheap", "dear"]
     description: str
+    splits: bool = True
 
 
 METRICS: dict[str, MetricInfo] = {
@@ -50,6 +53,34 @@ METRICS: dict[str, MetricInfo] = {
         MetricInfo(
             "kl_local", "min", "cheap", "KL divergence of the latent variables, nats a cell"
         ),
+        MetricInfo(
+            "proportion_jsd",
+            "min",
+            "cheap",
+            "Jensen-Shannon distance of proportions, mean over cell types",
+            splits=False,
+        ),
+        MetricInfo(
+            "proportion_rmse",
+            "min",
+            "cheap",
+            "root mean squared error of proportions, mean over cell types",
+            splits=False,
+        ),
+        MetricInfo(
+            "proportion_pcc",
+            "max",
+            "cheap",
+            "Pearson correlation of proportions across spots, mean over cell types",
+            splits=False,
+        ),
+        MetricInfo(
+            "proportion_ssim",
+            "max",
+            "cheap",
+            "structural similarity of proportions across spots, mean over cell types",
+            splits=False,
+        ),
     )
 }
 
@@ -64,8 +95,14 @@ def metric_info(name: str) -> tuple[MetricInfo, SplitName]:
     InputError
         If the metric is not declared, or is one of the test cells, which no search may see.
     """
+    if name in METRICS and not METRICS[name].splits:
+        return METRICS[name], "validation"
     base, _, split = name.rpartition("_")
-    searchable = [f"{metric}_{cells}" for metric in METRICS for cells in ("validation", "train")]
+    searchable = [
+        full
+        for metric, info in METRICS.items()
+        for full in ([f"{metric}_validation", f"{metric}_train"] if info.splits else [metric])
+    ]
     if base not in METRICS or split not in _SPLITS:
         raise InputError(
             f"metric must be {one_of(searchable)}, but got {name!r}.{nearest(name, searchable)}"
@@ -73,7 +110,7 @@ def metric_info(name: str) -> tuple[MetricInfo, SplitName]:
     if split == "test":
         raise InputError(
             f"metric is {name!r}, but the test cells are kept for the final judgement. "
-            f"Use {base + '_validation'!r}."
+            f"Use {base + '_validation' if METRICS[base].splits else base!r}."
         )
     return METRICS[base], "train" if split == "train" else "validation"
 

@@ -14,6 +14,7 @@ from scvitune.errors import InputError, nearest, one_of
 
 if TYPE_CHECKING:
     from scvitune.models._base import Defaults, HyperparameterInfo, ModelAdapter
+    from scvitune.models._first_stage import FirstStage, cluster_states
 
 # Name in scvi.model -> (file, adapter).
 MODELS: dict[str, tuple[str, str]] = {
@@ -22,7 +23,15 @@ MODELS: dict[str, tuple[str, str]] = {
     "CondSCVI": ("_condscvi", "CondSCVIAdapter"),
 }
 
-__all__ = ["MODELS", "HyperparameterInfo", "ModelAdapter", "check_model_name", "get_adapter"]
+__all__ = [
+    "MODELS",
+    "FirstStage",
+    "HyperparameterInfo",
+    "ModelAdapter",
+    "check_model_name",
+    "cluster_states",
+    "get_adapter",
+]
 
 
 def check_model_name(name: str) -> None:
@@ -62,4 +71,6 @@ def _adapter_class(name: str) -> type[ModelAdapter]:
 def __getattr__(name: str) -> object:
     if name in ("ModelAdapter", "HyperparameterInfo"):
         return getattr(importlib.import_module("scvitune.models._base"), name)
+    if name in ("FirstStage", "cluster_states"):
+        return getattr(importlib.import_module("scvitune.models._first_stage"), name)
     raise AttributeError(f"module 'scvitune.models' has no attribute {name!r}")

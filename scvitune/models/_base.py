@@ -16,7 +16,7 @@ from scvitune.contracts import Config, Objective, PreparedData, Value
 from scvitune.errors import nearest, one_of
 from scvitune.models import _scvi_tools
 
-Target: TypeAlias = Literal["constructor", "plan", "loop"]
+Target: TypeAlias = Literal["constructor", "plan", "loop", "first_stage"]
 
 Defaults: TypeAlias = dict[str, dict[str, Value]]
 """Target -> hyperparameter -> scvi-tools' default."""
@@ -91,7 +91,8 @@ class HyperparameterInfo:
     Attributes
     ----------
     target
-        Who takes it: the model's constructor, the training plan or the training loop.
+        Who takes it: the model's constructor, the training plan, the training loop, or the model
+        that this one is built on.
     choices
         The allowed values, where the signature lists them.
     mutable
@@ -127,6 +128,11 @@ class ModelAdapter(ABC):
     refused_constructor: ClassVar[Mapping[str, str]] = {}
     """Constructor arguments that are no hyperparameters here -> why."""
 
+    default_metric: ClassVar[str] = "elbo_validation"
+
+    first_stage_prefix: ClassVar[str | None] = None
+    """Of the hyperparameters of the model that this one is built on, if there is one."""
+
     def __init__(self, defaults: Defaults | None = None) -> None:
         self._defaults = defaults
 
@@ -146,6 +152,24 @@ class ModelAdapter(ABC):
     def data_faults(self, prepared: PreparedData) -> list[str]:
         """Return what this model cannot be trained on in data that others can; one fault each."""
         return []
+
+    def offers(self, metric: str) -> bool:
+        """Whether trials of this model are measured by a metric."""
+        return not metric.startswith("proportion_")
+
+    def config_faults(self, config: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong between the values of a configuration; one fault each."""
+        return []
+
+    # ---------------------------------------------------------------- first stage
+
+    def first_stage_config(self, config: Mapping[str, Any]) -> Config:
+        """Return the part of a configuration that the model takes that this one is built on."""
+        raise TypeError(f"{self.name} is built on no other model")
+
+    def on(self, first_stage: Any) -> ModelAdapter:
+        """Return the adapter that builds on a trained first stage."""
+        raise TypeError(f"{self.name} is built on no other model")
 
     # -------------------------------------------------------------- hyperparameters
 
@@ -168,10 +192,10 @@ class ModelAdapter(ABC):
             if parameter.name not in self.refused_constructor:
                 add("constructor", parameter)
         plan = _scvi_tools.plan_signature()
-        for name in _PLAN:
-            if name in plan:
-                add("plan", plan[name])
         train = _scvi_tools.train_signature(self.name)
+        for name in _PLAN:
+            if name in plan:  # where the model's own train() has another default, it wins
+                add("plan", train.get(name, plan[name]))
         for name in _LOOP:
             if name in train:
                 add("loop", train[name])
@@ -209,7 +233,7 @@ class ModelAdapter(ABC):
         """scvi-tools' default of every hyperparameter; JSON can carry it to another process."""
         if self._defaults is not None:
             return self._defaults
-        found: Defaults = {"constructor": {}, "plan": {}, "loop": {}}
+        found: Defaults = {"constructor": {}, "plan": {}, "loop": {}, "first_stage": {}}
         for name, info in self.hyperparameters.items():
             found[info.target][name] = info.default
         return found
@@ -259,6 +283,26 @@ class ModelAdapter(ABC):
             Metric name -> DataFrame indexed by epoch, as ``model.history``.
         """
         model = _scvi_tools.model_class(self.name)(adata, **self.constructor_arguments(config))
+        return self.hand_weights(
+            model,
+            weights=weights,
+            train_indices=train_indices,
+            validation_indices=validation_indices,
+            test_indices=test_indices,
+            history=history,
+        )
+
+    @staticmethod
+    def hand_weights(
+        model: Any,
+        *,
+        weights: Mapping[str, Any],
+        train_indices: npt.NDArray[np.int64],
+        validation_indices: npt.NDArray[np.int64],
+        test_indices: npt.NDArray[np.int64],
+        history: Mapping[str, Any],
+    ) -> Any:
+        """Return the model with these weights, as scvi-tools leaves one that it has trained."""
         model.module.load_state_dict(weights)
         model.module.eval()
         model.is_trained_ = True

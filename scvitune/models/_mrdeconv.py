@@ -23,7 +23,7 @@ from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import Decoded, convolved_negative_binomial
 from scvitune.models import _scvi_tools
 from scvitune.models._augmentation import Augmented, augment
-from scvitune.models._vae import _fully_connected as fully_connected
+from scvitune.models._forward import run_layers
 
 # The weights of the parts of the loss, scvi-tools' own defaults, which its training never changes.
 _RECONSTRUCTION = 3.0
@@ -183,7 +183,7 @@ class SpotObjective:
             states = module.gamma[:, :, cells].permute(2, 1, 0).repeat(n_samples, 1, 1)
             return states.unsqueeze(1), encoded.new_ones((len(encoded), 1, n_labels))
         layers, last = module.gamma_encoder
-        found = last(fully_connected(layers, encoded, [], noise))
+        found = last(run_layers(layers, encoded, [], noise))
         n_modes = module.n_states_per_label
         states, logits = found.split([n_modes * n_latent * n_labels, n_modes * n_labels], dim=1)
         states = states.view(-1, n_modes, n_latent, n_labels).transpose(2, 3)

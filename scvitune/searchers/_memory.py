@@ -9,6 +9,7 @@ import numpy as np
 from scvitune._seeding import derive_seed
 from scvitune.contracts import Config
 from scvitune.searchers._base import SearchProblem
+from scvitune.searchers._branches import explore_branch, explores
 from scvitune.spaces import sample_config
 
 _RANDOM_ATTEMPTS = 200
@@ -25,6 +26,13 @@ class Memory:
     Equal configurations train alike, to the last bit, so a repeated proposal would cost a trial
     and teach nothing.
 
+    Parameters
+    ----------
+    problem, name
+        Of the searcher.
+    explores
+        Whether some proposals go to neglected branches instead (`_branches`).
+
     Attributes
     ----------
     told
@@ -33,8 +41,8 @@ class Memory:
         Proposal number -> configuration that has no value yet, in the order of proposal.
     """
 
-    def __init__(self, problem: SearchProblem, name: str) -> None:
-        self._problem, self._name = problem, name
+    def __init__(self, problem: SearchProblem, name: str, *, explores: bool = False) -> None:
+        self._problem, self._name, self._explores = problem, name, explores
         self.told: list[tuple[Config, tuple[float, ...]]] = []
         self.running: dict[int, Config] = {}
         self._known: set[str] = set()
@@ -59,12 +67,27 @@ class Memory:
             rng = np.random.default_rng(
                 derive_seed(self._problem.seed, self._name, number, attempt)
             )
-            config = draw(rng) if attempt < attempts else sample_config(self._problem.space, rng)
+            if attempt >= attempts:
+                config = sample_config(self._problem.space, rng)
+            elif self._explores and explores(self._problem.space, number, rng):
+                config = self._explore(rng)
+            else:
+                config = draw(rng)
             if config_key(config) not in self._known:
                 break
         self.running[number] = config
         self._known.add(config_key(config))
         return dict(config)
+
+    def _explore(self, rng: np.random.Generator) -> Config:
+        first_values = [(config, values[0]) for config, values in self.told]
+        return explore_branch(
+            self._problem.space,
+            first_values,
+            list(self.running.values()),
+            rng,
+            mode=self._problem.mode,
+        )
 
     def tell(self, config: Config, values: Sequence[float], number: int | None) -> None:
         """Move a configuration to the answered ones."""

@@ -48,7 +48,7 @@ class OptunaProposer(ABC):
         self._distributions = {
             h.name: _distribution(h.domain) for h in problem.space.hyperparameters
         }
-        self._memory = Memory(problem, self.name)
+        self._memory = Memory(problem, self.name, explores=True)
 
     @abstractmethod
     def build_sampler(self, seed: int) -> optuna.samplers.BaseSampler:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from scvitune._seeding import derive_seed
-from scvitune.contracts import Objective, Split, SplitName
+from scvitune.contracts import Batch, Objective, Split, SplitName
 from scvitune.training._adam import FusedAdam
 from scvitune.training._device_data import DeviceData
 from scvitune.training._early_stopping import EarlyStopping
@@ -215,6 +216,14 @@ class TrainingLoop:
             if not math.isfinite(value):
                 raise Divergence(f"{name}_{split} is {value} at epoch {self.epoch:g}")
         return means
+
+    @torch.inference_mode()
+    def collect(self, function: Callable[[Batch], Tensor]) -> npt.NDArray[Any]:
+        """Return a function's rows for all cells, in their order, computed batch by batch."""
+        cells = torch.arange(self._data.n_cells, device=self._data.device)
+        parts = [function(self._data.gather(part)) for part in cells.split(EVALUATION_BATCH)]
+        rows: npt.NDArray[Any] = torch.cat(parts).cpu().numpy()
+        return rows
 
     def _evaluation_batches(self, split: SplitName) -> Iterator[Tensor]:
         cells = torch.from_numpy(self._split[split]).to(self._data.device)

@@ -163,3 +163,30 @@ def test_a_lost_trial_process_goes_on_from_its_checkpoint(tmp_path, wait_for, lo
     assert len(victims) == 1
     assert (study.trials["status"] == "finished").all()
     assert (study.trials["epochs"] == 40).all()
+
+
+def test_one_study_after_the_other_in_one_process(tmp_path):
+    """Ray shuts down in the background: nothing may still refer to it then, or it ends us."""
+    script = """
+import sys, scvi, scvitune
+adata = scvitune.data.simulated(200, 30, mean_library=150.0, seed=0)
+scvi.model.SCVI.setup_anndata(adata)
+for i in range(4):
+    study = scvitune.tune("SCVI", adata, storage=sys.argv[1], name=f"s{i}", num_samples=3,
+                          max_epochs=2, searcher="random", resources={"cpu": 1})
+    print("ended", i, len(study.trials), flush=True)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout
+    assert [line for line in done.stdout.splitlines() if line.startswith("ended")] == [
+        f"ended {i} 4" for i in range(4)
+    ]

@@ -1,0 +1,102 @@
+"""Tissues of known composition, simulated from a reference to look like the real one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from scvitune._seeding import derive_seed
+from scvitune.contracts import PreparedData, Split
+from scvitune.data._counts import read_counts
+from scvitune.data._fingerprint import compute_fingerprint
+from scvitune.data._preparation import compute_library_prior
+from scvitune.data._spot_composition import simulate_composition
+
+_HELD_OUT = 0.15
+"""Of each type's cells, for each of two simulated tissues."""
+
+
+def split_reference(reference: PreparedData, seed: int) -> Split:
+    """Split the cells of each type: to train CondSCVI on, and to sum into two tissues.
+
+    Returns
+    -------
+    Split
+        ``train`` for CondSCVI, ``validation`` for the tissue that trials train on, ``test`` for
+        the one that no trial sees. Of each type, 15 % and at least two cells are in each of the
+        last two.
+    """
+    parts: list[list[npt.NDArray[np.int64]]] = [[], [], []]
+    for code in range(reference.n_labels):
+        cells = np.flatnonzero(reference.labels == code)
+        rng = np.random.default_rng(derive_seed(seed, "reference", code))
+        order = rng.permutation(cells)
+        n_held = max(2, round(_HELD_OUT * len(cells)))
+        cut = [len(cells) - 2 * n_held, len(cells) - n_held]
+        for part, own in zip(parts, np.split(order, cut), strict=True):
+            part.append(own)
+    return Split(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
+
+
+def simulate_tissue(
+    reference: PreparedData,
+    like: PreparedData,
+    *,
+    cells: npt.NDArray[np.int64],
+    seed: int,
+) -> PreparedData:
+    """Sum cells into as many spots as there are, as deep as they are, of known composition.
+
+    Parameters
+    ----------
+    reference
+        The cells, with labels.
+    like
+        The real spots.
+    cells
+        Indices of the cells to draw from.
+    seed
+        Of compositions, cells and thinning.
+    """
+    counts = sp.csr_matrix(
+        (reference.values, reference.indices, reference.indptr),
+        shape=(reference.n_cells, reference.n_genes),
+    )
+    totals = np.add.reduceat(
+        np.append(np.asarray(like.values, dtype=np.int64), 0), np.asarray(like.indptr[:-1])
+    )
+    made = simulate_composition(
+        counts,
+        np.asarray(reference.labels),
+        reference.n_labels,
+        n_spots=like.n_cells,
+        depths=totals,
+        cells=cells,
+        seed=seed,
+    )
+    found = read_counts(made.counts)
+    zeros = np.zeros(like.n_cells, dtype=np.int64)
+    means, variances = compute_library_prior(found.cell_totals(), zeros, 1)
+    fields: dict[str, Any] = {
+        "values": found.values,
+        "indices": found.indices,
+        "indptr": found.indptr,
+        "n_genes": reference.n_genes,
+        "batch": zeros,
+        "labels": zeros,
+        "n_batch": 1,
+        "n_labels": 1,
+        "categorical_covariates": None,
+        "n_categories_per_covariate": (),
+        "continuous_covariates": None,
+        "size_factor": None,
+        "library_log_means": means,
+        "library_log_vars": variances,
+        "gene_names": reference.gene_names,
+        "setup": {"model": "DestVI", "kwargs": {}, "categories": {}, "category_dtypes": {}},
+        "proportions": made.proportions,
+    }
+    return PreparedData(**fields, fingerprint=compute_fingerprint(fields))

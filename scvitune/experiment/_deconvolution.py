@@ -1,0 +1,162 @@
+"""What a study of spots trains on and is judged on, beside the spots themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scvitune._seeding import derive_seed
+from scvitune.config import StudyConfig
+from scvitune.contracts import PreparedData, RunLayout, Split
+from scvitune.data import (
+    DeconvolutionData,
+    load_prepared,
+    load_split,
+    prepare_deconvolution,
+    read_anndata,
+    save_prepared,
+    simulate_tissue,
+    split_reference,
+)
+from scvitune.errors import Faults, InputError, one_of
+from scvitune.models import get_adapter
+from scvitune.staging import FIRST_MODEL, Stages
+
+TARGETS = ("simulated", "truth")
+TRUTH_KEY = "proportions"
+SETTINGS = "deconvolution"
+"""Where study.yaml keeps what is here."""
+
+
+@dataclass(frozen=True)
+class Tissues:
+    """The data of a study of spots, on disk.
+
+    Attributes
+    ----------
+    reference
+        The cells.
+    search
+        The tissue that trials train on.
+    test
+        A tissue that no trial sees.
+    types
+        Names of the cell types.
+    split
+        Of the cells: to train the first stage on, and to sum into the two tissues.
+    """
+
+    reference: PreparedData
+    search: PreparedData
+    test: PreparedData
+    types: tuple[str, ...]
+    split: Split
+
+    def to_settings(self, layout: RunLayout) -> dict[str, Any]:
+        """Return what study.yaml keeps of it."""
+        parts = {"reference": self.reference, "search": self.search, "test": self.test}
+        return {
+            **{
+                f"{name}_dir": os.path.relpath(prepared.directory or "", layout.root)
+                for name, prepared in parts.items()
+            },
+            "types": list(self.types),
+        }
+
+    @classmethod
+    def from_settings(cls, layout: RunLayout, settings: Mapping[str, Any]) -> Tissues:
+        """Open what `to_settings` describes."""
+
+        def load(name: str) -> PreparedData:
+            return load_prepared((layout.root / settings[f"{name}_dir"]).resolve())
+
+        return cls(
+            load("reference"),
+            load("search"),
+            load("test"),
+            tuple(settings["types"]),
+            load_split(layout.reference_split),
+        )
+
+    def stages(self, layout: RunLayout, *, seed: int, device: str) -> Stages:
+        """Return how trials come by their first stages."""
+        return Stages(
+            reference_dir=str(Path(self.reference.directory or "").resolve()),
+            split=str(layout.reference_split.resolve()),
+            directory=str(layout.first_stages.resolve()),
+            seed=seed,
+            device=device,
+            defaults=get_adapter(FIRST_MODEL).defaults,
+        )
+
+
+def check_target(config: StudyConfig, *, has_reference: bool, faults: Faults) -> None:
+    """Check what only studies of spots take."""
+    has_first_stage = get_adapter(config.model).first_stage_prefix is not None
+    if not has_first_stage:
+        if has_reference:
+            faults.add(
+                f"reference is for models of spatial spots (DestVI); {config.model} takes none. "
+                "Leave it out."
+            )
+        return
+    if not has_reference:
+        faults.add(
+            f"{config.model} needs single cells to learn the cell types from: give reference, an "
+            "AnnData (in YAML data.reference, an .h5ad file), and labels_key."
+        )
+    name = config.target.partition(":")[0]
+    if name not in TARGETS:
+        faults.add(
+            f"target must be {one_of(TARGETS)}, but got {config.target!r}. 'truth:KEY' reads "
+            f"spots.obsm[KEY] instead of spots.obsm[{TRUTH_KEY!r}]."
+        )
+
+
+def prepare_spots(config: StudyConfig, adata: Any, reference: Any) -> DeconvolutionData:
+    """Prepare spots and cells, from Python or from the files that a configuration names."""
+    data = config.data
+    keys: dict[str, Any] = {}
+    if adata is None:
+        if data is None or data.path is None or data.reference is None:
+            raise InputError("There is no data: give data.path and data.reference.")
+        adata, reference = read_anndata(data.path), read_anndata(data.reference)
+        of_both = {} if data.layer is None else {"layer": data.layer}
+        of_spots = {} if data.batch_key is None else {"batch_key": data.batch_key}
+        keys = {"spots_keys": of_both | of_spots, "cells_keys": dict(of_both)}
+    name, _, key = config.target.partition(":")
+    return prepare_deconvolution(
+        adata,
+        reference,
+        labels_key=None if data is None else data.labels_key,
+        truth=(key or TRUTH_KEY) if name == "truth" else None,
+        **keys,
+    )
+
+
+def save_tissues(prepared: DeconvolutionData, storage: Path, *, target: str, seed: int) -> Tissues:
+    """Simulate what is to be simulated and write all of it beside the runs."""
+    split = split_reference(prepared.reference, seed)
+
+    def simulate(name: str, cells: Any) -> PreparedData:
+        made = simulate_tissue(
+            prepared.reference,
+            prepared.spots,
+            cells=cells,
+            seed=derive_seed(seed, "tissue", name),
+        )
+        return save_prepared(made, storage)
+
+    simulated = target == "simulated"
+    return Tissues(
+        reference=save_prepared(prepared.reference, storage),
+        search=simulate("search", split.validation)
+        if simulated
+        else save_prepared(prepared.spots, storage),
+        test=simulate("test", split.test),
+        types=prepared.types,
+        split=split,
+    )

@@ -1,0 +1,177 @@
+"""The model that another is built on: trained once a configuration and shared by all trials.
+
+DestVI is built on a CondSCVI of the reference. Trials with the same ``condscvi_`` hyperparameters
+share one; the first that wants it trains it, and others wait for it meanwhile.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scvitune._seeding import derive_seed
+from scvitune.contracts import PreparedData, Split
+from scvitune.data import load_prepared, load_split
+from scvitune.models import FirstStage, ModelAdapter, cluster_states, get_adapter
+from scvitune.training import (
+    DeviceData,
+    TrainingLoop,
+    TrainingSettings,
+    load_checkpoint,
+    save_checkpoint,
+    seeded_initialisation,
+)
+
+FIRST_MODEL = "CondSCVI"
+_N_REPORTS = 20
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Where a study's first stages come from; plain values, so that Ray can carry it.
+
+    Attributes
+    ----------
+    reference_dir
+        Of the prepared cells.
+    split
+        File that says which of them train it.
+    directory
+        Where trained ones lie.
+    seed
+        The study's.
+    device
+        ``cpu`` or ``cuda``.
+    defaults
+        `ModelAdapter.defaults` of the first model; None: read from scvi-tools.
+    """
+
+    reference_dir: str
+    split: str
+    directory: str
+    seed: int
+    device: str = "cpu"
+    defaults: Any = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as a dictionary, for its constructor."""
+        return asdict(self)
+
+    def bind(self, adapter: ModelAdapter, config: Mapping[str, Any]) -> ModelAdapter:
+        """Return the adapter, bound to the first stage that a configuration asks for."""
+        stage: FirstStage = self.obtain(adapter.first_stage_config(config))
+        return adapter.on(stage)
+
+    def obtain(self, config: Mapping[str, Any]) -> FirstStage:
+        """Return the first stage of a configuration without prefixes; train it if nobody has.
+
+        Raises
+        ------
+        scvitune.training.Divergence
+            If its training diverged.
+        """
+        text = json.dumps(dict(config), sort_keys=True)
+        name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        path = Path(self.directory) / f"{name}.pt"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.with_suffix(".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists():
+                    save_checkpoint(path, vars(self._train(config)))
+        return _load(str(path), self.device)
+
+    def _train(self, config: Mapping[str, Any]) -> FirstStage:
+        own = dict(config)
+        max_epochs, n_clusters = own.pop("max_epochs"), own.pop("vamp_prior_p")
+        adapter = get_adapter(FIRST_MODEL, defaults=self.defaults)
+        device = torch.device(self.device)
+        prepared = load_prepared(Path(self.reference_dir))
+        split = load_split(Path(self.split))
+        seed = derive_seed(self.seed, "first stage", own)
+        with seeded_initialisation(derive_seed(seed, "weights")):
+            objective = adapter.build_objective(own, prepared)
+        objective.module.to(device)
+        data = DeviceData(prepared, device)
+        loop = TrainingLoop(
+            objective,
+            data,
+            split,
+            TrainingSettings(**adapter.training_arguments(own)),
+            seed=seed,
+            evaluation_seed=derive_seed(self.seed, "evaluation"),
+        )
+        reports = []
+        for i in range(1, _N_REPORTS + 1):
+            loop.advance(max_epochs * i / _N_REPORTS)
+            losses = loop.training_losses()
+            if losses:
+                reports.append((loop.epoch, {f"{k}_train": v for k, v in losses.items()}))
+        means, variances, shares = _prior(
+            loop, prepared, data, split, n_clusters=n_clusters, seed=seed % 2**32
+        )
+        module = objective.module
+        return FirstStage(
+            weights={name: value.cpu() for name, value in loop.copy_weights().items()},
+            arguments={
+                name: getattr(module, name)
+                for name in ("n_hidden", "n_latent", "n_layers", "dropout_rate")
+            },
+            means=means,
+            variances=variances,
+            shares=shares,
+            config=dict(config),
+            reports=tuple(reports),
+        )
+
+
+@lru_cache(maxsize=4)
+def _load(path: str, device: str) -> FirstStage:
+    return FirstStage(**load_checkpoint(Path(path), device=torch.device(device)))
+
+
+@torch.no_grad()
+def _prior(
+    loop: TrainingLoop,
+    prepared: PreparedData,
+    data: DeviceData,
+    split: Split,
+    *,
+    n_clusters: int,
+    seed: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the mixture of each type: the learnt prior, or else clusters of the cells' states."""
+    module: Any = loop.module
+    if module.prior == "mog":
+        return (
+            module.prior_means.cpu().clone(),
+            (2 * module.prior_log_std).exp().cpu(),
+            torch.softmax(module.prior_logits, dim=-1).cpu(),
+        )
+    module.eval()
+    cells = torch.from_numpy(split.train).to(data.device)
+    means, variances = [], []
+    for part in cells.split(512):
+        batch = data.gather(part)
+        inferred = module.inference(
+            batch.counts.densify(), batch.labels.unsqueeze(1), batch.batch.unsqueeze(1)
+        )
+        means.append(inferred["qz"].loc.cpu())
+        variances.append(inferred["qz"].scale.square().cpu())
+    labels = torch.from_numpy(prepared.labels[split.train].copy())
+    return cluster_states(
+        torch.cat(means),
+        torch.cat(variances),
+        labels,
+        n_labels=prepared.n_labels,
+        n_clusters=n_clusters,
+        seed=seed,
+    )
