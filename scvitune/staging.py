@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,8 @@ class Stages:
 
 @lru_cache(maxsize=4)
 def _load(path: str, device: str) -> FirstStage:
-    return FirstStage(**load_checkpoint(Path(path), device=torch.device(device)))
+    state = load_checkpoint(Path(path), device=torch.device(device))
+    return FirstStage(**{field.name: state[field.name] for field in fields(FirstStage)})
 
 
 @torch.no_grad()

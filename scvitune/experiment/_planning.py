@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +25,13 @@ from scvitune.experiment._scheduling import (
     affordable_trials,
     build_problem,
     expected_spending,
-    extremes,
     nothing_mutable,
+)
+from scvitune.experiment._space import (
+    default_configuration,
+    faults_of_space,
+    first_proposals,
+    space_of,
 )
 from scvitune.experiment._strategy import (
     ChosenStrategy,
@@ -36,7 +40,7 @@ from scvitune.experiment._strategy import (
     choose_strategy,
 )
 from scvitune.metrics import metric_info
-from scvitune.models import MODELS, ModelAdapter, check_model_name, get_adapter
+from scvitune.models import MODELS, check_model_name, get_adapter
 from scvitune.schedulers import (
     BuiltScheduler,
     RungValue,
@@ -46,15 +50,9 @@ from scvitune.schedulers import (
 )
 from scvitune.searchers import SearchProblem, build_searcher, check_searcher_name
 from scvitune.spaces import (
-    contains,
-    default_space,
-    is_active,
-    parse_space,
-    resolve_constants,
     space_to_yaml,
 )
 
-DEFAULT_TRIAL = "00000"
 DEFAULT_METRIC = "elbo_validation"
 DEFAULT_RUNG_VALUE: RungValue = "best"
 _SMALLEST_TRAIN = 3
@@ -173,7 +171,7 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
                 "Leave it out."
             )
     with faults.collecting():
-        space = _space(config)
+        space = space_of(config)
         faults_of_space(config.model, space, faults)
 
 
@@ -182,35 +180,6 @@ def with_model_defaults(config: StudyConfig) -> StudyConfig:
     if config.model not in MODELS or config.metric != DEFAULT_METRIC:
         return config
     return config.model_copy(update={"metric": get_adapter(config.model).default_metric})
-
-
-def _space(config: StudyConfig) -> SearchSpace:
-    if config.space is None:
-        check_model_name(config.model)
-        return default_space(config.model)
-    return parse_space(config.space)
-
-
-def faults_of_space(model: str, space: SearchSpace, faults: Faults) -> None:
-    """Ask the model's adapter about every name in the space and the ends of every domain."""
-    try:
-        adapter = get_adapter(model)
-    except InputError:
-        return  # an unknown model is a fault already
-    found: dict[str, None] = {}
-    for name, value in space.constants.items():
-        found.update(dict.fromkeys(adapter.value_faults(name, value)))
-    for hyperparameter in space.hyperparameters:
-        for value in extremes(hyperparameter):
-            found.update(dict.fromkeys(adapter.value_faults(hyperparameter.name, value)))
-        info = adapter.hyperparameters.get(hyperparameter.name)
-        if info is not None and hyperparameter.mutable and not info.mutable:
-            found[
-                f"{hyperparameter.name} is declared mutable, but it shapes the weights of "
-                f"{model}: a live model cannot change it."
-            ] = None
-    for fault in found:
-        faults.add(fault)
 
 
 def plan_study(
@@ -239,7 +208,7 @@ def plan_study(
         search.scheduler if scheduler is None else scheduler,
     )
     adapter = get_adapter(config.model)
-    space = _space(config)
+    space = space_of(config, prepared.n_cells)
     info, _ = metric_info(config.metric)
     mode: Mode = config.mode or info.mode
     if config.mode is not None and config.mode != info.mode:
@@ -268,7 +237,9 @@ def plan_study(
         )
     max_epochs = float(search.max_epochs or adapter.default_max_epochs(prepared.n_cells))
     default_config = default_configuration(adapter, space)
-    queue = list(_queue(config, adapter, space, default_config, faults))
+    queue = first_proposals(
+        config, adapter, space, default_config, faults, n_cells=prepared.n_cells
+    )
     if not space.names and not queue:
         faults.add("The space has nothing to search and default_trial is off: no trial would run.")
     slots = None
@@ -359,38 +330,3 @@ def plan_study(
         slots=slots,
         perturbs=built.perturbs,
     )
-
-
-def default_configuration(adapter: ModelAdapter, space: SearchSpace) -> Config:
-    """Return scvi-tools' default for every hyperparameter of the space that exists in it."""
-    names = (*space.names, *space.constants)
-    config = {name: adapter.hyperparameters[name].default for name in names}
-    for hyperparameter in space.hyperparameters:  # each comes after those it depends on
-        if not is_active(hyperparameter, config):
-            del config[hyperparameter.name]
-    return config
-
-
-def _queue(
-    config: StudyConfig,
-    adapter: ModelAdapter,
-    space: SearchSpace,
-    default_config: Mapping[str, Any],
-    faults: Faults,
-) -> list[Proposal]:
-    queue = []
-    if config.search.default_trial:
-        queue.append(Proposal(DEFAULT_TRIAL, dict(default_config), "default"))
-    for i, point in enumerate(config.search.points_to_evaluate):
-        outside = contains(space, point)
-        where = f"points_to_evaluate[{i}]"
-        for fault in outside:
-            faults.add(f"{where}: {fault}")
-        if not outside:
-            given = {name: _plain(value) for name, value in point.items()}
-            queue.append(Proposal(f"{i + 1:05d}", resolve_constants(space, given), "point"))
-    return queue
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

@@ -240,7 +240,7 @@ def _drive(
         if _is_complete(plan, records):
             log.append("driver", action="end", reason="all trials had ended")
             return
-        _announce(plan, layout, prepared, console)
+        _announce(plan, layout, prepared, tissues, console)
         with (
             Interruption(stopper, console.print) as interruption,
             ray_session(plan.slots),
@@ -274,11 +274,18 @@ def _drive(
         )
 
 
-def _announce(plan: Plan, layout: RunLayout, prepared: PreparedData, console: Console) -> None:
+def _announce(
+    plan: Plan,
+    layout: RunLayout,
+    prepared: PreparedData,
+    tissues: Tissues | None,
+    console: Console,
+) -> None:
     """Say what is about to happen, before the seconds that Ray and imports take."""
     slots = plan.slots
     console.print(
-        f"Tuning {plan.config.model} on {prepared.n_cells} cells x {prepared.n_genes} genes: "
+        f"Tuning {plan.config.model} on {prepared.n_cells} "
+        f"{'cells' if tissues is None else 'spots'} x {prepared.n_genes} genes: "
         f"{plan.num_trials} trials, {slots.slots} at a time, at most {plan.max_epochs:g} epochs.",
         highlight=False,
         soft_wrap=True,

@@ -21,6 +21,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "SCVI": ("_scvi", "SCVIAdapter"),
     "LinearSCVI": ("_linear_scvi", "LinearSCVIAdapter"),
     "CondSCVI": ("_condscvi", "CondSCVIAdapter"),
+    "DestVI": ("_destvi", "DestVIAdapter"),
 }
 
 __all__ = [

@@ -14,7 +14,11 @@ import numpy.typing as npt
 
 from scvitune.contracts import Config, Objective, PreparedData, Value
 from scvitune.errors import nearest, one_of
+from scvitune.heuristics import scaled_lr
 from scvitune.models import _scvi_tools
+
+SCALED = "scaled"
+"""A learning rate that follows the batch size."""
 
 Target: TypeAlias = Literal["constructor", "plan", "loop", "first_stage"]
 
@@ -130,6 +134,9 @@ class ModelAdapter(ABC):
 
     default_metric: ClassVar[str] = "elbo_validation"
 
+    budgets: ClassVar[frozenset[str]] = frozenset()
+    """Hyperparameters that say how long to train and no more."""
+
     first_stage_prefix: ClassVar[str | None] = None
     """Of the hyperparameters of the model that this one is built on, if there is one."""
 
@@ -160,6 +167,16 @@ class ModelAdapter(ABC):
     def config_faults(self, config: Mapping[str, Any]) -> list[str]:
         """Return what is wrong between the values of a configuration; one fault each."""
         return []
+
+    def advised(self, default: Mapping[str, Any], n_cells: int) -> Config | None:
+        """Return a configuration that the literature advises for so many cells, if there is one.
+
+        Parameters
+        ----------
+        default
+            The default configuration, of the hyperparameters that are searched.
+        """
+        return None
 
     # ---------------------------------------------------------------- first stage
 
@@ -220,6 +237,8 @@ class ModelAdapter(ABC):
                 + nearest(name, self.hyperparameters)
                 + f" It takes: {', '.join(sorted(self.hyperparameters))}."
             ]
+        if name == "lr" and value == SCALED:
+            return []
         if info.choices is not None and value not in info.choices:
             return [
                 f"{name} must be {one_of(info.choices)}, but got {value!r}."
@@ -250,9 +269,16 @@ class ModelAdapter(ABC):
         return self._of(config, "constructor")
 
     def training_arguments(self, config: Mapping[str, Any]) -> Config:
-        """Return plan and loop arguments, with scvi-tools' defaults where the config is silent."""
+        """Return plan and loop arguments, with scvi-tools' defaults where the config is silent.
+
+        ``lr="scaled"`` becomes the learning rate that `scvitune.heuristics.scaled_lr` advises for
+        the batch size.
+        """
         arguments = self.defaults["plan"] | self.defaults["loop"]
-        return arguments | self._of(config, "plan", "loop")
+        arguments |= self._of(config, "plan", "loop")
+        if arguments["lr"] == SCALED:
+            arguments["lr"] = scaled_lr(int(arguments["batch_size"]))  # type: ignore[arg-type]
+        return arguments
 
     # ---------------------------------------------------------------- the model
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scvitune.contracts import Config, Objective, PreparedData, Value
+from scvitune.heuristics import destvi_batch_size
 from scvitune.models import _scvi_tools
 from scvitune.models._base import Defaults, HyperparameterInfo, ModelAdapter
 from scvitune.models._condscvi import CondSCVIAdapter
@@ -58,6 +59,7 @@ class DestVIAdapter(ModelAdapter):
     module_name: ClassVar[str] = "MRDeconv"
     default_metric: ClassVar[str] = "proportion_jsd"
     first_stage_prefix: ClassVar[str | None] = PREFIX
+    budgets: ClassVar[frozenset[str]] = frozenset({MAX_EPOCHS})
     refused_constructor: ClassVar[Mapping[str, str]] = {
         "n_hidden": _FROM_THE_FIRST.format(f"{PREFIX}n_hidden"),
         "n_latent": _FROM_THE_FIRST.format(f"{PREFIX}n_latent"),
@@ -157,6 +159,10 @@ class DestVIAdapter(ModelAdapter):
                 "prior_mode='mog', or amortization 'none' or 'proportion'."
             ]
         return []
+
+    def advised(self, default: Mapping[str, Any], n_cells: int) -> Config | None:
+        """Return the default with the batch size of `scvitune.heuristics.destvi_batch_size`."""
+        return {**default, "batch_size": destvi_batch_size(n_cells)}
 
     def first_stage_config(self, config: Mapping[str, Any]) -> Config:
         """Return the part of a configuration that the first stage takes, without prefixes.

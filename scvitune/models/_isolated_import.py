@@ -43,6 +43,8 @@ _CLASSES: dict[str, tuple[str, tuple[dict[str, Any], ...]]] = {
         ({}, {"batch_representation": "embedding", "encode_covariates": True}),
     ),
     "LDVAE": ("scvi.module._vae", ({"use_observed_lib_size": True},)),
+    # Made of what VAEC is made of, and built from a trained one, so not tried out.
+    "MRDeconv": ("scvi.module._mrdeconv", ()),
     "VAEC": ("scvi.module._vaec", ({"n_labels": 2, "prior": "mog", "encode_covariates": True},)),
 }
 _SMALL = {"n_input": 2, "n_batch": 2, "n_hidden": 2, "n_latent": 2}
@@ -57,6 +59,7 @@ _FILES = frozenset(
         "scvi.distributions._negative_binomial",
         "scvi.module._classifier",
         "scvi.module._constants",
+        "scvi.module._mrdeconv",
         "scvi.module._vae",
         "scvi.module._vaec",
         "scvi.utils._decorators",

@@ -8,6 +8,7 @@ from scvitune._seeding import derive_seed
 from scvitune.contracts import Config, PreparedData, Split
 from scvitune.models import get_adapter
 from scvitune.results._run_directory import Run
+from scvitune.staging import Stages
 from scvitune.training import DeviceData, TrainingLoop, TrainingSettings, seeded_initialisation
 
 
@@ -20,9 +21,14 @@ class LoopBuilder:
         Whose model, and whose seed of evaluation.
     prepared, split
         Its cells.
+    stages
+        Where first stages come from, for models that are built on one.
     """
 
-    def __init__(self, run: Run, prepared: PreparedData, split: Split) -> None:
+    def __init__(
+        self, run: Run, prepared: PreparedData, split: Split, *, stages: Stages | None = None
+    ) -> None:
+        self._stages = stages
         self.adapter = get_adapter(run.settings["model"])
         self._prepared, self._split = prepared, split
         self._data = DeviceData(prepared, torch.device("cpu"))
@@ -30,8 +36,9 @@ class LoopBuilder:
 
     def build(self, config: Config, *, seed: int) -> TrainingLoop:
         """Build a loop whose weights, batches and noise come from a seed."""
+        adapter = self.adapter if self._stages is None else self._stages.bind(self.adapter, config)
         with seeded_initialisation(derive_seed(seed, "weights")):
-            objective = self.adapter.build_objective(config, self._prepared)
+            objective = adapter.build_objective(config, self._prepared)
         return TrainingLoop(
             objective,
             self._data,

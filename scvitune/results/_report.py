@@ -114,7 +114,8 @@ def _subtitle(run: Run) -> str:
     parts = [f"Judged by {run.metric}: {in_sentence(describe_metric(run.metric))}"]
     cells, genes = run.settings.get("n_cells"), run.settings.get("n_genes")
     if cells and genes:
-        parts.append(f"{cells:,} cells × {genes:,} genes")
+        what = "spots" if run.is_of_spots else "cells"
+        parts.append(f"{cells:,} {what} × {genes:,} genes")
     parts.append("running now" if run.at_work else "")
     return " · ".join(part for part in parts if part)
 

@@ -47,6 +47,11 @@ class Run:
     elapsed_s: float = 0.0
 
     @property
+    def is_of_spots(self) -> bool:
+        """Whether the model is one of spots, built on a first stage."""
+        return "deconvolution" in self.settings
+
+    @property
     def finished(self) -> bool:
         """Whether the study came to its end: all trials, or a budget spent."""
         return bool(self.driver_lines) and self.driver_lines[-1]["action"] == "end"

@@ -76,9 +76,10 @@ def describe_outcome(run: Run) -> str:
     if test is not None and verdicts[test] == "worse":
         return (
             f"Trial {best_id} beats the default configuration in the search, "
-            "but not on the held-out test cells."
+            f"but not on the {cells_of(test)}."
         )
-    tested = ", also on the held-out test cells" if test and verdicts[test] == "better" else ""
+    better = test is not None and verdicts[test] == "better"
+    tested = f", also on the {cells_of(str(test))}" if better else ""
     return f"Trial {best_id} beats the default configuration{tested}."
 
 
@@ -155,8 +156,8 @@ def _configuration(run: Run) -> list[str]:
 def _gains(run: Run) -> list[str]:
     gains = describe_gains(run)
     lines = [f"{describe_metric(name)}: {text}" for name, text in gains]
-    if not any(cells_of(name) == cells_of("x_test") for name, _ in gains):
-        lines.append("Not yet measured on held-out test cells.")
+    if not any(split_metric(name)[1] == "test" for name, _ in gains):
+        lines.append(f"Not yet measured on {cells_of(split_metric(run.metric)[0] + '_test')}.")
     return lines
 
 

@@ -9,7 +9,11 @@ from scvitune.contracts import Perturbation, PreparedData, Split
 from scvitune.data import load_prepared, load_split
 from scvitune.errors import StudyError
 from scvitune.results._run_directory import Run
+from scvitune.staging import Stages
 from scvitune.training import load_checkpoint
+
+SETTINGS = "deconvolution"
+"""Where study.yaml says what a study of spots is about."""
 
 
 def load_weights(run: Run, trial_id: str) -> dict[str, Any]:
@@ -61,3 +65,14 @@ def load_run_data(run: Run) -> tuple[PreparedData, Split]:
     """Return the data and the split of a run."""
     directory = (run.layout.root / run.settings["data_dir"]).resolve()
     return load_prepared(directory), load_split(run.layout.splits)
+
+
+def stages_of(run: Run) -> Stages:
+    """Return where a run's first stages come from."""
+    settings = run.settings[SETTINGS]
+    return Stages(
+        reference_dir=str((run.layout.root / settings["reference_dir"]).resolve()),
+        split=str(run.layout.reference_split.resolve()),
+        directory=str(run.layout.first_stages.resolve()),
+        seed=run.search["seed"],
+    )

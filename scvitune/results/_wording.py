@@ -70,7 +70,10 @@ def cells_of_split(split: str) -> str:
 
 def cells_of(name: str) -> str:
     """Return which cells a metric was measured on, ``""`` if its name does not say."""
-    return _SPLITS.get(split_metric(name)[1], "")
+    base, split = split_metric(name)
+    if base.startswith("proportion_"):
+        return "second simulated tissue, which no trial saw" if split == "test" else ""
+    return _SPLITS.get(split, "")
 
 
 def describe_metric(name: str) -> str:

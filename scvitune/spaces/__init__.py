@@ -12,6 +12,7 @@ from scvitune.errors import InputError, nearest, one_of
 from scvitune.spaces._conditions import is_active
 from scvitune.spaces._condscvi import default_condscvi_space
 from scvitune.spaces._declaring import Declared, conditional, mutable, ordered, structural
+from scvitune.spaces._destvi import default_destvi_space
 from scvitune.spaces._drawing import contains, resolve_constants, sample_config
 from scvitune.spaces._parsing import parse_space
 from scvitune.spaces._ray_domains import to_ray_domain
@@ -39,6 +40,7 @@ DEFAULT_SPACES: dict[str, Callable[[], SearchSpace]] = {
     "SCVI": default_scvi_space,
     "LinearSCVI": default_linear_scvi_space,
     "CondSCVI": default_condscvi_space,
+    "DestVI": default_destvi_space,
 }
 """Model -> what builds its default space."""
 

@@ -76,7 +76,10 @@ SETTINGS = {
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_going_on_from_a_checkpoint_equals_never_stopping(bench, tmp_path, settings, cut):
     known = bench.adapter.hyperparameters
-    config = bench.config(batch_size=16, **{n: v for n, v in settings.items() if n in known})
+    taken = {n: v for n, v in settings.items() if n in known}
+    if settings and not taken:
+        pytest.skip(f"{bench.name} takes none of {', '.join(settings)}")
+    config = bench.config(batch_size=16, **taken)
     straight = bench.loop(config)
     straight.advance(cut)
     straight.advance(7)
@@ -102,7 +105,8 @@ def test_going_on_from_a_checkpoint_equals_never_stopping(bench, tmp_path, setti
         assert straight.epoch == 5
     if "reduce_lr_on_plateau" in settings:
         # Epoch 1 sets the mark; after more than two bad epochs (at 4 and 7) the rate falls.
-        assert straight.learning_rate == pytest.approx(1e-3 * 0.6**2)
+        begun = bench.adapter.training_arguments(config)["lr"]
+        assert straight.learning_rate == pytest.approx(begun * 0.6**2)
 
 
 def test_a_seed_fixes_the_numbers(bench):
@@ -166,7 +170,9 @@ def test_training_never_touches_held_out_cells(bench):
 
 
 def test_the_search_never_sees_test_cells(bench):
-    config = bench.config(batch_size=16, **WATCHFUL)
+    known = bench.adapter.hyperparameters
+    watchful = {name: value for name, value in WATCHFUL.items() if name in known}
+    config = bench.config(batch_size=16, **watchful)
     changed = with_other_counts(bench.prepared, bench.split().test)
     loops = [bench.loop(config), bench.loop(config, prepared=changed)]
     for loop in loops:
@@ -226,10 +232,11 @@ def test_an_epoch_is_each_training_cell_once_whatever_the_batch_size(bench, batc
     assert not np.array_equal(first, np.concatenate(data.asked)), "epochs must be shuffled anew"
 
 
-@pytest.mark.parametrize("hyperparameters", [{}, {"n_layers": 2, "n_hidden": 24, "n_latent": 7}])
-def test_the_module_is_the_one_that_scvi_tools_builds(bench, hyperparameters):
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_module_is_the_one_that_scvi_tools_builds(bench, changed):
+    hyperparameters = bench.other if changed else {}
     ours = bench.objective(hyperparameters).module
-    theirs = bench.model_class(bench.adata, **hyperparameters).module
+    theirs = bench.build_theirs(hyperparameters).module
     assert type(ours) is type(theirs)
     shapes = {name: tuple(value.shape) for name, value in ours.state_dict().items()}
     assert shapes == {name: tuple(v.shape) for name, v in theirs.state_dict().items()}
@@ -243,6 +250,7 @@ def test_every_default_is_a_value_that_the_adapter_takes(bench):
 
 
 def test_an_unknown_hyperparameter_is_refused_with_the_nearest_name(bench):
-    (fault,) = bench.adapter.value_faults("n_latnt", 10)
-    assert "'n_latent'" in fault
+    name = next(iter(bench.other))
+    (fault,) = bench.adapter.value_faults(name[:-2] + name[-1], 10)
+    assert repr(name) in fault
     assert bench.name in fault

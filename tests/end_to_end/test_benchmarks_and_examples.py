@@ -104,6 +104,17 @@ def test_step(tmp_path):
     assert min(row["ours_ms"], row["theirs_ms"], row["matmul_ms"]) > 0
 
 
+def test_destvi(tmp_path):
+    sizes = ["--genes=60", "--spots=60", "--epochs=1", "--repeats=1"]
+    sizes += ["--first-epochs=1", "--parity-epochs=1"]
+    numbers = numbers_of("benchmarks/destvi.py", *sizes, home=tmp_path)
+    (row,) = numbers["rows"]
+    assert (row["spots"], row["genes"]) == (60, 60)
+    assert min(row["ours_ms"], row["theirs_ms"]) > 0
+    assert [row["side"] for row in numbers["parity"]] == ["ours", "peer"]
+    assert all(len(row["pcc"]) == row["seeds"] == 3 for row in numbers["parity"])
+
+
 def test_schedulers(tmp_path):
     sizes = ("--repeats=1", "--trials=12", "--max-epochs=32")
     rows = numbers_of("benchmarks/schedulers.py", *sizes, home=tmp_path)["rows"]

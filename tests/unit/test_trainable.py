@@ -55,6 +55,7 @@ def run(prepared, tmp_path, monkeypatch):
                 "device": "cpu",
                 "defaults": None,
                 "threads": 1,
+                "stages": None,
                 **study,
             },
         }

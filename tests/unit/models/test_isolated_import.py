@@ -197,10 +197,12 @@ def test_defaults_travel_as_json(model):
     assert sorted(names) == sorted(own.hyperparameters)
     there = get_adapter(model, defaults=sent)
     assert there is not own
-    config = {"lr": 0.01, "n_latent": 3, "batch_size": 64}
+    shape = {"eps_v": 1e-3} if model == "DestVI" else {"n_latent": 3}
+    config = {"lr": 0.01, "batch_size": 64} | shape
     assert there.training_arguments(config) == own.training_arguments(config)
-    assert there.training_arguments({})["n_epochs_kl_warmup"] == 400
-    assert there.constructor_arguments(config) == {"n_latent": 3}
+    warmup = {"DestVI": 200}.get(model, 400)
+    assert there.training_arguments({})["n_epochs_kl_warmup"] == warmup
+    assert there.constructor_arguments(config) == shape
     assert there.value_faults("gene_likelihood", "nbb") == own.value_faults(
         "gene_likelihood", "nbb"
     )

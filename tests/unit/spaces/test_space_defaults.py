@@ -24,7 +24,7 @@ from scvitune.spaces import (
 @pytest.mark.parametrize("model", DEFAULT_SPACES)
 def test_default_spaces_are_sound(model):
     space = default_space(model)
-    assert 6 <= len(space.names) <= 8
+    assert 6 <= len(space.names) <= (12 if model == "DestVI" else 8)  # DestVI has two stages
     assert space.constants == {}
     assert parse_space(space_to_yaml(space)) == space
     config = sample_config(space, np.random.default_rng(0))
@@ -35,13 +35,18 @@ def test_default_spaces_are_sound(model):
 def test_the_default_configuration_of_scvi_tools_lies_inside(model):
     models = pytest.importorskip("scvi.model")
     plans = pytest.importorskip("scvi.train")
-    model_class = getattr(models, model)
-    takers = [model_class._module_cls.__init__, model_class.__init__, plans.TrainingPlan.__init__]
-    defaults = {
-        name: parameter.default
-        for taker in takers
-        for name, parameter in inspect.signature(taker).parameters.items()
-    }
+
+    def defaults_of(model_class):
+        own = [model_class._module_cls.__init__, model_class.__init__, model_class.train]
+        return {
+            name: parameter.default
+            for taker in [plans.TrainingPlan.__init__, *own]
+            for name, parameter in inspect.signature(taker).parameters.items()
+        }
+
+    defaults = defaults_of(getattr(models, model))
+    first = defaults_of(models.CondSCVI)
+    defaults |= {f"condscvi_{name}": value for name, value in first.items()}
     space = default_space(model)
     config = resolve_constants(space, {name: defaults[name] for name in space.names})
     assert contains(space, config) == []

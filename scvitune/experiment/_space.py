@@ -1,0 +1,137 @@
+"""The space of a study: whose it is, what is wrong with it, and what runs first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from scvitune._seeding import derive_seed
+from scvitune.config import StudyConfig
+from scvitune.contracts import Choice, Config, Domain, Proposal, SearchSpace
+from scvitune.errors import Faults, InputError
+from scvitune.experiment._scheduling import extremes
+from scvitune.heuristics import destvi_batch_size
+from scvitune.models import ModelAdapter, check_model_name, get_adapter
+from scvitune.spaces import (
+    contains,
+    default_space,
+    is_active,
+    parse_space,
+    resolve_constants,
+    sample_config,
+)
+
+DEFAULT_TRIAL = "00000"
+AUTO = "auto"
+_N_DRAWN = 100
+_ANY_NUMBER = 1000  # while names are checked, before the data are read
+
+
+def space_of(config: StudyConfig, n_cells: int | None = None) -> SearchSpace:
+    """Return the space asked for, or the model's default, cut to the number of cells if known."""
+    if config.space is not None:
+        return _with_advice(config.model, parse_space(config.space), n_cells)
+    check_model_name(config.model)
+    space = default_space(config.model)
+    if n_cells is None:
+        return space
+    cut = tuple(
+        replace(h, domain=_at_most(h.domain, n_cells)) if h.name == "batch_size" else h
+        for h in space.hyperparameters
+    )
+    return SearchSpace(cut, space.constants)
+
+
+def _with_advice(model: str, space: SearchSpace, n_cells: int | None) -> SearchSpace:
+    """Return a space in which ``batch_size: auto`` is a number; DestVI's, of so many spots."""
+    if model != "DestVI" or space.constants.get("batch_size") != AUTO:
+        return space
+    size = destvi_batch_size(_ANY_NUMBER if n_cells is None else n_cells)
+    return SearchSpace(space.hyperparameters, {**space.constants, "batch_size": size})
+
+
+def _at_most(domain: Domain, largest: int) -> Domain:
+    if not isinstance(domain, Choice):
+        return domain
+    fitting = [v for v in domain.values if isinstance(v, int) and v <= largest]
+    return replace(domain, values=tuple(fitting) or domain.values[:1])
+
+
+def faults_of_space(model: str, space: SearchSpace, faults: Faults) -> None:
+    """Ask the model's adapter about every name in the space and the ends of every domain."""
+    try:
+        adapter = get_adapter(model)
+    except InputError:
+        return  # an unknown model is a fault already
+    found: dict[str, None] = {}
+    for name, value in space.constants.items():
+        found.update(dict.fromkeys(adapter.value_faults(name, value)))
+    for hyperparameter in space.hyperparameters:
+        for value in extremes(hyperparameter):
+            found.update(dict.fromkeys(adapter.value_faults(hyperparameter.name, value)))
+        info = adapter.hyperparameters.get(hyperparameter.name)
+        if info is not None and hyperparameter.mutable and not info.mutable:
+            found[
+                f"{hyperparameter.name} is declared mutable, but it shapes the weights of "
+                f"{model}: a live model cannot change it."
+            ] = None
+    if not found:
+        found.update(dict.fromkeys(_faults_between(adapter, space)))
+    for fault in found:
+        faults.add(fault)
+
+
+def _faults_between(adapter: ModelAdapter, space: SearchSpace) -> list[str]:
+    """Ask the adapter about configurations drawn from the space, for values that do not mix."""
+    faults: list[str] = []
+    for i in range(_N_DRAWN):
+        rng = np.random.default_rng(derive_seed(0, "faults", i))
+        faults += adapter.config_faults(sample_config(space, rng))
+    return faults
+
+
+def default_configuration(adapter: ModelAdapter, space: SearchSpace) -> Config:
+    """Return scvi-tools' default for every hyperparameter of the space that exists in it."""
+    names = (*space.names, *space.constants)
+    config = {name: adapter.hyperparameters[name].default for name in names}
+    # A budget held constant is one for all.
+    config |= {n: v for n, v in space.constants.items() if n in adapter.budgets}
+    for hyperparameter in space.hyperparameters:  # each comes after those it depends on
+        if not is_active(hyperparameter, config):
+            del config[hyperparameter.name]
+    return config
+
+
+def first_proposals(
+    config: StudyConfig,
+    adapter: ModelAdapter,
+    space: SearchSpace,
+    default_config: Mapping[str, Any],
+    faults: Faults,
+    *,
+    n_cells: int,
+) -> list[Proposal]:
+    """Return what runs first: the default, the points given, and else what heuristics advise."""
+    queue = []
+    if config.search.default_trial:
+        queue.append(Proposal(DEFAULT_TRIAL, dict(default_config), "default"))
+    for i, point in enumerate(config.search.points_to_evaluate):
+        outside = contains(space, point)
+        where = f"points_to_evaluate[{i}]"
+        for fault in outside:
+            faults.add(f"{where}: {fault}")
+        if not outside:
+            given = {name: _plain(value) for name, value in point.items()}
+            queue.append(Proposal(f"{i + 1:05d}", resolve_constants(space, given), "point"))
+    advised = adapter.advised(default_config, n_cells)
+    wanted = config.space is None and not config.search.points_to_evaluate
+    if wanted and advised is not None and not contains(space, advised):
+        queue.append(Proposal(f"{1:05d}", resolve_constants(space, advised), "point"))
+    return queue
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

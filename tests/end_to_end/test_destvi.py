@@ -1,0 +1,185 @@
+"""DestVI, both stages, tuned on simulated tissue and delivered on the spots themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import scvi
+
+import scvitune
+from scvitune.cli import main
+from scvitune.errors import InputError
+from scvitune.metrics import compute_proportion_metrics
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+SPACE = {
+    "batch_size": {"type": "choice", "values": [16, 64]},
+    "lr": {"type": "loguniform", "low": 3e-3, "high": 1e-2},
+    "condscvi_prior": {"type": "choice", "values": ["mog", "normal"]},
+    "condscvi_n_hidden": 32,
+    "condscvi_max_epochs": 15,
+}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return scvitune.data.simulated(400, 60, n_batches=1, n_labels=4, mean_library=300.0, seed=0)
+
+
+@pytest.fixture(scope="module")
+def spots(cells):
+    return scvitune.data.simulate_spots(cells, labels_key="cell_type", n_spots=70, seed=1)
+
+
+@pytest.fixture(scope="module")
+def study(local_ray, cells, spots, tmp_path_factory):
+    return scvitune.tune(
+        scvi.model.DestVI,
+        spots,
+        reference=cells,
+        labels_key="cell_type",
+        space=SPACE,
+        num_samples=4,
+        max_epochs=60,
+        searcher="random",
+        scheduler="fifo",
+        storage=tmp_path_factory.mktemp("runs"),
+        name="spots",
+        seed=2,
+    )
+
+
+def test_trials_are_judged_by_proportions(study):
+    trials = study.trials
+    assert list(trials["status"]) == ["finished"] * 5
+    assert study.best_trial_id == trials["proportion_jsd"].idxmin()
+    for name in ("proportion_pcc", "proportion_ssim", "proportion_rmse", "elbo_train"):
+        assert np.isfinite(trials[name]).all()
+    assert (trials["epochs"] == 60).all()
+    # Learnt, not guessed: equal shares score 0 in correlation.
+    assert trials["proportion_pcc"].max() > 0.5
+    assert trials.loc["00000", "config/condscvi_max_epochs"] == 15  # a budget, held by all
+    assert trials.loc["00000", "config/lr"] == 0.003
+
+
+def test_first_stages_are_trained_once_a_configuration(study):
+    wanted = study.trials[["config/condscvi_prior", "config/condscvi_n_hidden"]]
+    stages = list((study.path / "first_stage").glob("*.pt"))
+    assert len(stages) == len(wanted.drop_duplicates()) < len(wanted)
+
+
+def test_best_and_default_are_trained_anew_on_a_second_tissue(study):
+    tested = study.trials["proportion_jsd_test"].dropna()
+    assert set(tested.index) == {"00000", study.best_trial_id}
+    assert ((tested > 0) & (tested < 0.84)).all()
+    assert "second simulated tissue" in study.summary()
+
+
+def test_the_best_model_is_an_ordinary_destvi_on_the_real_spots(study, spots, tmp_path):
+    model = study.best_model(spots)
+    assert type(model) is scvi.model.DestVI
+    proportions = model.get_proportions()
+    assert list(proportions.index) == list(spots.obs_names)
+    truth = spots.obsm["proportions"]
+    assert list(proportions.columns) == list(truth.columns)
+    assert compute_proportion_metrics(truth, proportions)["pcc"].mean() > 0.5
+    model.save(str(tmp_path / "model"))
+    again = scvi.model.DestVI.load(str(tmp_path / "model"), adata=spots)
+    pd.testing.assert_frame_equal(again.get_proportions(), proportions)
+    assert (study.path / "report.html").stat().st_size > 10_000
+
+
+def test_it_goes_on_with_more_trials(study):
+    resumed = scvitune.resume(study.path, num_samples=5)
+    assert len(resumed.trials) == 6
+    pd.testing.assert_series_equal(
+        resumed.trials["proportion_jsd"].iloc[:5], study.trials["proportion_jsd"]
+    )
+
+
+def test_from_yaml_with_known_truth(cells, spots, tmp_path, capsys):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    spots.write_h5ad(tmp_path / "spots.h5ad")
+    config = tmp_path / "study.yaml"
+    config.write_text(
+        f"""
+model: DestVI
+data: {{path: {tmp_path}/spots.h5ad, reference: {tmp_path}/cells.h5ad, labels_key: cell_type}}
+space: {{lr: {{type: loguniform, low: 3e-3, high: 1e-2}}, condscvi_max_epochs: 5}}
+metric: proportion_pcc
+target: truth
+search: {{num_samples: 1, max_epochs: 10}}
+storage: {tmp_path}/runs
+name: truth
+"""
+    )
+    for command in ("check", "tune"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, str(config)])
+        assert ended.value.code == 0
+    study = scvitune.load(tmp_path / "runs" / "truth")
+    assert study.trials["proportion_pcc"].notna().all()
+    assert "proportion_pcc" in capsys.readouterr().out
+
+
+def test_the_default_space_with_advice_as_the_first_trial(cells, spots, tmp_path):
+    from scvitune.config import StudyConfig
+    from scvitune.experiment import prepare_experiment
+
+    config = StudyConfig.from_arguments(
+        "DestVI", labels_key="cell_type", storage=str(tmp_path), name="x"
+    )
+    plan = prepare_experiment(config, adata=spots, reference=cells).plan
+    assert plan.config.metric == "proportion_jsd"
+    assert plan.max_epochs == 2000
+    batch_size = next(h for h in plan.space.hyperparameters if h.name == "batch_size")
+    assert max(batch_size.domain.values) == 64  # not more than there are spots
+    default, advised = plan.queue
+    assert default.config["batch_size"] == 128
+    assert advised.config["batch_size"] == 8  # 70 / 10, to a power of two
+    assert advised.config["lr"] == default.config["lr"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reference": None}, "needs single cells to learn the cell types from"),
+        ({"labels_key": None}, "give labels_key"),
+        ({"target": "guess"}, "target must be 'simulated' or 'truth'"),
+        ({"metric": "reconstruction_loss_validation"}, "Use 'proportion_jsd'"),
+        ({"space": {"n_latent": 5}}, "tune condscvi_n_latent instead"),
+        ({"space": {"amortization": "none"}}, "prior_mode"),
+        ({"space": {"early_stopping": True}}, "none can be held out"),
+        ({"model": "SCVI"}, "reference is for models of spatial spots"),
+        ({"target": "truth:shares"}, "spots.obsm"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(cells, spots, tmp_path, options, message):
+    arguments = {"model": "DestVI", "reference": cells, "labels_key": "cell_type"} | options
+    with pytest.raises(InputError, match=message):
+        scvitune.tune(arguments.pop("model"), spots, storage=tmp_path, name="x", **arguments)
+    assert not (tmp_path / "x").exists()
+
+
+def test_advice_as_options(cells, spots, tmp_path):
+    from scvitune.config import StudyConfig
+    from scvitune.experiment import prepare_experiment
+    from scvitune.models import get_adapter
+
+    config = StudyConfig.from_arguments(
+        "DestVI",
+        labels_key="cell_type",
+        storage=str(tmp_path),
+        name="x",
+        space={
+            "batch_size": "auto",
+            "lr": "scaled",
+            "amortization": {"type": "choice", "values": ["both", "latent"]},
+        },
+    )
+    plan = prepare_experiment(config, adata=spots, reference=cells).plan
+    assert plan.space.constants == {"batch_size": 8, "lr": "scaled"}
+    arguments = get_adapter("SCVI").training_arguments({"batch_size": 256, "lr": "scaled"})
+    assert arguments["lr"] == pytest.approx(0.002)
