@@ -55,6 +55,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/destvi.py
 	$(BIN)/python benchmarks/searchers.py
 	$(BIN)/python benchmarks/schedulers.py
 	$(BIN)/python benchmarks/against_autotune.py

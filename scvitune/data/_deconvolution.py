@@ -20,6 +20,8 @@ SPOTS_MODEL, CELLS_MODEL = "DestVI", "CondSCVI"
 MIN_CELLS_A_TYPE = 10
 FEW_SPOTS = 50
 _SMALLEST_SHARE_OF_GENES = 0.5
+_USED = frozenset({"layer", "batch_key", "labels_key"})
+_REFUSED = frozenset({"size_factor_key", "fine_labels_key", "smoothed_layer"})
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,10 @@ def prepare_deconvolution(
         reference.
     """
     faults = Faults()
-    of_spots = _arguments(spots, SPOTS_MODEL) if spots_keys is None else dict(spots_keys)
+    _check_anndata(spots, cells)
+    of_spots: dict[str, Any] = (
+        _arguments(spots, SPOTS_MODEL) if spots_keys is None else dict(spots_keys)
+    )
     of_cells: dict[str, Any] = (
         _arguments(cells, CELLS_MODEL) if cells_keys is None else dict(cells_keys)
     )
@@ -98,6 +103,11 @@ def prepare_deconvolution(
     elif labels_key in cells.obs:
         _check_labels(cells, labels_key, faults)
     genes = _shared_genes(spots, cells, faults)
+    types = _types_of(cells, labels_key)
+    known = None
+    if truth is not None and types:
+        with faults.collecting():
+            known = _read_truth(spots, truth, types)
     faults.raise_if_any()
     if spots.n_obs < FEW_SPOTS:
         warnings.warn(
@@ -117,18 +127,47 @@ def prepare_deconvolution(
     faults.raise_if_any()
     if prepared_spots is None or prepared_cells is None:
         raise RuntimeError("What cannot be prepared is a fault.")
-    types = tuple(str(t) for t in own_cells.obs[labels_key].cat.categories)
-    if truth is not None:
-        known = _read_truth(spots, truth, types)
+    if known is not None:
         prepared_spots = with_proportions(prepared_spots, known)
     return DeconvolutionData(own_spots, prepared_spots, prepared_cells, types)
 
 
+def _check_anndata(spots: Any, cells: Any) -> None:
+    from anndata import AnnData
+
+    faults = Faults()
+    for given, name in ((spots, "adata (the spots)"), (cells, "reference")):
+        if not isinstance(given, AnnData):
+            faults.add(f"{name} must be an anndata.AnnData, but is {type(given).__name__}.")
+    faults.raise_if_any()
+
+
 def _arguments(adata: Any, model: str) -> dict[str, Any]:
-    manager = find_model_class(model)._get_most_recent_anndata_manager(adata, required=False)
+    """Return what ``setup_anndata`` was told, as far as it is used here; nothing if it was not.
+
+    A copy or a view does not carry its registration over, and needs none here.
+    """
+    try:
+        manager = find_model_class(model)._get_most_recent_anndata_manager(adata, required=False)
+    except ValueError:
+        manager = None
     if manager is None:
         return {}
-    return {k: v for k, v in read_setup_arguments(manager).items() if v is not None}
+    told = {k: v for k, v in read_setup_arguments(manager).items() if v is not None}
+    refused = sorted(set(told) & _REFUSED)
+    if refused:
+        raise InputError(
+            f"The AnnData was set up for {model} with {', '.join(refused)}, which scvitune cannot "
+            "train with. Set it up again with layer, batch_key and labels_key only."
+        )
+    return {k: v for k, v in told.items() if k in _USED}
+
+
+def _types_of(cells: Any, labels_key: str | None) -> tuple[str, ...]:
+    if labels_key is None or labels_key not in cells.obs:
+        return ()
+    used = cells.obs[labels_key].astype("category").cat.remove_unused_categories()
+    return tuple(str(name) for name in used.cat.categories)
 
 
 def _check_keys(adata: Any, arguments: dict[str, Any], name: str, faults: Faults) -> None:
@@ -199,8 +238,8 @@ def _subset(adata: Any, genes: list[str], arguments: dict[str, Any], *, model: s
     layer = arguments.get("layer")
     chosen = adata[:, genes]
     counts = chosen.X if layer is None else chosen.layers[layer]
-    columns = [arguments[k] for k in ("batch_key", "labels_key") if arguments.get(k) is not None]
-    obs = adata.obs[columns].copy()
+    keys = (arguments.get(name) for name in ("batch_key", "labels_key"))
+    obs = adata.obs[list(dict.fromkeys(key for key in keys if key is not None))].copy()
     label = arguments.get("labels_key")
     if label is not None:
         obs[label] = obs[label].astype("category").cat.remove_unused_categories()
@@ -236,6 +275,12 @@ def _read_truth(spots: Any, key: str, types: tuple[str, ...]) -> npt.NDArray[np.
             "columns=[...])."
         )
     names = [str(column) for column in table.columns]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(
+            f"spots.obsm[{key!r}] has {name_some(repeated)} more than once among its columns. "
+            "Name each cell type once."
+        )
     lacking = [t for t in types if t not in names]
     unknown = [n for n in names if n not in types]
     if lacking or unknown:
@@ -244,7 +289,12 @@ def _read_truth(spots: Any, key: str, types: tuple[str, ...]) -> npt.NDArray[np.
             f"missing {name_some(lacking) or 'none'}; unknown {name_some(unknown) or 'none'}. "
             f"The types are {name_some(types)}."
         )
-    shares = table.set_axis(names, axis=1)[list(types)].to_numpy(dtype=np.float64)
+    try:
+        shares = table.set_axis(names, axis=1)[list(types)].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"spots.obsm[{key!r}] must hold numbers, the proportions, but {error}."
+        ) from error
     sums = shares.sum(axis=1)
     if not np.isfinite(shares).all() or (shares < 0).any() or (sums <= 0).any():
         raise InputError(

@@ -73,7 +73,7 @@ def test_shared_genes_in_the_order_of_the_spots(spots, cells):
 def test_both_are_left_as_they_were(spots, cells):
     before = spots.copy(), cells.copy()
     found = prepare_deconvolution(spots, cells, labels_key="cell_type")
-    found.adata.X[:] = 0
+    found.adata.X.data[:] = 0
     for adata, was in zip((spots, cells), before, strict=True):
         np.testing.assert_array_equal(adata.X.toarray(), was.X.toarray())
         pd.testing.assert_frame_equal(adata.obs, was.obs)
@@ -369,6 +369,7 @@ def test_a_tissue_looks_like_the_real_one(prepared):
     json.dumps(tissue.setup)
 
 
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
 def test_a_tissue_has_as_many_spots_whatever_the_cells(spots, cells):
     many = spots[np.arange(N_SPOTS).repeat(4)].copy()
     many.obs_names_make_unique()
@@ -436,3 +437,56 @@ def test_proportions_count_in_the_fingerprint(spots):
     shares[0] = 0.4, 0.6
     assert len({plain.fingerprint, known.fingerprint}) == 2
     assert with_proportions(plain, shares).fingerprint != known.fingerprint
+
+
+def small_pair():
+    cells = simulated(200, 30, n_labels=3, mean_library=200.0, seed=1)
+    return simulated(60, 30, mean_library=200.0, seed=2), cells
+
+
+@pytest.mark.parametrize("take", [lambda a: a[:150].copy(), lambda a: a[:150]])
+def test_a_part_of_what_was_set_up_is_taken_as_not_set_up(take):
+    spots, cells = small_pair()
+    scvi.model.CondSCVI.setup_anndata(cells, labels_key="cell_type")
+    prepared = prepare_deconvolution(spots, take(cells), labels_key="cell_type")
+    assert prepared.reference.n_cells == 150
+
+
+def test_registered_fields_that_cannot_be_trained_with_are_refused():
+    spots, cells = small_pair()
+    cells.obs["size"] = 1.0
+    scvi.model.CondSCVI.setup_anndata(cells, labels_key="cell_type", size_factor_key="size")
+    with pytest.raises(InputError, match="size_factor_key, which scvitune cannot train with"):
+        prepare_deconvolution(spots, cells)
+
+
+def test_the_same_column_may_be_batch_and_label():
+    spots, cells = small_pair()
+    keys = {"batch_key": "cell_type"}
+    prepared = prepare_deconvolution(spots, cells, labels_key="cell_type", cells_keys=keys)
+    assert prepared.reference.n_batch == prepared.reference.n_labels == 3
+
+
+def test_what_is_no_anndata_is_refused():
+    spots, cells = small_pair()
+    with pytest.raises(InputError, match="must be an anndata.AnnData, but is csr_matrix"):
+        prepare_deconvolution(spots.X, cells, labels_key="cell_type")
+
+
+@pytest.mark.parametrize(
+    ("columns", "value", "message"),
+    [
+        (["type_0", "type_1", "type_2", "type_2"], 1.0, "type_2.* more than once"),
+        (["type_0", "type_1", "type_2"], "much", "must hold numbers"),
+    ],
+)
+def test_truth_that_is_no_table_of_proportions_is_told_with_all_else(columns, value, message):
+    spots, cells = small_pair()
+    spots.obsm["t"] = pd.DataFrame(value, index=spots.obs_names, columns=columns)
+    cells.obs["cell_type"] = cells.obs["cell_type"].cat.rename_categories(
+        lambda name: f"type_{str(name)[-1]}"
+    )
+    spots.var_names = [f"other{i}" for i in range(spots.n_vars)]
+    with pytest.raises(InputError, match=message) as error:
+        prepare_deconvolution(spots, cells, labels_key="cell_type", truth="t")
+    assert "0 of the 30 genes" in str(error.value)
