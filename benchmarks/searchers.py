@@ -139,7 +139,7 @@ def main() -> None:
     from scvitune.searchers import SEARCHERS, build_searcher
 
     parser = make_parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=10, help="repetitions")
+    parser.add_argument("--seeds", type=int, default=40, help="repetitions")
     parser.add_argument("--trials", type=int, default=60, help="proposals in each")
     parser.add_argument("--only", nargs="+", metavar="SEARCHER", choices=list(SEARCHERS))
     parser.add_argument("--jobs", type=int, default=1, help="processes")
