@@ -128,9 +128,15 @@ class Stages:
             means=means,
             variances=variances,
             shares=shares,
+            types=_types(prepared),
             config=dict(config),
             reports=tuple(reports),
         )
+
+
+def _types(prepared: PreparedData) -> tuple[str, ...]:
+    key = prepared.setup["kwargs"]["labels_key"]
+    return tuple(str(name) for name in prepared.setup["categories"][key])
 
 
 @lru_cache(maxsize=4)

@@ -43,8 +43,6 @@ class Tissues:
         The tissue that trials train on.
     test
         A tissue that no trial sees.
-    types
-        Names of the cell types.
     split
         Of the cells: to train the first stage on, and to sum into the two tissues.
     """
@@ -52,18 +50,14 @@ class Tissues:
     reference: PreparedData
     search: PreparedData
     test: PreparedData
-    types: tuple[str, ...]
     split: Split
 
     def to_settings(self, layout: RunLayout) -> dict[str, Any]:
         """Return what study.yaml keeps of it."""
         parts = {"reference": self.reference, "search": self.search, "test": self.test}
         return {
-            **{
-                f"{name}_dir": os.path.relpath(prepared.directory or "", layout.root)
-                for name, prepared in parts.items()
-            },
-            "types": list(self.types),
+            f"{name}_dir": os.path.relpath(prepared.directory or "", layout.root)
+            for name, prepared in parts.items()
         }
 
     @classmethod
@@ -77,7 +71,6 @@ class Tissues:
             load("reference"),
             load("search"),
             load("test"),
-            tuple(settings["types"]),
             load_split(layout.reference_split),
         )
 
@@ -157,6 +150,5 @@ def save_tissues(prepared: DeconvolutionData, storage: Path, *, target: str, see
         if simulated
         else save_prepared(prepared.spots, storage),
         test=simulate("test", split.test),
-        types=prepared.types,
         split=split,
     )

@@ -286,6 +286,10 @@ class ModelAdapter(ABC):
         """Return scvi-tools' own default number of epochs of this model."""
         return _scvi_tools.default_max_epochs(self.name, n_cells)
 
+    def construct_model(self, adata: Any, config: Mapping[str, Any]) -> Any:
+        """Return scvi-tools' model on ``adata`` (registered for this class), untrained."""
+        return _scvi_tools.model_class(self.name)(adata, **self.constructor_arguments(config))
+
     def build_model(
         self,
         adata: Any,
@@ -308,27 +312,7 @@ class ModelAdapter(ABC):
         history
             Metric name -> DataFrame indexed by epoch, as ``model.history``.
         """
-        model = _scvi_tools.model_class(self.name)(adata, **self.constructor_arguments(config))
-        return self.hand_weights(
-            model,
-            weights=weights,
-            train_indices=train_indices,
-            validation_indices=validation_indices,
-            test_indices=test_indices,
-            history=history,
-        )
-
-    @staticmethod
-    def hand_weights(
-        model: Any,
-        *,
-        weights: Mapping[str, Any],
-        train_indices: npt.NDArray[np.int64],
-        validation_indices: npt.NDArray[np.int64],
-        test_indices: npt.NDArray[np.int64],
-        history: Mapping[str, Any],
-    ) -> Any:
-        """Return the model with these weights, as scvi-tools leaves one that it has trained."""
+        model = self.construct_model(adata, config)
         model.module.load_state_dict(weights)
         model.module.eval()
         model.is_trained_ = True

@@ -78,14 +78,14 @@ class CondSCVIAdapter(ModelAdapter):
         )
         return VAECObjective(module, density=prepared.density)
 
-    def build_model(self, adata: Any, config: Mapping[str, Any], **trained: Any) -> Any:
-        """Return a trained model that was given its prior by name, default or not.
+    def construct_model(self, adata: Any, config: Mapping[str, Any]) -> Any:
+        """Return a model that was given its prior by name, default or not.
 
         ``DestVI.from_rna_model`` reads the prior from the arguments that CondSCVI was constructed
         with, and raises ``KeyError: 'prior'`` where it was left to its default.
         """
         prior = self.defaults["constructor"]["prior"]
-        return super().build_model(adata, {"prior": prior, **config}, **trained)
+        return super().construct_model(adata, {"prior": prior, **config})
 
 
 def compute_label_weights(prepared: PreparedData) -> npt.NDArray[np.float64]:

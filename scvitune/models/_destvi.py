@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from scvitune.contracts import Config, Objective, PreparedData, Value
 from scvitune.heuristics import destvi_batch_size
@@ -192,38 +191,14 @@ class DestVIAdapter(ModelAdapter):
         )
         return SpotObjective(module)
 
-    def build_model(
-        self,
-        adata: Any,
-        config: Mapping[str, Any],
-        *,
-        weights: Mapping[str, Any],
-        train_indices: npt.NDArray[np.int64],
-        validation_indices: npt.NDArray[np.int64],
-        test_indices: npt.NDArray[np.int64],
-        history: Mapping[str, Any],
-        types: tuple[str, ...] = (),
-    ) -> Any:
-        """Return an ordinary, trained DestVI on spots that were set up for it.
-
-        Parameters
-        ----------
-        types
-            Names of the cell types, in the order of the labels' codes.
-        """
-        model = _scvi_tools.model_class(self.name)(
+    def construct_model(self, adata: Any, config: Mapping[str, Any]) -> Any:
+        """Return DestVI on spots that were set up for it, built on the first stage."""
+        stage = self._stage()
+        return _scvi_tools.model_class(self.name)(
             adata,
-            cell_type_mapping=np.asarray(types, dtype=object),
-            **self._stage().constructor_arguments(),
+            cell_type_mapping=np.asarray(stage.types, dtype=object),
+            **stage.constructor_arguments(),
             **self.constructor_arguments(config),
-        )
-        return self.hand_weights(
-            model,
-            weights=weights,
-            train_indices=train_indices,
-            validation_indices=validation_indices,
-            test_indices=test_indices,
-            history=history,
         )
 
     def _stage(self) -> FirstStage:

@@ -25,6 +25,8 @@ class FirstStage:
     means, variances, shares
         Each type's mixture of normals in the latent space: (n_labels, n_components, n_latent)
         twice, and (n_labels, n_components), summing to 1.
+    types
+        Names of the cell types, in the order of the labels' codes.
     config
         The configuration that it was trained under, without prefixes.
     reports
@@ -36,6 +38,7 @@ class FirstStage:
     means: Tensor
     variances: Tensor
     shares: Tensor
+    types: tuple[str, ...]
     config: Mapping[str, Any]
     reports: tuple[tuple[float, Mapping[str, float]], ...]
 

@@ -16,7 +16,7 @@ from scvitune.data import rebuild_anndata
 from scvitune.errors import StudyError
 from scvitune.models import get_adapter
 from scvitune.results._run_directory import Run
-from scvitune.results._weights import SETTINGS, load_run_data, stages_of
+from scvitune.results._weights import load_run_data, stages_of
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,9 @@ def write_model(run: Run, trained: Trained, adata: Any, directory: Path) -> None
         The AnnData that was tuned on, registered; None: rebuilt from the prepared arrays.
     """
     prepared, split = load_run_data(run)
-    adapter, more = get_adapter(run.settings["model"]), {}
-    if adapter.first_stage_prefix is not None:
+    adapter = get_adapter(run.settings["model"])
+    if run.is_of_spots:
         adapter = stages_of(run).bind(adapter, trained.config)
-        more["types"] = tuple(run.settings[SETTINGS]["types"])
     model = adapter.build_model(
         rebuild_anndata(prepared) if adata is None else adata,
         trained.config,
@@ -69,7 +68,6 @@ def write_model(run: Run, trained: Trained, adata: Any, directory: Path) -> None
         validation_indices=split.validation,
         test_indices=split.test,
         history=trained.history,
-        **more,
     )
     model.save(str(directory), overwrite=True)
 

@@ -230,7 +230,6 @@ class Trained:
             validation_indices=split.validation,
             test_indices=split.test,
             history={},
-            types=data.found.types,
         )
 
 
