@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +19,12 @@ from typing import Any
 import torch
 
 from scvitune._seeding import derive_seed
-from scvitune.contracts import PreparedData, Split
+from scvitune.contracts import Batch, PreparedData, Split
 from scvitune.data import load_prepared, load_split
-from scvitune.models import FirstStage, ModelAdapter, cluster_states, get_adapter
+from scvitune.models import FirstStage, HeldOutGenes, ModelAdapter, cluster_states, get_adapter
 from scvitune.training import (
     DeviceData,
+    Divergence,
     TrainingLoop,
     TrainingSettings,
     load_checkpoint,
@@ -31,6 +33,7 @@ from scvitune.training import (
 )
 
 FIRST_MODEL = "CondSCVI"
+HELD_OUT_METRIC = "reconstruction_loss_validation"
 _N_REPORTS = 20
 
 
@@ -65,10 +68,17 @@ class Stages:
         """Return it as a dictionary, for its constructor."""
         return asdict(self)
 
-    def bind(self, adapter: ModelAdapter, config: Mapping[str, Any]) -> ModelAdapter:
-        """Return the adapter, bound to the first stage that a configuration asks for."""
-        stage: FirstStage = self.obtain(adapter.first_stage_config(config))
-        return adapter.on(stage)
+    def bind(
+        self, adapter: ModelAdapter, config: Mapping[str, Any], genes: Sequence[str]
+    ) -> ModelAdapter:
+        """Return the adapter, bound to the first stage that a configuration asks for.
+
+        Parameters
+        ----------
+        genes
+            Those that the model is to be trained on, all or some of the first stage's.
+        """
+        return adapter.on(self.obtain(adapter.first_stage_config(config)).restricted(genes))
 
     def obtain(self, config: Mapping[str, Any]) -> FirstStage:
         """Return the first stage of a configuration without prefixes; train it if nobody has.
@@ -129,6 +139,7 @@ class Stages:
             variances=variances,
             shares=shares,
             types=_types(prepared),
+            genes=prepared.gene_names,
             config=dict(config),
             reports=tuple(reports),
         )
@@ -182,3 +193,45 @@ def _prior(
         n_clusters=n_clusters,
         seed=seed,
     )
+
+
+class HeldOut:
+    """Counts of genes that a trial of spots does not train on, and is judged by.
+
+    Parameters
+    ----------
+    adapter, config
+        Of the trial.
+    stages
+        Of the study.
+    directory
+        Of the prepared counts of these genes, in the same spots.
+    """
+
+    def __init__(
+        self, adapter: ModelAdapter, config: Mapping[str, Any], stages: Stages, directory: str
+    ) -> None:
+        prepared = load_prepared(Path(directory))
+        stage = stages.obtain(adapter.first_stage_config(config))
+        self._genes = HeldOutGenes.of(stage.restricted(prepared.gene_names))
+        self._data = DeviceData(prepared, torch.device(stages.device))
+
+    def measure(self, loop: TrainingLoop) -> dict[str, float]:
+        """Return their ``reconstruction_loss_validation``, nats a spot.
+
+        Raises
+        ------
+        scvitune.training.Divergence
+            If it is no finite number.
+        """
+        objective: Any = loop.objective
+
+        def lose(batch: Batch) -> torch.Tensor:
+            counts = self._data.gather(batch.cells).counts.densify()
+            losses: torch.Tensor = objective.held_out_loss(batch, counts, self._genes)
+            return losses
+
+        value = float(loop.collect(lose).mean(dtype="float64"))
+        if not math.isfinite(value):
+            raise Divergence(f"the loss of held-out genes is {value} at epoch {loop.epoch:g}")
+        return {HELD_OUT_METRIC: value}

@@ -263,7 +263,7 @@ def tune(
     target
         For DestVI, what is known of the composition: ``"simulated"`` tunes on spots summed from
         the reference, as many and as deep as the real ones; ``"truth"`` (or ``"truth:KEY"``)
-        reads the proportions from ``adata.obsm``.
+        reads the proportions from ``adata.obsm``; ``"likelihood"`` judges by genes held out.
     seed
         Of everything.
     storage, name

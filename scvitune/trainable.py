@@ -25,7 +25,7 @@ with collection_paused():  # these imports are most of what starting a process t
     from scvitune.errors import StudyError
     from scvitune.metrics import name_metrics, proportion_means
     from scvitune.models import get_adapter
-    from scvitune.staging import Stages
+    from scvitune.staging import HeldOut, Stages
     from scvitune.training import (
         DeviceData,
         Divergence,
@@ -76,8 +76,9 @@ class StudyTrainable(tune.Trainable):
     ``inheritance`` (the last trial, ``source``, and ``epoch`` from which it took its weights, or
     None) and ``heard`` (the driver knows its reports up to this epoch), and ``study``, which is
     the same for all: ``run_dir``, ``data_dir``, ``model`` and its ``defaults``, ``metric``,
-    ``mode``, ``seed``, ``report_epochs``, ``rungs``, ``device``, ``threads``, and ``stages``
-    (`Stages` of a model that is built on another, else None).
+    ``mode``, ``seed``, ``report_epochs``, ``rungs``, ``device``, ``threads``, ``stages``
+    (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
+    that trials are judged by and do not train on, else None).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -110,11 +111,14 @@ class StudyTrainable(tune.Trainable):
         device = torch.device(study["device"])
         data = load_device_data(study["data_dir"], device)
         adapter = get_adapter(study["model"], defaults=study["defaults"])
-        if study["stages"] is not None:
-            adapter = Stages(**study["stages"]).bind(adapter, hyperparameters)
         seed = trial_seed(study["seed"], hyperparameters)
         prepared = _load_prepared_once(study["data_dir"])
-        self._truth = prepared.proportions
+        self._truth, self._held_out = prepared.proportions, None
+        if study["stages"] is not None:
+            stages = Stages(**study["stages"])
+            if study["held_out_dir"] is not None:
+                self._held_out = HeldOut(adapter, hyperparameters, stages, study["held_out_dir"])
+            adapter = stages.bind(adapter, hyperparameters, prepared.gene_names)
         with seeded_initialisation(derive_seed(seed, "weights")):
             objective = adapter.build_objective(hyperparameters, prepared)
         objective.module.to(device)
@@ -207,7 +211,9 @@ class StudyTrainable(tune.Trainable):
         return result
 
     def _judge(self, loop: TrainingLoop) -> dict[str, float]:
-        """Measure on the validation cells, or on all spots where their composition is known."""
+        """Measure on the validation cells, or on spots by what is known or held out of them."""
+        if self._held_out is not None:
+            return self._held_out.measure(loop)
         if self._truth is None:
             return name_metrics(loop.evaluate("validation"), "validation")
         objective: Any = loop.objective

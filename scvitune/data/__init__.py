@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scvitune.data._spot_composition import SimulatedSpots, simulate_composition
     from scvitune.data._spots import simulate_spots
     from scvitune.data._storage import load_prepared, save_prepared
-    from scvitune.data._tissues import simulate_tissue, split_reference
+    from scvitune.data._tissues import simulate_tissue, split_reference, take_genes
 
 _HOMES = {
     "BUILT_IN": "_built_in",
@@ -49,6 +49,7 @@ _HOMES = {
     "save_prepared": "_storage",
     "simulate_tissue": "_tissues",
     "split_reference": "_tissues",
+    "take_genes": "_tissues",
 }
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "simulate_tissue",
     "split_cells",
     "split_reference",
+    "take_genes",
 ]
 
 

@@ -41,6 +41,26 @@ def split_reference(reference: PreparedData, seed: int) -> Split:
     return Split(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
 
 
+def take_genes(prepared: PreparedData, kept: npt.NDArray[np.bool_]) -> PreparedData:
+    """Return prepared spots with some of their genes, the (n_genes,) mask's."""
+    counts = sp.csr_matrix(
+        (prepared.values, prepared.indices, prepared.indptr),
+        shape=(prepared.n_cells, prepared.n_genes),
+    )[:, np.flatnonzero(kept)]
+    found = read_counts(counts)
+    names = tuple(name for name, k in zip(prepared.gene_names, kept, strict=True) if k)
+    fields = dict(vars(prepared)) | {
+        "values": found.values,
+        "indices": found.indices,
+        "indptr": found.indptr,
+        "n_genes": len(names),
+        "gene_names": names,
+        "directory": None,
+    }
+    fields.pop("fingerprint")
+    return PreparedData(**fields, fingerprint=compute_fingerprint(fields))
+
+
 def simulate_tissue(
     reference: PreparedData,
     like: PreparedData,

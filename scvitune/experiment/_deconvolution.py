@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scvitune._seeding import derive_seed
 from scvitune.config import StudyConfig
 from scvitune.contracts import PreparedData, RunLayout, Split
@@ -20,12 +22,16 @@ from scvitune.data import (
     save_prepared,
     simulate_tissue,
     split_reference,
+    take_genes,
 )
 from scvitune.errors import Faults, InputError, one_of
 from scvitune.models import get_adapter
-from scvitune.staging import FIRST_MODEL, Stages
+from scvitune.staging import FIRST_MODEL, HELD_OUT_METRIC, Stages
 
-TARGETS = ("simulated", "truth")
+TARGETS = ("simulated", "truth", "likelihood")
+_HELD_OUT_GENES = 0.1
+"""Share of the genes that trials are judged by under the target ``likelihood``."""
+
 TRUTH_KEY = "proportions"
 SETTINGS = "deconvolution"
 """Where study.yaml keeps what is here."""
@@ -45,16 +51,28 @@ class Tissues:
         A tissue that no trial sees.
     split
         Of the cells: to train the first stage on, and to sum into the two tissues.
+    held_out
+        Counts of genes that trials are judged by; ``search`` then lacks them.
     """
 
     reference: PreparedData
     search: PreparedData
     test: PreparedData
     split: Split
+    held_out: PreparedData | None = None
+
+    @property
+    def held_out_dir(self) -> str | None:
+        """Where the held-out counts lie."""
+        if self.held_out is None:
+            return None
+        return str(Path(self.held_out.directory or "").resolve())
 
     def to_settings(self, layout: RunLayout) -> dict[str, Any]:
         """Return what study.yaml keeps of it."""
         parts = {"reference": self.reference, "search": self.search, "test": self.test}
+        if self.held_out is not None:
+            parts["held_out"] = self.held_out
         return {
             f"{name}_dir": os.path.relpath(prepared.directory or "", layout.root)
             for name, prepared in parts.items()
@@ -72,6 +90,7 @@ class Tissues:
             load("search"),
             load("test"),
             load_split(layout.reference_split),
+            load("held_out") if "held_out_dir" in settings else None,
         )
 
     def stages(self, layout: RunLayout, *, seed: int, device: str) -> Stages:
@@ -102,6 +121,13 @@ def check_target(config: StudyConfig, *, has_reference: bool, faults: Faults) ->
             "AnnData (in YAML data.reference, an .h5ad file), and labels_key."
         )
     name = config.target.partition(":")[0]
+    by_genes = config.metric == HELD_OUT_METRIC
+    if name in TARGETS and by_genes != (name == "likelihood"):
+        faults.add(
+            f"target is {config.target!r}, but metric is {config.metric!r}. The target "
+            f"'likelihood' is measured by {HELD_OUT_METRIC!r}, the others by proportions "
+            "(proportion_jsd, ...). Leave metric out, or choose the target that goes with it."
+        )
     if name not in TARGETS:
         faults.add(
             f"target must be {one_of(TARGETS)}, but got {config.target!r}. 'truth:KEY' reads "
@@ -143,12 +169,21 @@ def save_tissues(prepared: DeconvolutionData, storage: Path, *, target: str, see
         )
         return save_prepared(made, storage)
 
-    simulated = target == "simulated"
+    held_out = None
+    if target == "simulated":
+        search = simulate("search", split.validation)
+    elif target == "likelihood":
+        rng = np.random.default_rng(derive_seed(seed, "held-out genes"))
+        n_held = max(1, round(_HELD_OUT_GENES * prepared.spots.n_genes))
+        held = rng.permutation(prepared.spots.n_genes) < n_held
+        search = save_prepared(take_genes(prepared.spots, ~held), storage)
+        held_out = save_prepared(take_genes(prepared.spots, held), storage)
+    else:
+        search = save_prepared(prepared.spots, storage)
     return Tissues(
         reference=save_prepared(prepared.reference, storage),
-        search=simulate("search", split.validation)
-        if simulated
-        else save_prepared(prepared.spots, storage),
+        search=search,
+        held_out=held_out,
         test=simulate("test", split.test),
         split=split,
     )

@@ -132,6 +132,7 @@ def run_plan(
     prepared: PreparedData,
     *,
     stages: Stages | None,
+    held_out_dir: str | None,
     past: Sequence[PastTrial],
     recorder: Recorder,
     stopper: Any,
@@ -199,6 +200,7 @@ def run_plan(
         "device": "cuda" if plan.slots.gpu else "cpu",
         "threads": plan.slots.threads,
         "stages": None if stages is None else stages.to_plain(),
+        "held_out_dir": held_out_dir,
     }
     resources = {"cpu": plan.slots.cpu}
     if plan.slots.gpu:

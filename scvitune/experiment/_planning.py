@@ -52,6 +52,7 @@ from scvitune.searchers import SearchProblem, build_searcher, check_searcher_nam
 from scvitune.spaces import (
     space_to_yaml,
 )
+from scvitune.staging import HELD_OUT_METRIC
 
 DEFAULT_METRIC = "elbo_validation"
 DEFAULT_RUNG_VALUE: RungValue = "best"
@@ -179,7 +180,10 @@ def with_model_defaults(config: StudyConfig) -> StudyConfig:
     """Return the configuration with the metric that the model is judged by, if none was chosen."""
     if config.model not in MODELS or config.metric != DEFAULT_METRIC:
         return config
-    return config.model_copy(update={"metric": get_adapter(config.model).default_metric})
+    metric = get_adapter(config.model).default_metric
+    if config.target == "likelihood" and get_adapter(config.model).first_stage_prefix is not None:
+        metric = HELD_OUT_METRIC
+    return config.model_copy(update={"metric": metric})
 
 
 def plan_study(

@@ -259,6 +259,7 @@ def _drive(
                             seed=plan.config.search.seed,
                             device="cuda" if plan.slots.gpu else "cpu",
                         ),
+                        held_out_dir=None if tissues is None else tissues.held_out_dir,
                         past=past,
                         recorder=recorder,
                         stopper=stopper,

@@ -1,6 +1,10 @@
 """Log-probabilities of counts with their gradients: torch in, torch out."""
 
-from scvitune.likelihoods._convolution import Decoded, convolved_negative_binomial
+from scvitune.likelihoods._convolution import (
+    Decoded,
+    convolved_negative_binomial,
+    negative_binomial_log_probability,
+)
 from scvitune.likelihoods._mean import ScaleActivation
 from scvitune.likelihoods._negative_binomial import negative_binomial
 from scvitune.likelihoods._normal import normal
@@ -14,6 +18,7 @@ __all__ = [
     "compile_kernels",
     "convolved_negative_binomial",
     "negative_binomial",
+    "negative_binomial_log_probability",
     "normal",
     "poisson",
 ]

@@ -99,11 +99,24 @@ def _convolve_plainly(
     logits = F.linear(decoded.hidden, decoded.weight) + decoded.bias[labels] + decoded.shift
     mixed = (decoded.shares.unsqueeze(1) @ torch.softmax(logits, dim=-1)).squeeze(1)
     mean = counts.sum(dim=1, keepdim=True) * (mixed + extra @ profiles)
+    return negative_binomial_log_probability(counts, mean=mean, theta=theta).sum(dim=1)
+
+
+def negative_binomial_log_probability(counts: Tensor, *, mean: Tensor, theta: Tensor) -> Tensor:
+    """Log-probability of each count, by torch alone, with scvi-tools' epsilon.
+
+    Parameters
+    ----------
+    counts, mean
+        (n, n_genes).
+    theta
+        (n_genes,), inverse dispersion.
+    """
     log_sum = torch.log(theta + mean + EPS)
     by_theta = theta * (torch.log(theta + EPS) - log_sum)
     by_counts = counts * (torch.log(mean + EPS) - log_sum)
     gammas = torch.lgamma(counts + theta) - torch.lgamma(theta) - torch.lgamma(counts + 1)
-    return (by_theta + by_counts + gammas).sum(dim=1)
+    return by_theta + by_counts + gammas
 
 
 class _Convolution(torch.autograd.Function):

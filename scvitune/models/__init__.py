@@ -15,6 +15,7 @@ from scvitune.errors import InputError, nearest, one_of
 if TYPE_CHECKING:
     from scvitune.models._base import Defaults, HyperparameterInfo, ModelAdapter
     from scvitune.models._first_stage import FirstStage, cluster_states
+    from scvitune.models._mrdeconv import HeldOutGenes
 
 # Name in scvi.model -> (file, adapter).
 MODELS: dict[str, tuple[str, str]] = {
@@ -27,6 +28,7 @@ MODELS: dict[str, tuple[str, str]] = {
 __all__ = [
     "MODELS",
     "FirstStage",
+    "HeldOutGenes",
     "HyperparameterInfo",
     "ModelAdapter",
     "check_model_name",
@@ -72,6 +74,8 @@ def _adapter_class(name: str) -> type[ModelAdapter]:
 def __getattr__(name: str) -> object:
     if name in ("ModelAdapter", "HyperparameterInfo"):
         return getattr(importlib.import_module("scvitune.models._base"), name)
+    if name == "HeldOutGenes":
+        return getattr(importlib.import_module("scvitune.models._mrdeconv"), name)
     if name in ("FirstStage", "cluster_states"):
         return getattr(importlib.import_module("scvitune.models._first_stage"), name)
     raise AttributeError(f"module 'scvitune.models' has no attribute {name!r}")

@@ -137,8 +137,8 @@ class DestVIAdapter(ModelAdapter):
         return None
 
     def offers(self, metric: str) -> bool:
-        """Whether it is one of proportions; spots cannot be held out for others."""
-        return metric.startswith("proportion_")
+        """Whether it is one of proportions, or of genes held out; no spots can be held out."""
+        return metric.startswith("proportion_") or metric == "reconstruction_loss_validation"
 
     def config_faults(self, config: Mapping[str, Any]) -> list[str]:
         """Refuse the pairs of prior and amortisation that MRDeconv asserts or mixes up."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class FirstStage:
         twice, and (n_labels, n_components), summing to 1.
     types
         Names of the cell types, in the order of the labels' codes.
+    genes
+        Names of the genes, in the order of the decoder's last layer.
     config
         The configuration that it was trained under, without prefixes.
     reports
@@ -39,6 +41,7 @@ class FirstStage:
     variances: Tensor
     shares: Tensor
     types: tuple[str, ...]
+    genes: tuple[str, ...]
     config: Mapping[str, Any]
     reports: tuple[tuple[float, Mapping[str, float]], ...]
 
@@ -57,6 +60,18 @@ class FirstStage:
             "var_vprior": self.variances,
             "mp_vprior": self.shares,
         }
+
+    def restricted(self, genes: Sequence[str]) -> FirstStage:
+        """Return it for some of its genes, in their order: what is left of a softmax over all."""
+        if tuple(genes) == self.genes:
+            return self
+        place = {name: i for i, name in enumerate(self.genes)}
+        at = torch.tensor([place[name] for name in genes])
+        weights = dict(self.weights)
+        for name in (f"{_LAST_LAYER}weight", f"{_LAST_LAYER}bias", "px_r"):
+            weights[name] = weights[name][at]
+        weights["per_ct_bias"] = weights["per_ct_bias"][:, at]
+        return replace(self, weights=weights, genes=tuple(genes))
 
     def _below(self, prefix: str) -> dict[str, Tensor]:
         return {

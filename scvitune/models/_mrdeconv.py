@@ -20,9 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scvitune.contracts import Batch, Losses, Noise
-from scvitune.likelihoods import Decoded, convolved_negative_binomial
+from scvitune.likelihoods import (
+    Decoded,
+    convolved_negative_binomial,
+    negative_binomial_log_probability,
+)
 from scvitune.models import _scvi_tools
 from scvitune.models._augmentation import Augmented, augment
+from scvitune.models._first_stage import FirstStage
 from scvitune.models._forward import run_layers
 
 # The weights of the parts of the loss, scvi-tools' own defaults, which its training never changes.
@@ -44,6 +49,35 @@ class _Parts:
     """Of the genes' shifts."""
     composition: Tensor
     """How far the known compositions are missed."""
+
+
+@dataclass(frozen=True)
+class HeldOutGenes:
+    """A trained decoder's last layer for genes that no spot's model sees.
+
+    Attributes
+    ----------
+    weight
+        (n_genes, n_hidden).
+    bias
+        (n_labels, n_genes).
+    theta
+        (n_genes,), inverse dispersion.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    theta: Tensor
+
+    @classmethod
+    def of(cls, stage: FirstStage) -> HeldOutGenes:
+        """Take them from a first stage that is restricted to them."""
+        weights = stage.weights
+        return cls(
+            weights["px_decoder.weight"],
+            weights["px_decoder.bias"] + weights["per_ct_bias"],
+            weights["px_r"].exp(),
+        )
 
 
 class SpotObjective:
@@ -100,6 +134,45 @@ class SpotObjective:
             shares = F.softplus(module.V[:, batch.cells].t())
         shares = shares[:, : module.n_labels]
         return shares / shares.sum(dim=1, keepdim=True)
+
+    @torch.no_grad()
+    def held_out_loss(self, batch: Batch, counts: Tensor, genes: HeldOutGenes) -> Tensor:
+        """Return the negative log-likelihood of genes that the model was not trained on, (m,).
+
+        A spot's states and shares come from its other genes. The decoder gives a held-out gene's
+        expression relative to those: over all genes, their softmax would be the same but for a
+        factor. Of additional cell types nothing is known, so the gene is average there.
+
+        Parameters
+        ----------
+        batch
+            Spots, with the counts of the genes trained on.
+        counts
+            (m, n_held_out), of the same spots.
+        genes
+            What the decoder knows of the genes held out.
+        """
+        module = self.module
+        module.eval()
+        observed = batch.counts.densify()
+        encoded = torch.log1p(observed)
+        no_noise: Any = None  # nothing is drawn in evaluation
+        states, modes = self._states(encoded, batch.cells, 1, no_noise)
+        shares = self._shares(encoded, batch.cells, 1)
+        n, n_modes, n_labels, n_latent = states.shape
+        labels = torch.arange(n_labels, device=observed.device).repeat(n_modes)
+        embedded = self._embed(batch.batch).unsqueeze(1)
+        rows = states.reshape(n, n_modes * n_labels, n_latent)
+        hidden = self._decode_hidden(rows, embedded, labels, no_noise)
+        of_types, of_extras = shares.split([n_labels, module.add_celltypes], dim=1)
+        weights = (modes * of_types.unsqueeze(1)).reshape(n, n_modes * n_labels)
+        logits = F.linear(hidden, module.px_decoder.weight) + self._bias()[labels] + module.beta
+        relative = F.linear(hidden, genes.weight) + genes.bias[labels]
+        relative = (relative - torch.logsumexp(logits, dim=-1, keepdim=True)).exp()
+        mixed = (weights.unsqueeze(1) @ relative).squeeze(1)
+        mixed = mixed + of_extras.sum(dim=1, keepdim=True) / observed.shape[1]
+        mean = observed.sum(dim=1, keepdim=True) * mixed
+        return -negative_binomial_log_probability(counts, mean=mean, theta=genes.theta).sum(dim=1)
 
     # --------------------------------------------------------------------- parts
 

@@ -59,7 +59,7 @@ def write_model(run: Run, trained: Trained, adata: Any, directory: Path) -> None
     prepared, split = load_run_data(run)
     adapter = get_adapter(run.settings["model"])
     if run.is_of_spots:
-        adapter = stages_of(run).bind(adapter, trained.config)
+        adapter = stages_of(run).bind(adapter, trained.config, prepared.gene_names)
     model = adapter.build_model(
         rebuild_anndata(prepared) if adata is None else adata,
         trained.config,

@@ -36,7 +36,9 @@ class LoopBuilder:
 
     def build(self, config: Config, *, seed: int) -> TrainingLoop:
         """Build a loop whose weights, batches and noise come from a seed."""
-        adapter = self.adapter if self._stages is None else self._stages.bind(self.adapter, config)
+        adapter = self.adapter
+        if self._stages is not None:
+            adapter = self._stages.bind(adapter, config, self._prepared.gene_names)
         with seeded_initialisation(derive_seed(seed, "weights")):
             objective = adapter.build_objective(config, self._prepared)
         return TrainingLoop(

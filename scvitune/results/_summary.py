@@ -32,6 +32,9 @@ from scvitune.results._wording import (
 
 _OPEN = ("pending", "running", "interrupted")
 
+TESTED_BY = "proportion_jsd"
+"""What studies of spots are tested by where the metric that decided has no test."""
+
 
 def summarise(run: Run) -> str:
     """Return the result of a run as text: best configuration, gain, counts, what comes next."""
@@ -70,7 +73,9 @@ def describe_outcome(run: Run) -> str:
     if run.default.best_report(run.metric, run.mode) is None:
         return f"The best configuration is that of trial {best_id}; the default has no result."
     verdicts = comparison_table(run)["verdict"]
-    test = next((n for n in verdicts.index if n == f"{split_metric(run.metric)[0]}_test"), None)
+    base = split_metric(run.metric)[0]
+    names = (f"{base}_test", f"{TESTED_BY}_test")
+    test = next((n for n in names if n in verdicts.index), None)
     if verdicts.get(run.metric) == "equal":
         return f"Trial {best_id} is just as good as the default configuration."
     if test is not None and verdicts[test] == "worse":
@@ -92,9 +97,11 @@ def describe_gains(run: Run) -> list[tuple[str, str]]:
     """
     table = comparison_table(run)
     base = split_metric(run.metric)[0]
+    # A study of spots is tested by proportions, whatever it was searched by.
+    tested = f"{TESTED_BY}_test" if run.is_of_spots else f"{base}_test"
     gains = []
     for name, row in table.iterrows():
-        if split_metric(str(name))[0] == base:
+        if split_metric(str(name))[0] == base or name == tested:
             gains.append((str(name), _gain(run, str(name), row)))
     return gains
 
@@ -157,7 +164,8 @@ def _gains(run: Run) -> list[str]:
     gains = describe_gains(run)
     lines = [f"{describe_metric(name)}: {text}" for name, text in gains]
     if not any(split_metric(name)[1] == "test" for name, _ in gains):
-        lines.append(f"Not yet measured on {cells_of(split_metric(run.metric)[0] + '_test')}.")
+        base = TESTED_BY if run.is_of_spots else split_metric(run.metric)[0]
+        lines.append(f"Not yet measured on {cells_of(base + '_test')}.")
     return lines
 
 

@@ -147,8 +147,9 @@ def test_the_default_space_with_advice_as_the_first_trial(cells, spots, tmp_path
     [
         ({"reference": None}, "needs single cells to learn the cell types from"),
         ({"labels_key": None}, "give labels_key"),
-        ({"target": "guess"}, "target must be 'simulated' or 'truth'"),
-        ({"metric": "reconstruction_loss_validation"}, "Use 'proportion_jsd'"),
+        ({"target": "guess"}, "target must be 'simulated', 'truth' or 'likelihood'"),
+        ({"metric": "reconstruction_loss_validation"}, "the others by proportions"),
+        ({"metric": "elbo_train"}, "Use 'proportion_jsd'"),
         ({"space": {"n_latent": 5}}, "tune condscvi_n_latent instead"),
         ({"space": {"amortization": "none"}}, "prior_mode"),
         ({"space": {"early_stopping": True}}, "none can be held out"),
@@ -183,3 +184,44 @@ def test_advice_as_options(cells, spots, tmp_path):
     assert plan.space.constants == {"batch_size": 8, "lr": "scaled"}
     arguments = get_adapter("SCVI").training_arguments({"batch_size": 256, "lr": "scaled"})
     assert arguments["lr"] == pytest.approx(0.002)
+
+
+def test_judged_by_genes_that_no_trial_trains_on(cells, spots, tmp_path):
+    study = scvitune.tune(
+        "DestVI",
+        spots,
+        reference=cells,
+        labels_key="cell_type",
+        target="likelihood",
+        space={k: v for k, v in SPACE.items() if k != "condscvi_prior"},
+        num_samples=2,
+        max_epochs=40,
+        scheduler="fifo",
+        storage=tmp_path,
+        name="genes",
+        seed=4,
+    )
+    metric = "reconstruction_loss_validation"
+    history = study.history
+    assert study.trials[metric].notna().all()
+    assert study.best_trial_id == study.trials[metric].idxmin()
+    for _, curve in history.groupby("trial_id"):
+        assert curve[metric].min() < curve[metric].iloc[0]  # it learns what it does not see
+    # Tested by proportions all the same, and delivered on all genes.
+    assert study.trials["proportion_jsd_test"].notna().sum() >= 1
+    assert "second simulated tissue" in study.summary()
+    assert study.best_model(spots).get_proportions().shape == (70, 4)
+    assert study.best_model(spots).adata.n_vars == 60
+
+
+def test_a_target_and_a_metric_that_do_not_go_together(cells, spots, tmp_path):
+    with pytest.raises(InputError, match="is measured by 'reconstruction_loss_validation'"):
+        scvitune.tune(
+            "DestVI",
+            spots,
+            reference=cells,
+            labels_key="cell_type",
+            target="likelihood",
+            metric="proportion_pcc",
+            storage=tmp_path,
+        )

@@ -163,7 +163,7 @@ def test_processes_at_once_train_one(stages, config, tmp_path):
     assert trained.read_text() == "trained\n"
 
 
-def test_binding_gives_the_adapter_what_its_configuration_asks_for(stages):
+def test_binding_gives_the_adapter_what_its_configuration_asks_for(stages, prepared):
     adapter = get_adapter("DestVI")
     given = {
         "condscvi_n_hidden": 16,
@@ -171,8 +171,15 @@ def test_binding_gives_the_adapter_what_its_configuration_asks_for(stages):
         "condscvi_max_epochs": 1,
         "add_celltypes": 2,
     }
-    bound = stages.bind(adapter, given)
+    genes = prepared[0].gene_names
+    bound = stages.bind(adapter, given, genes)
     stage = bound._stage()
+    assert stage.genes == genes
+    some = stages.bind(adapter, given, genes[5:2:-1])._stage()
+    assert some.genes == genes[5:2:-1]
+    for name, axis in (("px_decoder.weight", 0), ("px_r", 0), ("per_ct_bias", 1)):
+        of_all, of_some = stage.weights[name].numpy(), some.weights[name].numpy()
+        np.testing.assert_array_equal(of_some, of_all.take([5, 4, 3], axis=axis))
     assert isinstance(stage, FirstStage)
     assert stage.config == adapter.first_stage_config(given)
     wanted = {"n_hidden": 16, "n_latent": 4, "n_layers": 2, "dropout_rate": 0.05}

@@ -56,6 +56,7 @@ def run(prepared, tmp_path, monkeypatch):
                 "defaults": None,
                 "threads": 1,
                 "stages": None,
+                "held_out_dir": None,
                 **study,
             },
         }

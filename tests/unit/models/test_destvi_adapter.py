@@ -206,7 +206,9 @@ class Trained:
     def __init__(self, data, config):
         self.config = FIRST | {"lr": 0.01} | config
         self.spots = data.found.adata
-        adapter = self.adapter = data.stages.bind(get_adapter("DestVI"), self.config)
+        adapter = self.adapter = data.stages.bind(
+            get_adapter("DestVI"), self.config, data.found.spots.gene_names
+        )
         assert adapter.config_faults(self.config) == []
         nothing = np.arange(0)
         split = Split(np.arange(N_SPOTS), nothing, nothing)
@@ -299,7 +301,7 @@ FROM_THE_FIRST += ("mp_vprior",)
 @pytest.mark.parametrize("options", [{}, {"amortization": "latent", "add_celltypes": 2}], ids=str)
 def test_the_module_is_that_of_from_rna_model(data, options):
     config = FIRST | {"condscvi_num_classes_mog": 4, "condscvi_dropout_rate": 0.2} | options
-    adapter = data.stages.bind(get_adapter("DestVI"), config)
+    adapter = data.stages.bind(get_adapter("DestVI"), config, data.found.spots.gene_names)
     ours = adapter.build_objective(config, data.found.spots).module
     stage = adapter._stage()
     first = get_adapter("CondSCVI")

@@ -200,3 +200,91 @@ def test_states_are_drawn_from_each_types_mixture():
     mixture = lambda x: 0.3 * stats.norm.cdf(x, -3, 0.5) + 0.7 * stats.norm.cdf(x, 3, 1)
     assert stats.kstest(first, mixture).pvalue > 1e-3
     assert abs(drawn[..., 1, 0].mean() - 10) < 0.01
+
+
+@pytest.mark.parametrize(("amortization", "prior_mode"), PAIRS)
+def test_held_out_genes_are_predicted_by_the_whole_decoder(
+    reference, spots, amortization, prior_mode
+):
+    """Against the softmax over all genes, divided by what the genes trained on have of it."""
+    from scvitune.models import HeldOutGenes
+
+    model, whole = build(reference, spots, amortization=amortization, prior_mode=prior_mode)
+    kept, held = np.arange(0, 45), np.arange(45, N_GENES)
+    part_spots = spots[:, kept].copy()
+    part_model = scvi.model.DestVI(
+        *_restricted(model, part_spots, reference, kept),
+        **_options(model, amortization, prior_mode),
+    )
+    objective = SpotObjective(part_model.module)
+    layer, last = reference.module.px_decoder, reference.module
+    genes = HeldOutGenes(
+        layer.weight[held].detach(),
+        (layer.bias + last.per_ct_bias)[:, held].detach(),
+        last.px_r[held].exp().detach(),
+    )
+    batch = minibatch(part_model, torch.float32)
+    counts = torch.from_numpy(spots.X)[:, held]
+    found = objective.held_out_loss(batch, counts, genes)
+
+    module = part_model.module.eval()
+    with torch.no_grad():
+        inferred = module.inference(
+            x_augmented=batch.counts.densify().unsqueeze(0), batch_index=batch.batch.unsqueeze(1)
+        )
+        generated = module.generative(
+            inferred["z"], batch.cells, inferred["library"], batch.batch.unsqueeze(1)
+        )
+        gamma, modes, v = (
+            generated["gamma"][0],
+            generated["proportion_modes"][0],
+            generated["v"][0],
+        )
+        expected = []
+        for i in range(N_SPOTS):
+            mean = torch.zeros(len(held))
+            for p in range(len(gamma)):
+                for c in range(N_LABELS):
+                    embedded = module.compute_embedding("batch", batch.batch[i : i + 1])
+                    hidden = module.decoder(
+                        torch.cat([gamma[p, :, c, i].unsqueeze(0), embedded], dim=-1),
+                        torch.tensor([[c]]),
+                    )
+                    logits = layer(hidden) + last.per_ct_bias[c]
+                    share = torch.softmax(logits, dim=-1)[0]
+                    mean += modes[p, i, c] * v[i, c] * share[held] / share[kept].sum()
+            mean += v[i, N_LABELS:].sum() / len(kept)
+            mean *= batch.counts.densify()[i].sum()
+            distribution = scvi.distributions.NegativeBinomial(mu=mean, theta=genes.theta)
+            expected.append(-distribution.log_prob(counts[i]).sum())
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-3)
+
+
+def _restricted(model, part_spots, reference, kept):
+    """Arguments of DestVI over some of the genes."""
+    scvi.model.DestVI.setup_anndata(part_spots, batch_key="batch")
+    module, first = model.module, reference.module
+    layer = {"weight": first.px_decoder.weight[kept], "bias": first.px_decoder.bias[kept]}
+    return (
+        part_spots,
+        model.cell_type_mapping,
+        first.decoder.state_dict(),
+        {name: value.detach() for name, value in layer.items()},
+        first.px_r.detach()[kept],
+        first.per_ct_bias.detach()[:, kept],
+        module.n_hidden,
+        module.n_latent,
+        first.n_layers,
+        module.dropout_decoder,
+    )
+
+
+def _options(model, amortization, prior_mode):
+    module = model.module
+    return {
+        "amortization": amortization,
+        "prior_mode": prior_mode,
+        "mean_vprior": module.mean_vprior.clone(),
+        "var_vprior": module.var_vprior.clone(),
+        "mp_vprior": module.mp_vprior.clone(),
+    }
