@@ -97,6 +97,15 @@ def test_read_results_without_a_run_and_with_one(tmp_path):
     assert curves.exists()
 
 
+@pytest.mark.slow
+def test_destvi_batch_size(tmp_path):
+    small = ["--spots", "60", "--n-genes", "80", "--max-epochs", "3"]
+    printed = run_script("examples/destvi_batch_size.py", *small, home=tmp_path)
+    assert "60 spots: best is batch size" in printed
+    for name in ("results.csv", "metrics.png", "time.png", "map-60.png"):
+        assert (tmp_path / "runs" / name).stat().st_size > 500
+
+
 def test_step(tmp_path):
     sizes = ("--genes=60", "--cells=300", "--epochs=1", "--likelihoods", "nb")
     (row,) = numbers_of("benchmarks/step.py", *sizes, home=tmp_path)["rows"]
