@@ -113,7 +113,7 @@ def draw_map(study: Any, spots: Any, path: Path) -> None:
             drawn = axes[i, j].scatter(*places.T, c=table[name], vmin=0, vmax=1, s=12)
             axes[i, j].set(title=f"{name}, {what}", xticks=[], yticks=[], aspect="equal")
     figure.colorbar(drawn, ax=axes, label="proportion", shrink=0.6)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
 
 
