@@ -2,8 +2,9 @@
 
 Repeats the published finding that they decide between a good and a useless deconvolution where
 spots are few: in Li et al., Nature Methods 2022, the proportions that DestVI gave for 189 STARmap
-spots hardly correlate with the truth (mean over the types 0.03). Cells of a reference are summed into spots; every batch size meets both
-amortisations; trials are judged on one simulated tissue, the best and the default on another.
+spots hardly correlate with the truth (mean over the types 0.03). Cells of a reference are summed
+into spots; every batch size meets both amortisations; trials are judged on one simulated tissue,
+the best and the default on another.
 
 Writes ``results.csv``, ``metrics.png``, ``time.png`` and a ``map-N.png`` for each number of spots.
 
