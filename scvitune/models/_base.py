@@ -25,6 +25,22 @@ Target: TypeAlias = Literal["constructor", "plan", "loop", "first_stage"]
 Defaults: TypeAlias = dict[str, dict[str, Value]]
 """Target -> hyperparameter -> scvi-tools' default."""
 
+EARLY_STOPPING = (
+    "early_stopping",
+    "early_stopping_monitor",
+    "early_stopping_min_delta",
+    "early_stopping_patience",
+    "early_stopping_warmup_epochs",
+    "early_stopping_mode",
+)
+PLATEAU = (
+    "reduce_lr_on_plateau",
+    "lr_factor",
+    "lr_patience",
+    "lr_threshold",
+    "lr_scheduler_metric",
+    "lr_min",
+)
 # What the training loop knows to do; a newer scvi-tools may offer more.
 _PLAN = (
     "optimizer",
@@ -33,12 +49,7 @@ _PLAN = (
     "eps",
     "n_steps_kl_warmup",
     "n_epochs_kl_warmup",
-    "reduce_lr_on_plateau",
-    "lr_factor",
-    "lr_patience",
-    "lr_threshold",
-    "lr_scheduler_metric",
-    "lr_min",
+    *PLATEAU,
     "max_kl_weight",
     "min_kl_weight",
 )
@@ -60,15 +71,7 @@ _REFUSED = {
     "devices": "see the argument resources",
     "optimizer_creator": _PLAN_REFUSED["optimizer_creator"],
 }
-_LOOP = (
-    "batch_size",
-    "early_stopping",
-    "early_stopping_monitor",
-    "early_stopping_min_delta",
-    "early_stopping_patience",
-    "early_stopping_warmup_epochs",
-    "early_stopping_mode",
-)
+_LOOP = ("batch_size", *EARLY_STOPPING)
 # Handed on by scvi-tools' Trainer to Lightning's, whose defaults these are.
 _LIGHTNING: dict[str, tuple[Value, tuple[Value, ...] | None]] = {
     "gradient_clip_val": (None, None),

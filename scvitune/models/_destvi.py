@@ -12,7 +12,13 @@ import numpy as np
 from scvitune.contracts import Config, Objective, PreparedData, Value
 from scvitune.heuristics import destvi_batch_size
 from scvitune.models import _scvi_tools
-from scvitune.models._base import Defaults, HyperparameterInfo, ModelAdapter
+from scvitune.models._base import (
+    EARLY_STOPPING,
+    PLATEAU,
+    Defaults,
+    HyperparameterInfo,
+    ModelAdapter,
+)
 from scvitune.models._condscvi import CondSCVIAdapter
 from scvitune.models._first_stage import FirstStage
 from scvitune.models._mrdeconv import SpotObjective
@@ -26,20 +32,6 @@ _FROM_THE_DATA = "it follows from the data"
 _NO_VALIDATION = (
     "it watches validation spots, and every spot has parameters of its own, so none can be held "
     "out; use a scheduler, and long budgets"
-)
-_OF_EARLY_STOPPING = (
-    "early_stopping",
-    "early_stopping_monitor",
-    "early_stopping_min_delta",
-    "early_stopping_patience",
-    "early_stopping_warmup_epochs",
-    "early_stopping_mode",
-    "reduce_lr_on_plateau",
-    "lr_factor",
-    "lr_patience",
-    "lr_threshold",
-    "lr_scheduler_metric",
-    "lr_min",
 )
 
 
@@ -79,7 +71,7 @@ class DestVIAdapter(ModelAdapter):
         "var_vprior": "it is the first stage's",
         "mp_vprior": "it is the first stage's",
         "augmentation": "without it the module's loss does not exist",
-        **dict.fromkeys(_OF_EARLY_STOPPING, _NO_VALIDATION),
+        **dict.fromkeys((*EARLY_STOPPING, *PLATEAU), _NO_VALIDATION),
     }
 
     def __init__(

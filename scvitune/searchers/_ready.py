@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
+
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from scvitune.contracts import Config
 from scvitune.searchers._base import SearchProblem
@@ -37,9 +38,16 @@ class ReadyProposer:
             self._searcher.on_trial_complete(f"{number:05d}", result={metric: value})
             return
         names = self._problem.space.names
-        if any(name not in config for name in names):
+        if not _takes_points(self._searcher) or any(name not in config for name in names):
             return  # Ray's searchers know no conditions and take whole points only
-        # Ray's base class has the method too, and raises where a searcher does not offer it; its
-        # wrappers hand the call on, so the class does not tell.
-        with suppress(NotImplementedError):
-            self._searcher.add_evaluated_point({name: config[name] for name in names}, value)
+        self._searcher.add_evaluated_point({name: config[name] for name in names}, value)
+
+
+def _takes_points(searcher: Any) -> bool:
+    """Whether a searcher can be told of points that it did not propose.
+
+    Ray's base class has the method too, but only to raise, and its limiter hands the call on.
+    """
+    while isinstance(searcher, ConcurrencyLimiter):
+        searcher = searcher.searcher
+    return type(searcher).add_evaluated_point is not Searcher.add_evaluated_point
