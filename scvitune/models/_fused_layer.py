@@ -1,19 +1,17 @@
-"""A hidden layer of ``scvi.nn.FCLayers`` with its gradient, outside of automatic differentiation.
-
-Buffers are kept from step to step: what a step writes is still in the processor's caches, and no
-memory is asked for.
-"""
+"""A hidden layer of ``scvi.nn.FCLayers`` with its gradient, written out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from scvitune._compiling import load_kernels
 from scvitune.contracts import Noise
+from scvitune.models._bound import Bound, Buffers, Matrix
 from scvitune.sparse import (
     SparseRows,
     can_multiply_sparse,
@@ -22,30 +20,6 @@ from scvitune.sparse import (
 )
 
 KERNELS = "scvitune.models._layer_kernels"
-
-
-class Buffers:
-    """Tensors of any number of rows up to the most that was asked for, by name."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, Tensor] = {}
-
-    def rows(self, name: str, n: int, width: int) -> Tensor:
-        """Return a contiguous, uninitialised (n, width) tensor."""
-        kept = self._kept.get(name)
-        if kept is None or len(kept) < n:
-            kept = self._kept[name] = torch.empty(n, width)
-        return kept[:n]
-
-
-def gradient_of(parameter: Tensor) -> Tensor:
-    """Return the parameter's gradient to write into, uninitialised at first."""
-    kept: Tensor | None = getattr(parameter, "kept_gradient", None)
-    if kept is None or kept.shape != parameter.shape:
-        kept = torch.zeros_like(parameter)
-        parameter.kept_gradient = kept  # type: ignore[attr-defined]
-    parameter.grad = kept
-    return kept
 
 
 class FusedLayer:
@@ -59,17 +33,37 @@ class FusedLayer:
 
     def __init__(self, block: Sequence[Any]) -> None:
         parts = [part for part in block if part is not None]
-        self.linear: nn.Linear = parts[0]
-        self._norm: Any = next((p for p in parts if isinstance(p, nn.BatchNorm1d)), None)
+        linear: nn.Linear = parts[0]
+        norm: Any = next((p for p in parts if isinstance(p, nn.BatchNorm1d)), None)
         self._dropout = next((p for p in parts if isinstance(p, nn.Dropout)), None)
-        self._scale = 1.0
         self._buffers = Buffers()
         self._kernels: Any = load_kernels(KERNELS)
-        self._none = torch.empty(0)
-        self._keep_all = torch.empty((0, 0), dtype=torch.bool)
-        self._inverse_sd = torch.empty(self.linear.out_features)
-        self._x: Tensor | SparseRows = self._none
-        self._y = self._out = self._none
+        self.inputs, self._width = linear.in_features, linear.out_features
+        self._by_input = can_multiply_sparse(linear)
+        self._weight, self._bias = Bound(linear.weight), Bound(linear.bias)
+        none = np.empty(0, np.float32)
+        self._gamma = self._beta = none
+        self._normalise: tuple[Any, ...] = (none, none, 0.0, 0.0, none, none)
+        # Batch norm takes a constant off again, so the gradient of the bias before it stays 0.
+        self._bound = [self._weight, self._bias]
+        if norm is None:
+            self._by_norm = (none, self._bias.gradient_array)
+            self._n_batches = np.zeros((), np.int64)
+        else:
+            gamma, beta = Bound(norm.weight), Bound(norm.bias)
+            self._bound += [gamma, beta]
+            self._gamma = gamma.array
+            self._by_norm = (gamma.gradient_array, beta.gradient_array)
+            self._n_batches = norm.num_batches_tracked.numpy()
+            self._normalise = (
+                gamma.array, beta.array, norm.eps, norm.momentum,
+                norm.running_mean.numpy(), norm.running_var.numpy(),
+            )  # fmt: skip
+        self._keep_all = np.empty((0, 0), np.bool_)
+        self._inverse_sd = np.empty(self._width, np.float32)
+        self._scale = 1.0
+        self._x: Tensor | SparseRows = self._weight.value
+        self._y = self._out = none
 
     @staticmethod
     def covers(block: Sequence[Any]) -> bool:
@@ -86,40 +80,33 @@ class FusedLayer:
         )
         return plain and block[0].bias is not None
 
+    @property
+    def reads_sparse(self) -> bool:
+        """Whether its input may be sparse rows."""
+        return self._by_input
+
     def forward(self, x: Tensor | SparseRows, noise: Noise) -> Tensor:
         """Return the activations, (n_cells, n_units), which the next call overwrites."""
-        linear, norm = self.linear, self._norm
-        width = linear.out_features
         n = x.counts.n_cells if isinstance(x, SparseRows) else len(x)
-        y, out = self._buffers.rows("y", n, width), self._buffers.rows("out", n, width)
+        y = self._buffers.rows("y", n, self._width)
+        out = self._buffers.rows("out", n, self._width)
         if isinstance(x, SparseRows):
-            multiply_sparse(x, linear.weight, out=y)
+            multiply_sparse(x, self._weight.value, out=y.tensor)
         else:
-            torch.mm(x, linear.weight.t(), out=y)
+            torch.mm(x, self._weight.transposed, out=y.tensor)
         keep, self._scale = self._keep_all, 1.0
         if self._dropout is not None:  # its rate may change from step to step
-            keep, self._scale = noise.keep(y, self._dropout.p), 1 / (1 - self._dropout.p)
-        none = self._none.numpy()
+            rate = self._dropout.p
+            keep, self._scale = noise.keep(y.tensor, rate).numpy(), 1 / (1 - rate)
         self._kernels.activate(
-            y.numpy(),
-            _numbers(linear.bias),
-            none if norm is None else _numbers(norm.weight),
-            none if norm is None else _numbers(norm.bias),
-            0.0 if norm is None else norm.eps,
-            0.0 if norm is None else norm.momentum,
-            none if norm is None else norm.running_mean.numpy(),
-            none if norm is None else norm.running_var.numpy(),
-            keep.numpy(),
-            self._scale,
-            self._inverse_sd.numpy(),
-            out.numpy(),
-        )
-        if norm is not None:
-            norm.num_batches_tracked += 1
-        self._x, self._y, self._out = x, y, out
-        return out
+            y.array, self._bias.array, *self._normalise, keep, self._scale, self._inverse_sd,
+            out.array,
+        )  # fmt: skip
+        self._n_batches += 1
+        self._x, self._y, self._out = x, y.array, out.array
+        return out.tensor
 
-    def backward(self, grad: Tensor, *, inputs: int) -> Tensor:
+    def backward(self, grad: Matrix, *, inputs: int) -> Matrix | None:
         """Set the gradients of all parameters and return that by the input's first columns.
 
         Parameters
@@ -127,33 +114,23 @@ class FusedLayer:
         grad
             (n_cells, n_units), the gradient by what `forward` returned last; overwritten.
         inputs
-            How many of the input's columns need a gradient; 0: the result is empty.
+            How many of the input's columns need a gradient; 0: none is returned.
         """
-        linear, norm = self.linear, self._norm
-        bias_gradient = gradient_of(linear.bias)
         self._kernels.activate_backward(
-            grad.numpy(),
-            self._out.numpy(),
-            self._y.numpy(),
-            self._none.numpy() if norm is None else _numbers(norm.weight),
-            self._inverse_sd.numpy(),
-            self._scale,
-            self._none.numpy() if norm is None else gradient_of(norm.weight).numpy(),
-            bias_gradient.numpy() if norm is None else gradient_of(norm.bias).numpy(),
-        )
-        weight_gradient = gradient_of(linear.weight)
+            grad.array, self._out, self._y, self._gamma, self._inverse_sd, self._scale,
+            *self._by_norm,
+        )  # fmt: skip
+        weight = self._weight
         if isinstance(self._x, SparseRows):
-            multiply_sparse_transposed(self._x, grad, out=weight_gradient.t())
-        elif can_multiply_sparse(linear):
-            torch.mm(self._x.t(), grad, out=weight_gradient.t())
+            multiply_sparse_transposed(self._x, grad.tensor, out=weight.gradient.t())
+        elif self._by_input:
+            torch.mm(self._x.t(), grad.tensor, out=weight.gradient.t())
         else:
-            torch.mm(grad.t(), self._x, out=weight_gradient)
-        # Batch norm takes a constant off again, so the bias before it stays without a gradient.
+            torch.mm(grad.tensor.t(), self._x, out=weight.gradient)
+        for bound in self._bound:
+            bound.give_gradient()
         if not inputs:
-            return self._none
-        by_input = self._buffers.rows("by_input", len(grad), inputs)
-        return torch.mm(grad, linear.weight[:, :inputs], out=by_input)
-
-
-def _numbers(parameter: Tensor) -> Any:
-    return parameter.detach().numpy()
+            return None
+        by_input = self._buffers.rows("by_input", len(grad.tensor), inputs)
+        torch.mm(grad.tensor, weight.value[:, :inputs], out=by_input.tensor)
+        return by_input

@@ -50,7 +50,8 @@ class VAEObjective:
 
     def differentiate(self, batch: Batch, noise: Noise, *, kl_weight: float) -> Losses | None:
         """Set the gradients of the mean loss by `VAEStep`, where it covers the module."""
-        if self._step is None:  # not before the first step: the module may still move
+        # Not before the first step, for the module may still move, and anew if it does later.
+        if self._step is None or (self._step and not self._step.valid):
             self._step = VAEStep(self.module) if can_step(self.module) else False
         if not self._step:
             return None

@@ -9,8 +9,10 @@ of a step; everything else is left to automatic differentiation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,8 +20,9 @@ from torch import Tensor, nn
 from scvitune._compiling import load_kernels
 from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import LIKELIHOOD_KERNELS
-from scvitune.models._fused_layer import KERNELS, Buffers, FusedLayer, gradient_of
-from scvitune.sparse import SparseRows, can_multiply_sparse
+from scvitune.models._bound import Bound, Buffers, Matrix
+from scvitune.models._fused_layer import KERNELS, FusedLayer
+from scvitune.sparse import SparseRows
 
 
 def can_step(module: Any) -> bool:
@@ -50,55 +53,83 @@ def can_step(module: Any) -> bool:
 
 
 class VAEStep:
-    """The step of one module, of which `can_step` is true; keeps its buffers between steps."""
+    """The step of one module, of which `can_step` is true.
+
+    Parameters
+    ----------
+    module
+        Where it will be trained: the memory of its weights is looked up once.
+    """
 
     def __init__(self, module: Any) -> None:
         self._module = module
         encoder, decoder = module.z_encoder, module.decoder
         self._encoder = [FusedLayer(block) for block in encoder.encoder.fc_layers]
         self._decoder = [FusedLayer(block) for block in decoder.px_decoder.fc_layers]
+        self._injects = [
+            decoder.px_decoder.inject_into_layer(i) for i in range(len(self._decoder))
+        ]
+        self._n_categories = list(decoder.px_decoder.n_cat_list)
+        self._latent = [_Head(encoder.mean_encoder), _Head(encoder.var_encoder)]
+        self._outputs = [_Head(decoder.px_scale_decoder[0])]
+        if module.gene_likelihood == "zinb":
+            self._outputs.append(_Head(decoder.px_dropout_decoder))
+        self._px_r = Bound(module.px_r)
+        self._n_latent: int = encoder.mean_encoder.out_features
+        self._var_eps: float = encoder.var_eps
         self._buffers = Buffers()
         self._layer_kernels: Any = load_kernels(KERNELS)
         likelihood: Any = load_kernels(LIKELIHOOD_KERNELS)
         self._likelihood = likelihood.negative_binomial_kernel
+        self._weights = list(module.parameters())
+        self._addresses = self._find_addresses()
+
+    def _find_addresses(self) -> list[int]:
+        return [weight.data_ptr() for weight in self._weights]
+
+    @property
+    def valid(self) -> bool:
+        """Whether the weights still lie where they lay."""
+        return self._find_addresses() == self._addresses
 
     @torch.no_grad()
     def differentiate(self, batch: Batch, noise: Noise, *, kl_weight: float) -> Losses:
         """Set the gradients of the mean loss, as `Objective.differentiate` says."""
-        module, n = self._module, batch.counts.n_cells
+        n = batch.counts.n_cells
         encoded = self._encode(batch, noise)
         mean, raw, z, variance, drawn, kl = self._draw(encoded, noise)
         categories = self._categories(batch)
-        first = [z] if batch.continuous_covariates is None else [z, batch.continuous_covariates]
-        hidden = torch.cat(first, dim=-1) if len(first) > 1 else z
+        hidden = z.tensor
+        if batch.continuous_covariates is not None:
+            hidden = torch.cat([hidden, batch.continuous_covariates], dim=-1)
         widths = []
         for i, layer in enumerate(self._decoder):
-            injected = categories if module.decoder.px_decoder.inject_into_layer(i) else []
-            widths.append(hidden.shape[1] if i else z.shape[1])
-            hidden = layer.forward(torch.cat([hidden, *injected], dim=-1), noise)
-        log_probability, by_hidden = self._decode(batch, hidden)
+            widths.append(hidden.shape[1] if i else self._n_latent)
+            if categories and self._injects[i]:
+                hidden = torch.cat([hidden, *categories], dim=-1)
+            hidden = layer.forward(hidden, noise)
+        log_probability, grad = self._decode(batch, hidden)
 
-        grad = by_hidden
         for layer, inputs in zip(reversed(self._decoder), reversed(widths), strict=True):
-            grad = layer.backward(grad, inputs=inputs)
-        by_raw = self._buffers.rows("by_raw", n, raw.shape[1])
-        eps = module.z_encoder.var_eps
+            grad = _wanted(layer.backward(grad, inputs=inputs))
+        by_raw = self._buffers.rows("by_raw", n, self._n_latent)
         self._layer_kernels.draw_latent_backward(
-            grad.numpy(), mean.numpy(), drawn.numpy(), variance.numpy(), eps, kl_weight / n,
-            by_raw.numpy(),
+            grad.array, mean.array, drawn, variance.array, self._var_eps, kl_weight / n,
+            by_raw.array,
         )  # fmt: skip
-        heads = ((module.z_encoder.mean_encoder, grad), (module.z_encoder.var_encoder, by_raw))
-        grad = self._heads_backward(heads, encoded, "by_encoded")
+        last: Matrix | None = self._heads_backward(
+            self._latent, [grad, by_raw], encoded, "by_encoded"
+        )
         for i in reversed(range(len(self._encoder))):
-            inputs = self._encoder[i].linear.in_features if i else 0
-            grad = self._encoder[i].backward(grad, inputs=inputs)
+            layer = self._encoder[i]
+            last = layer.backward(_wanted(last), inputs=layer.inputs if i else 0)
         return Losses(reconstruction=-log_probability, kl=kl, kl_fixed=torch.zeros_like(kl))
 
     def _encode(self, batch: Batch, noise: Noise) -> Tensor:
         counts = batch.counts
         values = counts.values.log1p() if self._module.log_variational else counts.values
         hidden: Tensor | SparseRows
-        if can_multiply_sparse(self._encoder[0].linear):
+        if self._encoder[0].reads_sparse:
             hidden = SparseRows(counts, values)
         else:
             hidden = counts.densify(values)
@@ -108,19 +139,19 @@ class VAEStep:
             raise ValueError("the encoder has no hidden layer")
         return hidden
 
-    def _draw(self, encoded: Tensor, noise: Noise) -> tuple[Tensor, ...]:
+    def _draw(
+        self, encoded: Tensor, noise: Noise
+    ) -> tuple[Matrix, Matrix, Matrix, Matrix, Any, Tensor]:
         """Return mean, log-variance, the sample, variance, its noise and each cell's KL."""
-        encoder, buffers, n = self._module.z_encoder, self._buffers, len(encoded)
-        width = encoder.mean_encoder.out_features
-        mean, raw = buffers.rows("mean", n, width), buffers.rows("raw", n, width)
-        for head, out in ((encoder.mean_encoder, mean), (encoder.var_encoder, raw)):
-            torch.addmm(head.bias, encoded, head.weight.t(), out=out)
-        z, variance = buffers.rows("z", n, width), buffers.rows("variance", n, width)
-        drawn, kl = noise.normal(mean), torch.empty(n)
+        n, width, rows = len(encoded), self._n_latent, self._buffers.rows
+        mean, raw = rows("mean", n, width), rows("raw", n, width)
+        for head, out in zip(self._latent, (mean, raw), strict=True):
+            torch.addmm(head.bias.value, encoded, head.weight.transposed, out=out.tensor)
+        z, variance = rows("z", n, width), rows("variance", n, width)
+        drawn, kl = noise.normal(mean.tensor).numpy(), torch.empty(n)
         self._layer_kernels.draw_latent(
-            mean.numpy(), raw.numpy(), drawn.numpy(), encoder.var_eps, variance.numpy(),
-            z.numpy(), kl.numpy(),
-        )  # fmt: skip
+            mean.array, raw.array, drawn, self._var_eps, variance.array, z.array, kl.numpy()
+        )
         return mean, raw, z, variance, drawn, kl
 
     def _categories(self, batch: Batch) -> list[Tensor]:
@@ -128,63 +159,86 @@ class VAEStep:
         codes = [batch.batch]
         if batch.categorical_covariates is not None:
             codes += batch.categorical_covariates.unbind(dim=1)
-        sizes = self._module.decoder.px_decoder.n_cat_list
         return [
             F.one_hot(code, size).float()
-            for size, code in zip(sizes, codes, strict=False)
+            for size, code in zip(self._n_categories, codes, strict=False)
             if size > 1
         ]
 
-    def _decode(self, batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, batch: Batch, hidden: Tensor) -> tuple[Tensor, Matrix]:
         """Return each cell's log-probability and the gradient by the last hidden layer."""
-        module, buffers, counts = self._module, self._buffers, batch.counts
-        decoder, n, n_genes = module.decoder, counts.n_cells, counts.n_genes
-        heads = [decoder.px_scale_decoder[0]]
-        if module.gene_likelihood == "zinb":
-            heads.append(decoder.px_dropout_decoder)
+        rows, counts = self._buffers.rows, batch.counts
+        n, n_genes = counts.n_cells, counts.n_genes
         # Inputs, biases, gradients by both; the second half is empty without zero inflation.
-        empty, no_rows = torch.empty(0), torch.empty(0, 0)
-        dense, biases, by_dense = [no_rows] * 2, [empty] * 2, [no_rows] * 2
-        by_bias = [empty] * 2
-        for k, head in enumerate(heads):
-            dense[k] = buffers.rows(f"output{k}", n, n_genes)
-            torch.mm(hidden, head.weight.t(), out=dense[k])
-            biases[k], by_bias[k] = head.bias.detach(), gradient_of(head.bias)
-            by_dense[k] = buffers.rows(f"by_output{k}", n, n_genes)
-        theta = module.px_r.detach().exp()
-        by_px_r = gradient_of(module.px_r)
-        log_probability, by_library = torch.empty(n), torch.empty(n)
+        dense, biases = [_NO_ROWS] * 2, [_EMPTY] * 2
+        grads, by_bias = [_NO_MATRIX] * 2, [_EMPTY] * 2
+        for k, head in enumerate(self._outputs):
+            output = rows(f"output{k}", n, n_genes)
+            torch.mm(hidden, head.weight.transposed, out=output.tensor)
+            dense[k], biases[k] = output.array, head.bias.array
+            grads[k] = rows(f"by_output{k}", n, n_genes)
+            by_bias[k] = head.bias.gradient_array
+        px_r = self._px_r
+        theta = px_r.value.exp()
+        log_probability = torch.empty(n)
         filled = self._likelihood(
-            dense[0].numpy(), biases[0].numpy(),
-            batch.log_library.exp().view(-1).numpy(), theta.numpy(),
-            dense[1].numpy(), biases[1].numpy(),
+            dense[0], biases[0], batch.log_library.exp().view(-1).numpy(), theta.numpy(),
+            dense[1], biases[1],
             counts.indptr.numpy(), counts.columns.numpy(), counts.values.numpy(),
-            counts.log_factorial.numpy(), torch.full((n,), -1 / n).numpy(),
-            log_probability.numpy(), by_dense[0].numpy(), by_library.numpy(), by_px_r.numpy(),
-            by_dense[1].numpy(), by_bias[0].numpy(), by_bias[1].numpy(),
+            counts.log_factorial.numpy(), np.full(n, -1 / n, np.float32),
+            log_probability.numpy(), grads[0].array, np.empty(n, np.float32),
+            px_r.gradient_array, grads[1].array, by_bias[0], by_bias[1],
         )  # fmt: skip
         if not filled:
             raise ValueError("each cell's columns of non-zero counts must be ascending and inside")
-        by_px_r.mul_(theta)
-        grads = tuple(zip(heads, by_dense, strict=False))
-        return log_probability, self._heads_backward(grads, hidden, "by_hidden", biased=False)
+        px_r.gradient.mul_(theta)
+        px_r.give_gradient()
+        return log_probability, self._heads_backward(
+            self._outputs, grads, hidden, "by_hidden", biased=False
+        )
 
     def _heads_backward(
         self,
-        heads: tuple[tuple[nn.Linear, Tensor], ...],
+        heads: Sequence[_Head],
+        grads: Sequence[Matrix],
         x: Tensor,
         name: str,
         *,
         biased: bool = True,
-    ) -> Tensor:
-        """Set the gradients of linear layers on one input ``x`` and return that by ``x``."""
+    ) -> Matrix:
+        """Set the gradients of linear layers on one input ``x`` and return that by ``x``.
+
+        Parameters
+        ----------
+        biased
+            False: the biases' gradients are there already.
+        """
         by_x = self._buffers.rows(name, *x.shape)
-        for k, (head, grad) in enumerate(heads):
-            torch.mm(grad.t(), x, out=gradient_of(head.weight))
+        for k, (head, grad) in enumerate(zip(heads, grads, strict=False)):
+            torch.mm(grad.tensor.t(), x, out=head.weight.gradient)
             if biased:
-                torch.sum(grad, 0, out=gradient_of(head.bias))
+                torch.sum(grad.tensor, 0, out=head.bias.gradient)
             if k:
-                by_x.addmm_(grad, head.weight)
+                by_x.tensor.addmm_(grad.tensor, head.weight.value)
             else:
-                torch.mm(grad, head.weight, out=by_x)
+                torch.mm(grad.tensor, head.weight.value, out=by_x.tensor)
+            head.weight.give_gradient()
+            head.bias.give_gradient()
         return by_x
+
+
+class _Head:
+    """A linear layer whose output nothing follows."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self.weight, self.bias = Bound(linear.weight), Bound(linear.bias)
+
+
+def _wanted(grad: Matrix | None) -> Matrix:
+    if grad is None:
+        raise ValueError("a layer without inputs has no gradient to hand on")
+    return grad
+
+
+_EMPTY, _NO_ROWS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
+_NO_MATRIX = Matrix(torch.empty(0, 0), _NO_ROWS)

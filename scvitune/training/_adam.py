@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import is_not
 from typing import Any
 
 import torch
@@ -45,6 +46,8 @@ class FusedAdam:
         self._transposed: set[int] = set()
         self._means: dict[int, Tensor] = {}
         self._squares: dict[int, Tensor] = {}
+        self._seen: list[Tensor | None] = []
+        self._rows: tuple[list[Tensor], ...] = ()
         # The kernel wants a count for each parameter, but all are the same one.
         device = self._parameters[0].device if self._parameters else None
         self._steps = torch.zeros((), dtype=torch.float32, device=device)
@@ -57,19 +60,15 @@ class FusedAdam:
     @torch.no_grad()
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        active = [i for i, p in enumerate(self._parameters) if p.grad is not None]
-        if not self._means:
-            self._allocate(active)
-        elif len(active) != len(self._means):
-            raise RuntimeError("other parameters have gradients than in the first step")
+        gradients = [parameter.grad for parameter in self._parameters]
+        # Gradients that are written into stay the same tensors from step to step.
+        if len(gradients) != len(self._seen) or any(map(is_not, gradients, self._seen)):
+            self._find_rows(gradients)
         self._steps += 1
         self._update(
-            [self._rows(self._parameters[i], i) for i in active],
-            [self._rows(self._parameters[i].grad, i) for i in active],
-            list(self._means.values()),
-            list(self._squares.values()),
+            *self._rows,
             [],
-            [self._steps] * len(active),
+            [self._steps] * len(self._means),
             lr=self.lr,
             beta1=_BETAS[0],
             beta2=_BETAS[1],
@@ -79,10 +78,26 @@ class FusedAdam:
             maximize=False,
         )
 
-    def _rows(self, tensor: Tensor | None, i: int) -> Tensor:
+    def _find_rows(self, gradients: list[Tensor | None]) -> None:
+        """View parameters, gradients and moments as the kernel reads them."""
+        active = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        if not self._means:
+            self._allocate(active)
+        elif len(active) != len(self._means):
+            raise RuntimeError("other parameters have gradients than in the first step")
+        given = [gradient for gradient in gradients if gradient is not None]
+        rows = [self._as_rows(gradient, i) for gradient, i in zip(given, active, strict=True)]
+        self._rows = (
+            [self._as_rows(self._parameters[i], i) for i in active],
+            rows,
+            list(self._means.values()),
+            list(self._squares.values()),
+        )
+        copied = any(r.data_ptr() != g.data_ptr() for r, g in zip(rows, given, strict=True))
+        self._seen = [] if copied else gradients
+
+    def _as_rows(self, tensor: Tensor, i: int) -> Tensor:
         """View parameter i or its gradient as the kernel reads it: contiguous."""
-        if tensor is None:
-            raise ValueError(f"parameter {i} has no gradient")
         return tensor.t().contiguous() if i in self._transposed else tensor.contiguous()
 
     def _allocate(self, active: Iterable[int]) -> None:
@@ -91,7 +106,7 @@ class FusedAdam:
         for i in self._transposed:
             if not self._parameters[i].t().is_contiguous():
                 raise ValueError(f"parameter {i} lies neither row by row nor column by column")
-        self._means = {i: torch.zeros_like(self._rows(self._parameters[i], i)) for i in active}
+        self._means = {i: torch.zeros_like(self._as_rows(self._parameters[i], i)) for i in active}
         self._squares = {i: torch.zeros_like(mean) for i, mean in self._means.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,3 +126,4 @@ class FusedAdam:
         for i, mean in state["means"].items():
             self._means[i].copy_(mean)
             self._squares[i].copy_(state["squares"][i])
+        self._seen = []

@@ -157,9 +157,7 @@ class TrainingLoop:
             clip(self.module.parameters(), settings.gradient_clip_val)
         self._optimizer.step()
         with torch.no_grad():
-            self._sums += torch.stack(
-                [losses.reconstruction.sum(), losses.kl.sum(), losses.kl_fixed.sum()]
-            )
+            self._sums += torch.stack([losses.reconstruction, losses.kl, losses.kl_fixed]).sum(1)
         self._step += 1
         self._cells_seen += len(cells)
         self._cells_summed += len(cells)
