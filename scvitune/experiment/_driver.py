@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from scvitune._collecting import garbage_collected
+from scvitune._collecting import end_quickly, garbage_collected
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import SlotPlan
@@ -61,6 +61,7 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
     ends the whole process when it hears from them while it shuts down.
     """
     wait_for_shutdown()
+    end_quickly()
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
