@@ -17,6 +17,7 @@ LONGEST_FILE = 400
 BASE = {
     "contracts",
     "_search_space",
+    "_run_layout",
     "config",
     "_config",
     "errors",
