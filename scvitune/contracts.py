@@ -267,6 +267,9 @@ class PastTrial:
         Of the trial.
     reports
         (epoch, metric), in order of epoch; finite values only.
+    further
+        The values of the further metrics in each of ``reports``; empty if there are none, or one
+        report lacks one.
     lineage
         The same of the weights that the trial has now: with a source's reports from before the
         last perturbation and without its own of then.
@@ -279,6 +282,7 @@ class PastTrial:
     proposal: Proposal
     status: str
     reports: tuple[tuple[float, float], ...]
+    further: tuple[tuple[float, ...], ...] = ()
     lineage: tuple[tuple[float, float], ...] = ()
     perturbations: tuple[Perturbation, ...] = ()
     compared_at: float = 0.0

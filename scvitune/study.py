@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scvitune._arguments import config_from_arguments, ready_object, take_functions
 from scvitune.config import StudyConfig
 from scvitune.contracts import Config, RunLayout
-from scvitune.errors import Faults, StudyError
+from scvitune.errors import StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +65,17 @@ class Study:
         from scvitune.results import history_table
 
         return history_table(self._run)
+
+    @property
+    def pareto_front(self) -> pd.DataFrame:
+        """The rows of `trials` that no other trial beats in all metrics that were asked for.
+
+        A trial is beaten by one that is at least as good in every metric and better in one, each
+        at the trial's best report. With one metric, these are the best trials.
+        """
+        from scvitune.results import pareto_table
+
+        return pareto_table(self._run)
 
     @property
     def best_trial_id(self) -> str:
@@ -178,7 +190,7 @@ def tune(
     adata: AnnData,
     *,
     space: Mapping[str, Any] | None = None,
-    metric: str = "elbo_validation",
+    metric: Any = "elbo_validation",
     mode: str | None = None,
     searcher: Any = None,
     scheduler: Any = None,
@@ -203,6 +215,7 @@ def tune(
     seed: int = 0,
     storage: str | Path = "runs",
     name: str | None = None,
+    metric_options: Mapping[str, Any] | None = None,
 ) -> Study:
     """Tune a scvi-tools model on an AnnData and return the study.
 
@@ -219,8 +232,17 @@ def tune(
     space
         Hyperparameter -> domain (`ray.tune` or `scvitune.spaces`) or plain value (a constant).
         None: the model's default space. ``{}``: scvi-tools' defaults only.
-    metric, mode
-        What decides; the direction comes with the metric.
+    metric
+        What decides: a name, such as ``elbo_validation``, ``marginal_ll_validation`` or
+        ``imputation_mae_median_validation``. Or several: the first decides (searcher, scheduler,
+        best trial), all are recorded for every trial, and ``searcher="nsga2"`` optimises them
+        together. One of your own is a function ``(model, data, cells) -> number``, or
+        ``{"name": "my_score", "function": score, "mode": "max"}``; ``model`` is a
+        `scvitune.judging.TrainedModel`, ``data`` a `scvitune.contracts.PreparedData` and
+        ``cells`` the indices to measure on. If it raises, or returns no finite number, that
+        trial fails and the others go on.
+    mode
+        ``"min"`` or ``"max"``; only a metric of your own needs it, for the rest it is known.
     searcher, scheduler
         Names (``random``, ``grid``, ``qmc``, ``tpe``, ``optuna_tpe``, ``gp``, ``cmaes``,
         ``nsga2``, ``bohb``, ``local``; ``fifo``, ``asha``, ``async_hyperband``, ``hyperband``,
@@ -268,6 +290,11 @@ def tune(
         Of everything.
     storage, name
         The run directory is ``storage/name``; name None: the model and the time.
+    metric_options
+        How metrics are measured: ``n_mc_samples`` (importance samples of ``marginal_ll_*``, 100),
+        ``max_cells`` (of a split, for metrics that are not part of every report; 2000),
+        ``corruption`` (``"uniform"`` or ``"binomial"``) and ``corrupted_share`` (0.1) of
+        ``imputation_mae_*``.
 
     Raises
     ------
@@ -285,42 +312,16 @@ def tune(
     given = dict(locals())
     for known in ("prepare_experiment", "start_experiment"):
         given.pop(known)
+    given["metric"], functions = take_functions(metric)
     preparation = prepare_experiment(
-        _config_from_arguments(given),
+        config_from_arguments(given),
         adata=adata,
         reference=reference,
-        searcher=_ready(searcher),
-        scheduler=_ready(scheduler),
+        searcher=ready_object(searcher),
+        scheduler=ready_object(scheduler),
+        functions=functions,
     )
     return _conclude(lambda: start_experiment(preparation), adata=preparation.adata)
-
-
-def _config_from_arguments(given: dict[str, Any]) -> StudyConfig:
-    """Turn the arguments of `tune` into a configuration, with all faults at once."""
-    from scvitune.spaces import parse_space, space_to_yaml
-
-    model, _ = given.pop("model"), given.pop("adata")
-    faults = Faults()
-    if not isinstance(model, str):
-        model = getattr(model, "__name__", repr(model))
-    given.pop("reference")
-    for name in ("searcher", "scheduler"):
-        if _ready(given[name]) is not None:
-            given[name] = None
-    if given["space"] is not None:
-        with faults.collecting():
-            given["space"] = space_to_yaml(parse_space(given["space"]))
-    if len(faults):
-        given["space"] = None
-    with faults.collecting():
-        config = StudyConfig.from_arguments(model, **given)
-    faults.raise_if_any()
-    return config
-
-
-def _ready(given: Any) -> Any:
-    """Return a ready Ray object, or None for a name or nothing."""
-    return None if given is None or isinstance(given, str) else given
 
 
 def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> Study:
@@ -354,7 +355,10 @@ def load(path: str | Path) -> Study:
 
 
 def resume(
-    path: str | Path, adata: AnnData | None = None, num_samples: int | None = None
+    path: str | Path,
+    adata: AnnData | None = None,
+    num_samples: int | None = None,
+    metric: Any = None,
 ) -> Study:
     """Go on with a study: unfinished trials from their checkpoints, then what is left to propose.
 
@@ -366,10 +370,18 @@ def resume(
         Not needed: the prepared arrays lie beside the run.
     num_samples
         The new total of proposals; None: as before.
+    metric
+        Functions of your own that the study is measured by, once more, as `tune` got them. None:
+        they are imported by the paths that stand in ``study.yaml``, provided that the run
+        directory is yours and nobody else can write it; functions of a notebook have no path.
     """
     from scvitune.experiment import continue_experiment
 
-    return _conclude(lambda: continue_experiment(Path(path), num_samples=num_samples), adata=adata)
+    _, functions = take_functions(metric)
+    return _conclude(
+        lambda: continue_experiment(Path(path), num_samples=num_samples, functions=functions),
+        adata=adata,
+    )
 
 
 def _conclude(run: Callable[[], RunLayout], *, adata: Any) -> Study:

@@ -58,7 +58,8 @@ EDGES: dict[str, set[str]] = {
     },
     "results": {"models", "training", "metrics", "data", "staging"},
     "_replay": {"results", "study"},
-    "study": {"experiment", "results", "spaces"},
+    "_arguments": {"spaces", "metrics"},
+    "study": {"experiment", "results", "_arguments"},
     "cluster": set(),
     "cli": {"study", "cluster"},
 }
