@@ -233,16 +233,14 @@ def tune(
         Hyperparameter -> domain (`ray.tune` or `scvitune.spaces`) or plain value (a constant).
         None: the model's default space. ``{}``: scvi-tools' defaults only.
     metric
-        What decides: a name, such as ``elbo_validation``, ``marginal_ll_validation`` or
-        ``imputation_mae_median_validation``. Or several: the first decides (searcher, scheduler,
-        best trial), all are recorded for every trial, and ``searcher="nsga2"`` optimises them
+        What decides: a name, or several, of which the first decides (searcher, scheduler, best
+        trial) while all are recorded for every trial; ``searcher="nsga2"`` optimises them
         together. One of your own is a function ``(model, data, cells) -> number``, or
-        ``{"name": "my_score", "function": score, "mode": "max"}``; ``model`` is a
-        `scvitune.judging.TrainedModel`, ``data`` a `scvitune.contracts.PreparedData` and
-        ``cells`` the indices to measure on. If it raises, or returns no finite number, that
-        trial fails and the others go on.
+        ``{"name": "my_score", "function": score, "mode": "max"}``, which gets a
+        `scvitune.judging.TrainedModel`, a `scvitune.contracts.PreparedData` and the indices of
+        the cells to measure on. If it raises, that trial fails and the others go on.
     mode
-        ``"min"`` or ``"max"``; only a metric of your own needs it, for the rest it is known.
+        ``"min"`` or ``"max"``; only a metric of your own needs it.
     searcher, scheduler
         Names (``random``, ``grid``, ``qmc``, ``tpe``, ``optuna_tpe``, ``gp``, ``cmaes``,
         ``nsga2``, ``bohb``, ``local``; ``fifo``, ``asha``, ``async_hyperband``, ``hyperband``,
@@ -292,9 +290,8 @@ def tune(
         The run directory is ``storage/name``; name None: the model and the time.
     metric_options
         How metrics are measured: ``n_mc_samples`` (importance samples of ``marginal_ll_*``, 100),
-        ``max_cells`` (of a split, for metrics that are not part of every report; 2000),
-        ``corruption`` (``"uniform"`` or ``"binomial"``) and ``corrupted_share`` (0.1) of
-        ``imputation_mae_*``.
+        ``max_cells`` (of a split, for all but the ELBO and its parts; 2000), ``corruption``
+        (``"uniform"`` or ``"binomial"``) and ``corrupted_share`` (0.1) of ``imputation_mae_*``.
 
     Raises
     ------
@@ -321,7 +318,11 @@ def tune(
         scheduler=ready_object(scheduler),
         functions=functions,
     )
-    return _conclude(lambda: start_experiment(preparation), adata=preparation.adata)
+    return _conclude(
+        lambda: start_experiment(preparation),
+        adata=preparation.adata,
+        functions=preparation.functions,
+    )
 
 
 def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> Study:
@@ -330,7 +331,9 @@ def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> 
 
     preparation = prepare_experiment(config)
     return _conclude(
-        lambda: start_experiment(preparation, console=console), adata=preparation.adata
+        lambda: start_experiment(preparation, console=console),
+        adata=preparation.adata,
+        functions=preparation.functions,
     )
 
 
@@ -371,27 +374,27 @@ def resume(
     num_samples
         The new total of proposals; None: as before.
     metric
-        Functions of your own that the study is measured by, once more, as `tune` got them. None:
-        they are imported by the paths that stand in ``study.yaml``, provided that the run
-        directory is yours and nobody else can write it; functions of a notebook have no path.
+        Your own metrics once more, as `tune` got them. None: they are imported by the paths in
+        ``study.yaml``, if nobody else can write it; functions of a notebook have no path.
     """
-    from scvitune.experiment import continue_experiment
+    from scvitune.experiment import continue_experiment, find_functions
 
-    _, functions = take_functions(metric)
+    functions = find_functions(Path(path), take_functions(metric)[1])
     return _conclude(
         lambda: continue_experiment(Path(path), num_samples=num_samples, functions=functions),
         adata=adata,
+        functions=functions,
     )
 
 
-def _conclude(run: Callable[[], RunLayout], *, adata: Any) -> Study:
+def _conclude(run: Callable[[], RunLayout], *, adata: Any, functions: Mapping[str, Any]) -> Study:
     """Run a study and write its results while Ray ends; it has ended when this returns."""
     from scvitune.experiment import wait_for_shutdown
     from scvitune.results._concluding import conclude
 
     try:
         root = run().root
-        conclude(root, adata)
+        conclude(root, adata, functions)
         return Study(root)
     finally:
         wait_for_shutdown()

@@ -44,7 +44,8 @@ EDGES: dict[str, set[str]] = {
     "schedulers": {"spaces"},
     "recording": set(),
     "staging": {"data", "models", "training"},
-    "trainable": {"data", "models", "training", "metrics", "staging"},
+    "judging": {"models", "training", "metrics"},
+    "trainable": {"data", "models", "training", "metrics", "staging", "judging"},
     "experiment": {
         "trainable",
         "staging",
@@ -56,7 +57,7 @@ EDGES: dict[str, set[str]] = {
         "searchers",
         "schedulers",
     },
-    "results": {"models", "training", "metrics", "data", "staging"},
+    "results": {"models", "training", "metrics", "data", "staging", "judging"},
     "_replay": {"results", "study"},
     "_arguments": {"spaces", "metrics"},
     "study": {"experiment", "results", "_arguments"},

@@ -204,8 +204,8 @@ class MetricOptions(Section):
         Importance samples a cell of ``marginal_ll_*``. More make it less biased (it is a lower
         bound of the truth in expectation), at a cost in proportion.
     max_cells
-        Metrics that are not part of each report are measured on at most so many cells of a
-        split, chosen once a study.
+        Metrics other than the ELBO and its parts are measured on at most so many cells of a
+        split, chosen once a study. A user's own gets all cells.
     corruption
         How counts are corrupted for ``imputation_mae_*``: ``uniform``, set to zero; ``binomial``,
         replaced by Binomial(count, 0.2).

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scvitune.config import StudyConfig
-from scvitune.contracts import Mode, PreparedData, RunLayout
+from scvitune.contracts import Mode, PreparedData, RunLayout, Split
 from scvitune.errors import Faults, InputError, one_of
 from scvitune.experiment._pairs import PAIRS
 from scvitune.metrics import (
@@ -81,16 +81,18 @@ def _check_metric(config: StudyConfig, metric: AskedMetric, faults: Faults) -> N
         )
 
 
-def faults_of_data(metrics: Sequence[AskedMetric], prepared: PreparedData, faults: Faults) -> None:
-    """Refuse metrics that want labels or batches which the data do not have."""
-    has = {
-        "labels": len(np.unique(prepared.labels)) > 1,
-        "batches": len(np.unique(prepared.batch)) > 1,
-    }
+def faults_of_data(
+    metrics: Sequence[AskedMetric], prepared: PreparedData, split: Split, faults: Faults
+) -> None:
+    """Refuse metrics that want labels or batches which the cells do not have."""
     for metric in metrics:
         info = METRICS.get(metric.base)
+        # Integration is measured on all but the test cells.
+        several = info is not None and not info.splits
+        cells = np.concatenate([split.train, split.validation]) if several else split[metric.split]
+        codes = {"labels": prepared.labels[cells], "batches": prepared.batch[cells]}
         for need in info.needs if info is not None else ():
-            if not has[need]:
+            if len(np.unique(codes[need])) < 2:
                 faults.add(f"metric is {metric.name!r}, which needs {_WHAT_IS_MISSING[need]}.")
 
 

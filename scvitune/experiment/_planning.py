@@ -219,7 +219,6 @@ def plan_study(
     space = space_of(config, prepared.n_cells)
     metrics = ask_metrics(config.metrics, config.own_metrics, mode=config.mode)
     mode = metrics[0].mode
-    faults_of_data(metrics, prepared, faults)
     split = None
     if adapter.first_stage_prefix is not None:
         # Each spot has parameters of its own, so none can be held out.
@@ -238,6 +237,8 @@ def plan_study(
             f"{len(split.train)} cells are left to train on; batch norm needs at least "
             f"{_SMALLEST_TRAIN}. Give more cells or a larger train_size."
         )
+    if split is not None:
+        faults_of_data(metrics, prepared, split, faults)
     max_epochs = float(search.max_epochs or adapter.default_max_epochs(prepared.n_cells))
     default_config = default_configuration(adapter, space)
     queue = first_proposals(

@@ -162,6 +162,14 @@ def start_experiment(preparation: Preparation, *, console: Console | None = None
     return layout
 
 
+def find_functions(
+    root: Path, given: Mapping[str, OwnFunction] | None = None
+) -> dict[str, OwnFunction]:
+    """Return the own metrics of the study in a run directory; see `own_functions`."""
+    layout = RunLayout(root)
+    return own_functions(layout, read_study(layout)[0], given or {})
+
+
 def continue_experiment(
     root: Path,
     *,
