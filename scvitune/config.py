@@ -21,12 +21,15 @@ from scvitune._config._fields import (
     run_name,
     shown,
     text,
+    text_list,
     whole_number,
 )
+from scvitune._config._metrics import own_metric_list, split_metric
 from scvitune._config._numbers import number_if_exponent, read_number, unwrap_scalar
 from scvitune._config._sections import (
     ConfirmConfig,
     DataConfig,
+    MetricOptions,
     Resources,
     SearchConfig,
     Section,
@@ -38,6 +41,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "ConfirmConfig",
     "DataConfig",
+    "MetricOptions",
     "Resources",
     "SearchConfig",
     "StudyConfig",
@@ -68,9 +72,18 @@ class StudyConfig(Section):
         The search space as YAML writes it; None: the model's default space; empty: nothing is
         searched.
     metric
-        What decides.
+        What decides. In YAML and in arguments ``metric`` may be a list, and hold functions; they
+        become the next two.
+    further_metrics
+        What is recorded of every trial besides; ``nsga2`` optimises all together.
+    own_metrics
+        The user's functions among them: mappings of ``name``, ``function``
+        (``package.module:function``; None: a function that no path leads to), ``mode`` and
+        ``cost``.
+    metric_options
+        How metrics are measured, see `MetricOptions`.
     mode
-        Its direction; None: as the metric says.
+        The direction of ``metric``; None: as the metric says.
     search, resources, confirm
         See `SearchConfig`, `Resources` (None: found out) and `ConfirmConfig` (None: nothing is
         confirmed).
@@ -89,6 +102,9 @@ class StudyConfig(Section):
     data: DataConfig | None = None
     space: Annotated[dict[str, Any] | None, plain_mapping()] = None
     metric: Annotated[str, text()] = "elbo_validation"
+    further_metrics: Annotated[tuple[str, ...], text_list(empty=True)] = ()
+    own_metrics: Annotated[tuple[dict[str, Any], ...], own_metric_list()] = ()
+    metric_options: MetricOptions = MetricOptions()
     mode: Annotated[Literal["min", "max"] | None, one_word_of("min", "max")] = None
     search: SearchConfig = SearchConfig()
     resources: Resources | None = None
@@ -97,6 +113,11 @@ class StudyConfig(Section):
     target: Annotated[str, text()] = "simulated"
     storage: Annotated[str, directory()] = "runs"
     name: Annotated[str | None, run_name()] = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics that are asked for, the one that decides first."""
+        return (self.metric, *self.further_metrics)
 
     @classmethod
     def from_yaml_dict(cls, raw: Mapping[str, Any]) -> StudyConfig:
@@ -165,7 +186,9 @@ _SECTIONS: dict[str, type[Section]] = {
     "search": SearchConfig,
     "resources": Resources,
     "confirm": ConfirmConfig,
+    "metric_options": MetricOptions,
 }
+_NAMED_ALWAYS = ("resources", "confirm", "metric_options")  # mappings as arguments of tune, too
 _TOP = tuple("schema" if n == "schema_version" else n for n in field_names(StudyConfig))
 _PLACES = {key: key for key in _TOP} | {
     key: f"{name}.{key}" for name, section in _SECTIONS.items() for key in field_names(section)
@@ -175,6 +198,7 @@ _ARGUMENTS = {
     for key in (
         *("space", "metric", "mode", *field_names(SearchConfig), "resources", "confirm"),
         *("final_fit", "reference", "labels_key", "target", "storage", "name"),
+        "metric_options",
     )
 }
 
@@ -196,6 +220,11 @@ def _build(
             faults.add(section_fault(key, _TOP, _PLACES, ""))
     top: dict[str, Any] = {key: raw[key] for key in _TOP if key in raw}
     top.pop("schema", None)
+    if "metric" in top:
+        named = split_metric(top["metric"], faults)
+        if "further_metrics" in named and top.get("further_metrics"):
+            faults.add("metric is a list, and further_metrics is given too. Use one of the two.")
+        top |= named
     if isinstance(top.get("space"), Mapping):
         top["space"] = plain_value(top["space"], where="space", faults=faults)
     for name, section in _SECTIONS.items():
@@ -221,7 +250,7 @@ def _build_section(
         if key not in own:
             faults.add(section_fault(key, own, _PLACES, name))
     known = {key: value[key] for key in own if key in value}
-    prefix = f"{name}." if named_by_section or name in ("resources", "confirm") else ""
+    prefix = f"{name}." if named_by_section or name in _NAMED_ALWAYS else ""
     if isinstance(known.get("points_to_evaluate"), (list, tuple)):
         known["points_to_evaluate"] = plain_value(
             known["points_to_evaluate"], where=f"{prefix}points_to_evaluate", faults=faults

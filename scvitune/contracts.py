@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from scvitune._run_layout import RunLayout as RunLayout
 from scvitune._search_space import Choice as Choice
 from scvitune._search_space import Domain as Domain
 from scvitune._search_space import FloatRange as FloatRange
@@ -266,6 +267,9 @@ class PastTrial:
         Of the trial.
     reports
         (epoch, metric), in order of epoch; finite values only.
+    further
+        The values of the further metrics in each of ``reports``; empty if there are none, or one
+        report lacks one.
     lineage
         The same of the weights that the trial has now: with a source's reports from before the
         last perturbation and without its own of then.
@@ -278,89 +282,10 @@ class PastTrial:
     proposal: Proposal
     status: str
     reports: tuple[tuple[float, float], ...]
+    further: tuple[tuple[float, ...], ...] = ()
     lineage: tuple[tuple[float, float], ...] = ()
     perturbations: tuple[Perturbation, ...] = ()
     compared_at: float = 0.0
-
-
-@dataclass(frozen=True)
-class RunLayout:
-    """Names inside a run directory; the only place that knows them."""
-
-    root: Path
-
-    @property
-    def study(self) -> Path:
-        """The frozen configuration."""
-        return self.root / "study.yaml"
-
-    @property
-    def splits(self) -> Path:
-        """Train, validation and test indices."""
-        return self.root / "splits.npz"
-
-    @property
-    def reference_split(self) -> Path:
-        """Which cells of a reference train its model, and which are summed into tissues."""
-        return self.root / "reference.npz"
-
-    @property
-    def first_stages(self) -> Path:
-        """Trained models that others are built on, one file a configuration."""
-        return self.root / "first_stage"
-
-    @property
-    def events(self) -> Path:
-        """The log that everything derives from."""
-        return self.root / "events.jsonl"
-
-    @property
-    def trials(self) -> Path:
-        """The trials' table, derived."""
-        return self.root / "trials.parquet"
-
-    @property
-    def history(self) -> Path:
-        """The reports' table, derived."""
-        return self.root / "history.parquet"
-
-    @property
-    def ray(self) -> Path:
-        """Ray's own state, and the trials' checkpoints."""
-        return self.root / "ray"
-
-    @property
-    def checkpoints(self) -> Path:
-        """One file a trial: weights, optimiser, random state, epoch."""
-        return self.ray / "checkpoints"
-
-    @property
-    def tensorboard(self) -> Path:
-        """For ``tensorboard --logdir``."""
-        return self.root / "tensorboard"
-
-    @property
-    def best(self) -> Path:
-        """The best model as scvi-tools saves it."""
-        return self.root / "best"
-
-    @property
-    def report(self) -> Path:
-        """The report for people."""
-        return self.root / "report.html"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the driver while it lives (``flock``)."""
-        return self.root / "driver.lock"
-
-    def checkpoint(self, trial_id: str) -> Path:
-        """Return the checkpoint file of a trial."""
-        return self.checkpoints / f"{trial_id}.pt"
-
-    def snapshot(self, trial_id: str, epoch: float) -> Path:
-        """Return the copy of a trial's checkpoint that others of its population go on from."""
-        return self.checkpoints / f"{trial_id}@{epoch:.6g}.pt"
 
 
 class Recorder(Protocol):

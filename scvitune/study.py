@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scvitune._arguments import config_from_arguments, ready_object, take_functions
 from scvitune.config import StudyConfig
 from scvitune.contracts import Config, RunLayout
-from scvitune.errors import Faults, StudyError
+from scvitune.errors import StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +65,17 @@ class Study:
         from scvitune.results import history_table
 
         return history_table(self._run)
+
+    @property
+    def pareto_front(self) -> pd.DataFrame:
+        """The rows of `trials` that no other trial beats in all metrics that were asked for.
+
+        A trial is beaten by one that is at least as good in every metric and better in one, each
+        at the trial's best report. With one metric, these are the best trials.
+        """
+        from scvitune.results import pareto_table
+
+        return pareto_table(self._run)
 
     @property
     def best_trial_id(self) -> str:
@@ -178,7 +190,7 @@ def tune(
     adata: AnnData,
     *,
     space: Mapping[str, Any] | None = None,
-    metric: str = "elbo_validation",
+    metric: Any = "elbo_validation",
     mode: str | None = None,
     searcher: Any = None,
     scheduler: Any = None,
@@ -203,6 +215,7 @@ def tune(
     seed: int = 0,
     storage: str | Path = "runs",
     name: str | None = None,
+    metric_options: Mapping[str, Any] | None = None,
 ) -> Study:
     """Tune a scvi-tools model on an AnnData and return the study.
 
@@ -219,8 +232,15 @@ def tune(
     space
         Hyperparameter -> domain (`ray.tune` or `scvitune.spaces`) or plain value (a constant).
         None: the model's default space. ``{}``: scvi-tools' defaults only.
-    metric, mode
-        What decides; the direction comes with the metric.
+    metric
+        What decides: a name, or several, of which the first decides (searcher, scheduler, best
+        trial) while all are recorded for every trial; ``searcher="nsga2"`` optimises them
+        together. One of your own is a function ``(model, data, cells) -> number``, or
+        ``{"name": "my_score", "function": score, "mode": "max"}``, which gets a
+        `scvitune.judging.TrainedModel`, a `scvitune.contracts.PreparedData` and the indices of
+        the cells to measure on. If it raises, that trial fails and the others go on.
+    mode
+        ``"min"`` or ``"max"``; only a metric of your own needs it.
     searcher, scheduler
         Names (``random``, ``grid``, ``qmc``, ``tpe``, ``optuna_tpe``, ``gp``, ``cmaes``,
         ``nsga2``, ``bohb``, ``local``; ``fifo``, ``asha``, ``async_hyperband``, ``hyperband``,
@@ -268,6 +288,10 @@ def tune(
         Of everything.
     storage, name
         The run directory is ``storage/name``; name None: the model and the time.
+    metric_options
+        How metrics are measured: ``n_mc_samples`` (importance samples of ``marginal_ll_*``, 100),
+        ``max_cells`` (of a split, for all but the ELBO and its parts; 2000), ``corruption``
+        (``"uniform"`` or ``"binomial"``) and ``corrupted_share`` (0.1) of ``imputation_mae_*``.
 
     Raises
     ------
@@ -285,42 +309,20 @@ def tune(
     given = dict(locals())
     for known in ("prepare_experiment", "start_experiment"):
         given.pop(known)
+    given["metric"], functions = take_functions(metric)
     preparation = prepare_experiment(
-        _config_from_arguments(given),
+        config_from_arguments(given),
         adata=adata,
         reference=reference,
-        searcher=_ready(searcher),
-        scheduler=_ready(scheduler),
+        searcher=ready_object(searcher),
+        scheduler=ready_object(scheduler),
+        functions=functions,
     )
-    return _conclude(lambda: start_experiment(preparation), adata=preparation.adata)
-
-
-def _config_from_arguments(given: dict[str, Any]) -> StudyConfig:
-    """Turn the arguments of `tune` into a configuration, with all faults at once."""
-    from scvitune.spaces import parse_space, space_to_yaml
-
-    model, _ = given.pop("model"), given.pop("adata")
-    faults = Faults()
-    if not isinstance(model, str):
-        model = getattr(model, "__name__", repr(model))
-    given.pop("reference")
-    for name in ("searcher", "scheduler"):
-        if _ready(given[name]) is not None:
-            given[name] = None
-    if given["space"] is not None:
-        with faults.collecting():
-            given["space"] = space_to_yaml(parse_space(given["space"]))
-    if len(faults):
-        given["space"] = None
-    with faults.collecting():
-        config = StudyConfig.from_arguments(model, **given)
-    faults.raise_if_any()
-    return config
-
-
-def _ready(given: Any) -> Any:
-    """Return a ready Ray object, or None for a name or nothing."""
-    return None if given is None or isinstance(given, str) else given
+    return _conclude(
+        lambda: start_experiment(preparation),
+        adata=preparation.adata,
+        functions=preparation.functions,
+    )
 
 
 def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> Study:
@@ -329,7 +331,9 @@ def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> 
 
     preparation = prepare_experiment(config)
     return _conclude(
-        lambda: start_experiment(preparation, console=console), adata=preparation.adata
+        lambda: start_experiment(preparation, console=console),
+        adata=preparation.adata,
+        functions=preparation.functions,
     )
 
 
@@ -354,7 +358,10 @@ def load(path: str | Path) -> Study:
 
 
 def resume(
-    path: str | Path, adata: AnnData | None = None, num_samples: int | None = None
+    path: str | Path,
+    adata: AnnData | None = None,
+    num_samples: int | None = None,
+    metric: Any = None,
 ) -> Study:
     """Go on with a study: unfinished trials from their checkpoints, then what is left to propose.
 
@@ -366,20 +373,28 @@ def resume(
         Not needed: the prepared arrays lie beside the run.
     num_samples
         The new total of proposals; None: as before.
+    metric
+        Your own metrics once more, as `tune` got them. None: they are imported by the paths in
+        ``study.yaml``, if nobody else can write it; functions of a notebook have no path.
     """
-    from scvitune.experiment import continue_experiment
+    from scvitune.experiment import continue_experiment, find_functions
 
-    return _conclude(lambda: continue_experiment(Path(path), num_samples=num_samples), adata=adata)
+    functions = find_functions(Path(path), take_functions(metric)[1])
+    return _conclude(
+        lambda: continue_experiment(Path(path), num_samples=num_samples, functions=functions),
+        adata=adata,
+        functions=functions,
+    )
 
 
-def _conclude(run: Callable[[], RunLayout], *, adata: Any) -> Study:
+def _conclude(run: Callable[[], RunLayout], *, adata: Any, functions: Mapping[str, Any]) -> Study:
     """Run a study and write its results while Ray ends; it has ended when this returns."""
     from scvitune.experiment import wait_for_shutdown
     from scvitune.results._concluding import conclude
 
     try:
         root = run().root
-        conclude(root, adata)
+        conclude(root, adata, functions)
         return Study(root)
     finally:
         wait_for_shutdown()

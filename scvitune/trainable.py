@@ -7,6 +7,8 @@ and reason; the process dies only of what leaves it unusable.
 
 from __future__ import annotations
 
+import pickle
+import sys
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -20,10 +22,12 @@ with collection_paused():  # these imports are most of what starting a process t
     from ray import tune
 
     from scvitune._seeding import derive_seed, trial_seed
-    from scvitune.contracts import EPOCH, PreparedData, RunLayout
+    from scvitune.config import MetricOptions
+    from scvitune.contracts import EPOCH, PreparedData, RunLayout, SplitName
     from scvitune.data import load_prepared, load_split
     from scvitune.errors import StudyError
-    from scvitune.metrics import name_metrics, proportion_means
+    from scvitune.judging import Examiner, MetricError
+    from scvitune.metrics import METRICS, name_metrics, proportion_means
     from scvitune.models import get_adapter
     from scvitune.staging import HeldOut, Stages
     from scvitune.training import (
@@ -41,6 +45,8 @@ __all__ = ["StudyTrainable", "compile_kernels", "load_device_data"]
 
 WORST = 1e38  # stands for "no value" where Ray insists on a number; nobody is shown it
 CHECKPOINT_INTERVAL_S = 60.0
+SEARCHED: tuple[SplitName, ...] = ("validation", "train")
+ALWAYS = frozenset(name for name, info in METRICS.items() if info.always)
 
 _DATA: dict[tuple[str, str], DeviceData] = {}
 """The process's datasets, kept from trial to trial."""
@@ -50,6 +56,26 @@ _DATA: dict[tuple[str, str], DeviceData] = {}
 def _load_prepared_once(directory: str) -> PreparedData:
     """Return the arrays of a dataset, opened once a process and not once a trial."""
     return load_prepared(Path(directory))
+
+
+@lru_cache(maxsize=1)
+def _examiner_once(
+    run_dir: str,
+    data_dir: str,
+    seed: int,
+    options: tuple[tuple[str, Any], ...],
+    functions: bytes | None,
+    path: tuple[str, ...],
+) -> Examiner:
+    """Return what measures the models of a study, with what it prepares once a process."""
+    sys.path.extend(entry for entry in path if entry not in sys.path)
+    return Examiner(
+        _load_prepared_once(data_dir),
+        load_split(RunLayout(Path(run_dir)).splits),
+        seed=seed,
+        options=MetricOptions(**dict(options)),
+        functions=None if functions is None else pickle.loads(functions),
+    )
 
 
 @lru_cache(maxsize=1)
@@ -76,7 +102,9 @@ class StudyTrainable(tune.Trainable):
     ``inheritance`` (the last trial, ``source``, and ``epoch`` from which it took its weights, or
     None) and ``heard`` (the driver knows its reports up to this epoch), and ``study``, which is
     the same for all: ``run_dir``, ``data_dir``, ``model`` and its ``defaults``, ``metric``,
-    ``mode``, ``seed``, ``report_epochs``, ``rungs``, ``device``, ``threads``, ``stages``
+    ``mode``, ``metrics`` (fields of `AskedMetric`, the one that decides first), ``metric_options``
+    (of `MetricOptions`), ``own_metrics`` (pickled functions, and the path to import from; else
+    None), ``seed``, ``report_epochs``, ``rungs``, ``device``, ``threads``, ``stages``
     (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
     that trials are judged by and do not train on, else None).
     """
@@ -113,6 +141,14 @@ class StudyTrainable(tune.Trainable):
         adapter = get_adapter(study["model"], defaults=study["defaults"])
         seed = trial_seed(study["seed"], hyperparameters)
         prepared = _load_prepared_once(study["data_dir"])
+        self._examiner = _examiner_once(
+            self._study["run_dir"],
+            study["data_dir"],
+            study["seed"],
+            tuple(study["metric_options"].items()),
+            None if study["own_metrics"] is None else study["own_metrics"]["functions"],
+            () if study["own_metrics"] is None else tuple(study["own_metrics"]["path"]),
+        )
         self._truth, self._held_out = prepared.proportions, None
         if study["stages"] is not None:
             stages = Stages(**study["stages"])
@@ -184,10 +220,15 @@ class StudyTrainable(tune.Trainable):
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             return self._end("failed", f"out of memory: {_first_line(error)}")
+        except MetricError as error:
+            return self._end("failed", _first_line(error))
         except torch.AcceleratorError:
             raise  # the device's state is lost with it, so the process must go
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
             return self._end("failed", f"{type(error).__name__}: {_first_line(error)}")
+        missing = [m["name"] for m in study["metrics"] if m["name"] not in metrics]
+        if missing:
+            return self._end("failed", f"{', '.join(missing)} cannot be measured of this model")
         value = metrics[study["metric"]]
         self._keep_if_best(value, loop)
         result: dict[str, Any] = {
@@ -215,12 +256,25 @@ class StudyTrainable(tune.Trainable):
         if self._held_out is not None:
             return self._held_out.measure(loop)
         if self._truth is None:
-            return name_metrics(loop.evaluate("validation"), "validation")
+            return self._examine(loop)
         objective: Any = loop.objective
         found = loop.collect(objective.proportions)
         if not np.isfinite(found).all():
             raise Divergence(f"the proportions are no longer finite at epoch {loop.epoch:g}")
         return proportion_means(self._truth, found)
+
+    def _examine(self, loop: TrainingLoop) -> dict[str, float]:
+        """Measure what is always measured, and what was asked for."""
+        metrics = name_metrics(loop.evaluate("validation"), "validation")
+        for split in SEARCHED:
+            wanted = {
+                m["base"]: m["name"]
+                for m in self._study["metrics"]
+                if m["split"] == split and m["base"] not in ALWAYS
+            }
+            values = self._examiner.measure(loop, wanted, split, config=self._config)
+            metrics |= {wanted[base]: value for base, value in values.items()}
+        return metrics
 
     def _next_report(self) -> float:
         """Return the first report epoch that is still ahead."""

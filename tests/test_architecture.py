@@ -17,6 +17,7 @@ LONGEST_FILE = 400
 BASE = {
     "contracts",
     "_search_space",
+    "_run_layout",
     "config",
     "_config",
     "errors",
@@ -43,7 +44,8 @@ EDGES: dict[str, set[str]] = {
     "schedulers": {"spaces"},
     "recording": set(),
     "staging": {"data", "models", "training"},
-    "trainable": {"data", "models", "training", "metrics", "staging"},
+    "judging": {"models", "training", "metrics"},
+    "trainable": {"data", "models", "training", "metrics", "staging", "judging"},
     "experiment": {
         "trainable",
         "staging",
@@ -55,9 +57,10 @@ EDGES: dict[str, set[str]] = {
         "searchers",
         "schedulers",
     },
-    "results": {"models", "training", "metrics", "data", "staging"},
+    "results": {"models", "training", "metrics", "data", "staging", "judging"},
     "_replay": {"results", "study"},
-    "study": {"experiment", "results", "spaces"},
+    "_arguments": {"spaces", "metrics"},
+    "study": {"experiment", "results", "_arguments"},
     "cluster": set(),
     "cli": {"study", "cluster"},
 }

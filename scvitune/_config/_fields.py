@@ -125,12 +125,12 @@ def text(*, optional: bool = False) -> BeforeValidator:
     return BeforeValidator(lambda value: _check_text(value, optional=optional))
 
 
-def text_list() -> BeforeValidator:
-    """Return the check of a list of different texts, or null."""
+def text_list(*, empty: bool = False) -> BeforeValidator:
+    """Return the check of a list of different texts, or null, with ``empty`` for an empty one."""
 
     def check(value: Any) -> tuple[str | None, ...] | None:
         if value is None:
-            return None
+            return () if empty else None
         if not isinstance(value, (list, tuple)):
             raise fault(f"must be a list ([a, b]) or null, but is {shown(value)}.")
         parts = tuple(_check_text(part) for part in value)

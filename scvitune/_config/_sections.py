@@ -1,4 +1,4 @@
-"""The sections of a configuration: data, search, resources, confirm."""
+"""The sections of a configuration: data, search, resources, metric options, confirm."""
 
 from __future__ import annotations
 
@@ -193,6 +193,32 @@ class Resources(Section):
             yield (
                 f"gpu must be a share of one GPU or a whole number of them, but is {shown(gpu)}."
             )
+
+
+class MetricOptions(Section):
+    """How metrics are measured.
+
+    Attributes
+    ----------
+    n_mc_samples
+        Importance samples a cell of ``marginal_ll_*``. More make it less biased (it is a lower
+        bound of the truth in expectation), at a cost in proportion.
+    max_cells
+        Metrics other than the ELBO and its parts are measured on at most so many cells of a
+        split, chosen once a study. A user's own gets all cells.
+    corruption
+        How counts are corrupted for ``imputation_mae_*``: ``uniform``, set to zero; ``binomial``,
+        replaced by Binomial(count, 0.2).
+    corrupted_share
+        Share of the non-zero counts that are corrupted.
+    """
+
+    n_mc_samples: Annotated[int, whole_number(least=1)] = 100
+    max_cells: Annotated[int, whole_number(least=2)] = 2000
+    corruption: Annotated[Literal["uniform", "binomial"], one_word_of("uniform", "binomial")] = (
+        "uniform"
+    )
+    corrupted_share: Annotated[float, number(above=0, below=1)] = 0.1
 
 
 class ConfirmConfig(Section):

@@ -4,6 +4,7 @@ from scvitune.experiment._driver import wait_for_shutdown
 from scvitune.experiment._running import (
     Preparation,
     continue_experiment,
+    find_functions,
     prepare_experiment,
     start_experiment,
 )
@@ -11,6 +12,7 @@ from scvitune.experiment._running import (
 __all__ = [
     "Preparation",
     "continue_experiment",
+    "find_functions",
     "prepare_experiment",
     "start_experiment",
     "wait_for_shutdown",

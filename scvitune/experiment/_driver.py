@@ -8,9 +8,9 @@ import os
 import secrets
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import psutil
 
 from scvitune._collecting import end_quickly, garbage_collected
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
+from scvitune.experiment._metrics import pack_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import SlotPlan
 from scvitune.staging import Stages
@@ -134,6 +135,7 @@ def run_plan(
     *,
     stages: Stages | None,
     held_out_dir: str | None,
+    functions: Mapping[str, Any],
     past: Sequence[PastTrial],
     recorder: Recorder,
     stopper: Any,
@@ -180,6 +182,7 @@ def run_plan(
         mode=plan.mode,
         max_concurrent=live,
         recorder=recorder,
+        further=plan.search_problem.further,
         paused=scheduler.paused,
         linger=built.pauses,
     )
@@ -195,6 +198,9 @@ def run_plan(
         "defaults": get_adapter(plan.config.model).defaults,
         "metric": plan.config.metric,
         "mode": plan.mode,
+        "metrics": [asdict(metric) for metric in plan.metrics],
+        "metric_options": plan.config.metric_options.model_dump(),
+        "own_metrics": pack_functions(functions),
         "seed": plan.config.search.seed,
         "report_epochs": list(plan.report_epochs),
         "rungs": list(plan.rungs),

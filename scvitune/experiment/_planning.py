@@ -18,6 +18,12 @@ from scvitune.contracts import (
 )
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
+from scvitune.experiment._metrics import (
+    check_metrics,
+    check_several,
+    faults_of_data,
+    optimised_together,
+)
 from scvitune.experiment._pairs import choose_pair
 from scvitune.experiment._resources import SlotPlan, plan_slots
 from scvitune.experiment._schedule import compute_report_epochs
@@ -39,7 +45,7 @@ from scvitune.experiment._strategy import (
     check_strategy_name,
     choose_strategy,
 )
-from scvitune.metrics import metric_info
+from scvitune.metrics import AskedMetric, ask_metrics
 from scvitune.models import MODELS, check_model_name, get_adapter
 from scvitune.schedulers import (
     BuiltScheduler,
@@ -69,6 +75,8 @@ class Plan:
         As asked, with the default space, searcher, scheduler, mode and epochs filled in.
     space
         What is searched.
+    metrics
+        What is measured of every trial, the one that decides first.
     searcher, scheduler
         Names, or the ready Ray objects that were given.
     searcher_name
@@ -98,6 +106,7 @@ class Plan:
     config: StudyConfig
     space: SearchSpace
     mode: Mode
+    metrics: tuple[AskedMetric, ...]
     searcher: Any
     scheduler: Any
     searcher_name: str
@@ -128,6 +137,7 @@ class Plan:
             mode=self.mode,
             num_samples=self.num_samples,
             seed=self.config.search.seed,
+            further=optimised_together(self.searcher, self.metrics),
         )
 
     @property
@@ -142,13 +152,7 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
     """Check what needs no data: model, metric, searcher, scheduler, space, options."""
     with faults.collecting():
         check_model_name(config.model)
-    with faults.collecting():
-        metric_info(config.metric)
-        if config.model in MODELS and not get_adapter(config.model).offers(config.metric):
-            faults.add(
-                f"metric is {config.metric!r}, which {config.model} is not measured by. Use "
-                f"{get_adapter(config.model).default_metric!r}."
-            )
+    check_metrics(config, faults)
     searcher = config.search.searcher if searcher is None else searcher
     scheduler = config.search.scheduler if scheduler is None else scheduler
     n_faults = len(faults)
@@ -213,14 +217,8 @@ def plan_study(
     )
     adapter = get_adapter(config.model)
     space = space_of(config, prepared.n_cells)
-    info, _ = metric_info(config.metric)
-    mode: Mode = config.mode or info.mode
-    if config.mode is not None and config.mode != info.mode:
-        faults.add(
-            f"mode is {config.mode!r}, but {config.metric} is to be "
-            f"{'minimised' if info.mode == 'min' else 'maximised'}. Leave mode out; only a "
-            "metric of your own needs it."
-        )
+    metrics = ask_metrics(config.metrics, config.own_metrics, mode=config.mode)
+    mode = metrics[0].mode
     split = None
     if adapter.first_stage_prefix is not None:
         # Each spot has parameters of its own, so none can be held out.
@@ -239,6 +237,8 @@ def plan_study(
             f"{len(split.train)} cells are left to train on; batch norm needs at least "
             f"{_SMALLEST_TRAIN}. Give more cells or a larger train_size."
         )
+    if split is not None:
+        faults_of_data(metrics, prepared, split, faults)
     max_epochs = float(search.max_epochs or adapter.default_max_epochs(prepared.n_cells))
     default_config = default_configuration(adapter, space)
     queue = first_proposals(
@@ -285,8 +285,16 @@ def plan_study(
         if isinstance(chosen_searcher, str):
             build_searcher(
                 chosen_searcher,
-                SearchProblem(space, config.metric, mode, num_samples, search.seed),
+                SearchProblem(
+                    space,
+                    config.metric,
+                    mode,
+                    num_samples,
+                    search.seed,
+                    optimised_together(chosen_searcher, metrics),
+                ),
             )
+    check_several(chosen_searcher, chosen_scheduler, metrics, faults)
     faults.raise_if_any()
     if split is None or slots is None:
         raise InputError("The study cannot be planned.")
@@ -312,6 +320,7 @@ def plan_study(
         config=resolved,
         space=space,
         mode=mode,
+        metrics=metrics,
         searcher=chosen_searcher,
         scheduler=chosen_scheduler,
         searcher_name=name,
@@ -329,6 +338,7 @@ def plan_study(
             n_genes=prepared.n_genes,
             max_epochs=max_epochs,
             rungs=built.rungs,
+            dear=any(metric.cost == "dear" for metric in metrics),
         ),
         split=split,
         slots=slots,

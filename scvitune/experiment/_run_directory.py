@@ -154,18 +154,25 @@ def read_ready(layout: RunLayout) -> dict[str, Any]:
     return ready
 
 
-def read_past(layout: RunLayout, metric: str) -> list[PastTrial]:
+def read_past(layout: RunLayout, metric: str, further: Sequence[str] = ()) -> list[PastTrial]:
     """Return what the log says of every trial."""
     from scvitune.contracts import Proposal
 
     def values(reports: Sequence[Report]) -> tuple[tuple[float, float], ...]:
         return tuple((r.epoch, r.metrics[metric]) for r in reports if metric in r.metrics)
 
+    def more(reports: Sequence[Report]) -> tuple[tuple[float, ...], ...]:
+        known = [r.metrics for r in reports if metric in r.metrics]
+        if not further or not all(name in metrics for metrics in known for name in further):
+            return ()
+        return tuple(tuple(metrics[name] for name in further) for metrics in known)
+
     return [
         PastTrial(
             proposal=Proposal(record.trial_id, record.config, record.origin),
             status=record.status,
             reports=values(record.reports),
+            further=more(record.reports),
             lineage=values(record.lineage),
             perturbations=tuple(record.perturbations),
             compared_at=record.compared_at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from scvitune.experiment._deconvolution import (
     save_tissues,
 )
 from scvitune.experiment._driver import ray_session, run_plan
+from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
 from scvitune.experiment._run_directory import (
     check_storage,
@@ -41,6 +42,7 @@ from scvitune.experiment._run_directory import (
     read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
+from scvitune.metrics import OwnFunction, resolve_functions
 from scvitune.models import MODELS, get_adapter
 from scvitune.recording import (
     CheckpointPruner,
@@ -56,7 +58,7 @@ class Preparation:
     """A study that could start: everything is checked, nothing is written.
 
     ``prepared`` is in memory; ``adata`` is what it was prepared from. ``spots`` is set where
-    the model is one of spots.
+    the model is one of spots. ``functions`` are the user's own metrics.
     """
 
     plan: Plan
@@ -65,6 +67,7 @@ class Preparation:
     layout: RunLayout
     name: str
     spots: DeconvolutionData | None = None
+    functions: Mapping[str, OwnFunction] = field(default_factory=dict)
 
 
 def prepare_experiment(
@@ -74,6 +77,7 @@ def prepare_experiment(
     reference: Any = None,
     searcher: Any = None,
     scheduler: Any = None,
+    functions: Mapping[str, OwnFunction] | None = None,
 ) -> Preparation:
     """Check a configuration and its data, all faults at once.
 
@@ -85,6 +89,8 @@ def prepare_experiment(
         The cells that spots are made of; None: ``config.data`` names a file, or none are wanted.
     searcher, scheduler
         Ready Ray objects instead of the configuration's names.
+    functions
+        The user's own metrics by name; others are imported by their paths.
 
     Raises
     ------
@@ -94,6 +100,7 @@ def prepare_experiment(
     faults = Faults()
     config = with_model_defaults(config)
     check_names(config, searcher=searcher, scheduler=scheduler, faults=faults)
+    functions = resolve_functions(config.own_metrics, functions or {}, faults)
     name = choose_name(config)
     check_storage(Path(config.storage), name, faults)
     prepared = spots = None
@@ -116,7 +123,7 @@ def prepare_experiment(
         raise InputError("There is no data.")
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
     layout = RunLayout(Path(config.storage) / name)
-    return Preparation(plan, prepared, adata, layout, name, spots)
+    return Preparation(plan, prepared, adata, layout, name, spots, functions)
 
 
 def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
@@ -143,12 +150,32 @@ def start_experiment(preparation: Preparation, *, console: Console | None = None
             seed=plan.config.search.seed,
         )
     create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
-    _drive(plan, layout, prepared, tissues, action="start", console=console)
+    _drive(
+        plan,
+        layout,
+        prepared,
+        tissues,
+        functions=preparation.functions,
+        action="start",
+        console=console,
+    )
     return layout
 
 
+def find_functions(
+    root: Path, given: Mapping[str, OwnFunction] | None = None
+) -> dict[str, OwnFunction]:
+    """Return the own metrics of the study in a run directory; see `own_functions`."""
+    layout = RunLayout(root)
+    return own_functions(layout, read_study(layout)[0], given or {})
+
+
 def continue_experiment(
-    root: Path, *, num_samples: int | None = None, console: Console | None = None
+    root: Path,
+    *,
+    num_samples: int | None = None,
+    functions: Mapping[str, OwnFunction] | None = None,
+    console: Console | None = None,
 ) -> RunLayout:
     """Go on with a run: unfinished trials from their checkpoints, then what is still to propose.
 
@@ -158,16 +185,21 @@ def continue_experiment(
         The run directory.
     num_samples
         The new total of proposals; None: as before.
+    functions
+        Own metrics by name. What they lack is imported by the paths in study.yaml, if nobody but
+        the user can have written them there.
 
     Raises
     ------
     InputError
-        If it is no run directory, or ``num_samples`` is below what was asked before.
+        If it is no run directory, an own metric cannot be had, or ``num_samples`` is below what
+        was asked before.
     StudyError
         If another driver is at work on it, or its data has changed.
     """
     layout = RunLayout(root)
     config, settings = read_study(layout)
+    functions = own_functions(layout, config, functions or {})
     if num_samples is not None:
         if num_samples < config.search.num_samples:
             raise InputError(
@@ -197,7 +229,15 @@ def continue_experiment(
     tissues = None
     if SETTINGS in settings:
         tissues = Tissues.from_settings(layout, settings[SETTINGS])
-    _drive(plan, layout, prepared, tissues, action="resume", console=console)
+    _drive(
+        plan,
+        layout,
+        prepared,
+        tissues,
+        functions=functions,
+        action="resume",
+        console=console,
+    )
     return layout
 
 
@@ -216,13 +256,14 @@ def _drive(
     prepared: PreparedData,
     tissues: Tissues | None,
     *,
+    functions: Mapping[str, OwnFunction],
     action: str,
     console: Console | None,
 ) -> None:
     """Run what is still to run, with everything recorded."""
     console = console or Console()
     with driver_lock(layout), EventLog(layout.events) as log:
-        past = read_past(layout, plan.config.metric)
+        past = read_past(layout, plan.config.metric, plan.config.further_metrics)
         records = fold(read_events(layout.events))
         search = plan.config.search
         stopper = StudyStopper(
@@ -260,6 +301,7 @@ def _drive(
                             device="cuda" if plan.slots.gpu else "cpu",
                         ),
                         held_out_dir=None if tissues is None else tissues.held_out_dir,
+                        functions=functions,
                         past=past,
                         recorder=recorder,
                         stopper=stopper,

@@ -13,19 +13,34 @@ SECONDS_PER_ENTRY = 4e-8
 _SECONDS_BETWEEN_REPORTS = 0.5
 _MOST_SECONDS_BETWEEN_REPORTS = 60.0
 _FEWEST_REPORTS = 20
+_DEAR_REPORTS = 4
 _SAME = 1e-6
 _FORWARD_ONLY = 1 / 3  # of a training step, which goes backward and updates too
 
 
 def compute_report_epochs(
-    *, n_train: int, n_genes: int, max_epochs: float, rungs: Iterable[float]
+    *,
+    n_train: int,
+    n_genes: int,
+    max_epochs: float,
+    rungs: Iterable[float],
+    dear: bool = False,
 ) -> tuple[float, ...]:
     """Return the epochs of a trial's reports, ascending; the last is ``max_epochs``.
 
     A report costs milliseconds in the driver, so small data report about every half second of
     work, but at least 20 times a trial; an epoch that takes longer than a minute is divided. All
     rungs are among them, exactly.
+
+    With ``dear`` metrics a report costs as much as epochs, so there is one at each rung and at the
+    end, and no other; quarters of the budget stand for rungs where the scheduler has none. So
+    each report has every metric, whichever decides, and none has to be judged by a stand-in.
     """
+    rungs = tuple(rungs)
+    if dear:
+        quarters = tuple(max_epochs * i / _DEAR_REPORTS for i in range(1, _DEAR_REPORTS))
+        decisive = [rung for rung in rungs if rung < max_epochs - _SAME * max_epochs] or quarters
+        return tuple(sorted({*map(float, decisive), float(max_epochs)}))
     epoch_seconds = n_train * n_genes * SECONDS_PER_ENTRY
     interval = float(max(1, math.ceil(_SECONDS_BETWEEN_REPORTS / epoch_seconds)))
     interval = min(interval, float(max(1, int(max_epochs // _FEWEST_REPORTS))))

@@ -5,7 +5,7 @@ from scvitune.likelihoods._convolution import (
     convolved_negative_binomial,
     negative_binomial_log_probability,
 )
-from scvitune.likelihoods._mean import ScaleActivation
+from scvitune.likelihoods._mean import ScaleActivation, compute_mean
 from scvitune.likelihoods._negative_binomial import negative_binomial
 from scvitune.likelihoods._normal import normal
 from scvitune.likelihoods._poisson import poisson
@@ -16,6 +16,7 @@ __all__ = [
     "Decoded",
     "ScaleActivation",
     "compile_kernels",
+    "compute_mean",
     "convolved_negative_binomial",
     "negative_binomial",
     "negative_binomial_log_probability",

@@ -1,13 +1,42 @@
 """The numbers by which trials are compared, each declared once with its direction and cost."""
 
+from scvitune.metrics._clustering import compute_clustering_scores
+from scvitune.metrics._imputation import (
+    CorruptedCounts,
+    compute_imputation_errors,
+    corrupt_counts,
+)
+from scvitune.metrics._marginal import compute_marginal_ll
+from scvitune.metrics._own import OwnFunction, load_function, resolve_functions, take_functions
 from scvitune.metrics._proportions import compute_proportion_metrics, proportion_means
-from scvitune.metrics._registry import METRICS, MetricInfo, metric_info, name_metrics
+from scvitune.metrics._registry import (
+    METRICS,
+    AskedMetric,
+    MetricInfo,
+    ask_metrics,
+    metric_info,
+    name_metrics,
+)
+from scvitune.metrics._scib import compute_scib_scores, compute_unintegrated
 
 __all__ = [
     "METRICS",
+    "AskedMetric",
+    "CorruptedCounts",
     "MetricInfo",
+    "OwnFunction",
+    "ask_metrics",
+    "compute_clustering_scores",
+    "compute_imputation_errors",
+    "compute_marginal_ll",
     "compute_proportion_metrics",
+    "compute_scib_scores",
+    "compute_unintegrated",
+    "corrupt_counts",
+    "load_function",
     "metric_info",
     "name_metrics",
     "proportion_means",
+    "resolve_functions",
+    "take_functions",
 ]

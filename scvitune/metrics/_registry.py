@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from scvitune.contracts import Mode, SplitName
 from scvitune.errors import InputError, nearest, one_of
+
+Cost: TypeAlias = Literal["cheap", "dear"]
 
 
 @dataclass(frozen=True)
@@ -21,19 +23,39 @@ class MetricInfo:
     mode
         Which direction is better.
     cost
-        ``cheap``: part of each report. ``dear``: at rungs or at the end only.
+        ``cheap``: may be part of each report. ``dear``: if asked for, trials report at rungs and
+        at the end only.
     description
         What it is, with its unit, for reports.
     splits
-        Whether its name says on which cells; else it is measured on all, in simulated tissue.
+        Whether its name says on which cells; else it is measured on all but the test cells, or,
+        of proportions, in simulated tissue.
+    always
+        Whether it is measured whether asked for or not.
+    needs
+        What of the data it needs: ``labels``, ``batches``.
+    package, extra
+        What it imports beyond scvitune's dependencies, and the extra that installs it.
     """
 
     name: str
     mode: Mode
-    cost: Literal["cheap", "dear"]
+    cost: Cost
     description: str
     splits: bool = True
+    always: bool = False
+    needs: tuple[str, ...] = ()
+    package: str | None = None
+    extra: str | None = None
 
+
+_LABELS = ("labels",)
+_SCIB: dict[str, Any] = {
+    "splits": False,
+    "needs": ("labels", "batches"),
+    "package": "scib_metrics",
+    "extra": "scib",
+}
 
 METRICS: dict[str, MetricInfo] = {
     info.name: info
@@ -43,16 +65,64 @@ METRICS: dict[str, MetricInfo] = {
             "min",
             "cheap",
             "negative evidence lower bound, nats a cell (KL term at full weight)",
+            always=True,
         ),
         MetricInfo(
             "reconstruction_loss",
             "min",
             "cheap",
             "negative expected log-likelihood of the counts, nats a cell",
+            always=True,
         ),
         MetricInfo(
-            "kl_local", "min", "cheap", "KL divergence of the latent variables, nats a cell"
+            "kl_local",
+            "min",
+            "cheap",
+            "KL divergence of the latent variables, nats a cell",
+            always=True,
         ),
+        MetricInfo(
+            "marginal_ll",
+            "max",
+            "dear",
+            "marginal log-likelihood by importance sampling, nats a cell",
+        ),
+        MetricInfo(
+            "imputation_mae_median",
+            "min",
+            "cheap",
+            "absolute error at corrupted counts, median of a cell, median over cells",
+        ),
+        MetricInfo(
+            "imputation_mae_mean",
+            "min",
+            "cheap",
+            "absolute error at corrupted counts, median of a cell, mean over cells",
+        ),
+        MetricInfo(
+            "nmi",
+            "max",
+            "dear",
+            "normalised mutual information of k-means clusters and labels",
+            needs=_LABELS,
+        ),
+        MetricInfo(
+            "ari",
+            "max",
+            "dear",
+            "adjusted Rand index of k-means clusters and labels",
+            needs=_LABELS,
+        ),
+        MetricInfo(
+            "silhouette",
+            "max",
+            "dear",
+            "mean silhouette width of the labels in the latent space, -1 to 1",
+            needs=_LABELS,
+        ),
+        MetricInfo("scib_batch", "max", "dear", "batch correction of the latent space", **_SCIB),
+        MetricInfo("scib_bio", "max", "dear", "conservation of the labels", **_SCIB),
+        MetricInfo("scib_total", "max", "dear", "0.4 scib_batch + 0.6 scib_bio", **_SCIB),
         MetricInfo(
             "proportion_jsd",
             "min",
@@ -87,6 +157,35 @@ METRICS: dict[str, MetricInfo] = {
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
+@dataclass(frozen=True)
+class AskedMetric:
+    """A metric that a study asked for.
+
+    Attributes
+    ----------
+    name
+        As in every table: ``marginal_ll_validation``.
+    base, split
+        What is measured, and on which cells.
+    mode, cost
+        As `MetricInfo`.
+    own
+        Whether it is a function of the user's.
+    """
+
+    name: str
+    base: str
+    split: SplitName
+    mode: Mode
+    cost: Cost
+    own: bool = False
+
+    @property
+    def tested(self) -> str:
+        """The name of the same metric on the test cells."""
+        return f"{self.base}_test"
+
+
 def metric_info(name: str) -> tuple[MetricInfo, SplitName]:
     """Split ``elbo_validation`` into the declared metric and the cells it is measured on.
 
@@ -113,6 +212,49 @@ def metric_info(name: str) -> tuple[MetricInfo, SplitName]:
             f"Use {base + '_validation' if METRICS[base].splits else base!r}."
         )
     return METRICS[base], "train" if split == "train" else "validation"
+
+
+def ask_metrics(
+    names: Iterable[str],
+    own_metrics: Sequence[Mapping[str, Any]] = (),
+    *,
+    mode: Mode | None = None,
+) -> tuple[AskedMetric, ...]:
+    """Return what is known of the metrics that a study asks for, in their order.
+
+    Parameters
+    ----------
+    names
+        The one that decides first.
+    own_metrics
+        The user's own among them: ``name``, ``mode``, ``cost``.
+    mode
+        The direction of the one that decides, which an own one may leave to this.
+
+    Raises
+    ------
+    InputError
+        If a name is not known, or an own metric has a known one's name or no direction.
+    """
+    own = {spec["name"]: spec for spec in own_metrics}
+    asked = []
+    for i, name in enumerate(names):
+        if name not in own:
+            info, split = metric_info(name)
+            asked.append(AskedMetric(name, info.name, split, info.mode, info.cost))
+            continue
+        spec = own[name]
+        direction = spec.get("mode") or (mode if i == 0 else None)
+        if name in METRICS:
+            raise InputError(f"{name!r} is a metric of scvitune; give yours another name.")
+        if direction is None:
+            raise InputError(
+                f"The direction of your metric {name!r} is not known. Say mode: min or mode: max "
+                f"with it: {{name: {name}, function: ..., mode: max}}."
+            )
+        cost: Cost = spec.get("cost") or "cheap"
+        asked.append(AskedMetric(name, name, "validation", direction, cost, own=True))
+    return tuple(asked)
 
 
 def name_metrics(values: Mapping[str, float], split: SplitName) -> dict[str, float]:

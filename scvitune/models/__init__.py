@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from scvitune.models._base import Defaults, HyperparameterInfo, ModelAdapter
     from scvitune.models._first_stage import FirstStage, cluster_states
     from scvitune.models._mrdeconv import HeldOutGenes
+    from scvitune.models._vae import VAEObjective
+    from scvitune.models._vae_evaluation import (
+        cells_at_a_time,
+        expected_counts,
+        latent_means,
+        log_importance_weights,
+    )
 
 # Name in scvi.model -> (file, adapter).
 MODELS: dict[str, tuple[str, str]] = {
@@ -31,9 +38,14 @@ __all__ = [
     "HeldOutGenes",
     "HyperparameterInfo",
     "ModelAdapter",
+    "VAEObjective",
+    "cells_at_a_time",
     "check_model_name",
     "cluster_states",
+    "expected_counts",
     "get_adapter",
+    "latent_means",
+    "log_importance_weights",
 ]
 
 
@@ -76,6 +88,10 @@ def __getattr__(name: str) -> object:
         return getattr(importlib.import_module("scvitune.models._base"), name)
     if name == "HeldOutGenes":
         return getattr(importlib.import_module("scvitune.models._mrdeconv"), name)
+    if name == "VAEObjective":
+        return getattr(importlib.import_module("scvitune.models._vae"), name)
+    if name in ("cells_at_a_time", "expected_counts", "latent_means", "log_importance_weights"):
+        return getattr(importlib.import_module("scvitune.models._vae_evaluation"), name)
     if name in ("FirstStage", "cluster_states"):
         return getattr(importlib.import_module("scvitune.models._first_stage"), name)
     raise AttributeError(f"module 'scvitune.models' has no attribute {name!r}")

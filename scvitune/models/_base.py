@@ -77,6 +77,8 @@ _LIGHTNING: dict[str, tuple[Value, tuple[Value, ...] | None]] = {
     "gradient_clip_val": (None, None),
     "gradient_clip_algorithm": ("norm", ("norm", "value")),
 }
+BY_LATENT_SPACE = ("marginal_ll_", "imputation_mae_", "nmi_", "ari_", "silhouette_", "scib_")
+"""How the metrics begin that need the latent space or the decoder of a `VAEObjective`."""
 MUTABLE = frozenset(
     {
         "lr",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from scvitune.contracts import Objective, PreparedData, Value
 from scvitune.errors import nearest, one_of
-from scvitune.models._base import ModelAdapter
+from scvitune.models._base import BY_LATENT_SPACE, ModelAdapter
 from scvitune.models._vaec import VAECObjective
 
 PRIORS = ("normal", "mog")
@@ -35,6 +35,10 @@ class CondSCVIAdapter(ModelAdapter):
         if name == "prior" and value not in PRIORS:
             return f"prior must be {one_of(PRIORS)}, but got {value!r}.{nearest(value, PRIORS)}"
         return None
+
+    def offers(self, metric: str) -> bool:
+        """Whether it is one of the ELBO, or a user's own: its latent space is within labels."""
+        return super().offers(metric) and not metric.startswith(BY_LATENT_SPACE)
 
     def data_faults(self, prepared: PreparedData) -> list[str]:
         """Refuse data without at least two labels that cells have."""

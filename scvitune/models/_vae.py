@@ -23,7 +23,14 @@ from torch import Tensor
 from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import ScaleActivation, negative_binomial, normal, poisson
 from scvitune.models import _scvi_tools
-from scvitune.models._forward import encode, encoder_input, kl_divergence, run_layers, store_sparse
+from scvitune.models._forward import (
+    Posterior,
+    encode,
+    encoder_input,
+    kl_divergence,
+    run_layers,
+    store_sparse,
+)
 from scvitune.models._vae_step import VAEStep, can_step
 from scvitune.sparse import SparseRows
 
@@ -59,40 +66,56 @@ class VAEObjective:
 
     def compute_losses(self, batch: Batch, noise: Noise) -> Losses:
         """Return the loss of each cell; differentiable by the module's parameters."""
-        module = self.module
-        covariates = _categories(batch.categorical_covariates)
-        x, encoder_categories = self._encoder_input(batch, covariates)
-        latent = encode(module.z_encoder, x, encoder_categories, noise)
+        latent, library, log_library = self.infer(batch, noise)
         kl = kl_divergence(latent)
+        if library is None:
+            kl_fixed = torch.zeros_like(kl)
+        else:
+            prior_mean, prior_variance = self.library_prior(batch)
+            kl_fixed = kl_divergence(library, prior_mean=prior_mean, prior_variance=prior_variance)
+        joined, categories = self.decoder_input(batch, latent.sample)
+        log_probability = self.log_probability(batch, joined, categories, log_library, noise)
+        return Losses(reconstruction=-log_probability, kl=kl, kl_fixed=kl_fixed)
 
+    def infer(self, batch: Batch, noise: Noise) -> tuple[Posterior, Posterior | None, Tensor]:
+        """Return the posteriors of latent state and library, and the (n, 1) log library size.
+
+        The library's is None where its size is not learned.
+        """
+        module = self.module
+        x, categories = self._encoder_input(batch, _categories(batch.categorical_covariates))
+        latent = encode(module.z_encoder, x, categories, noise)
         if module.use_size_factor_key:
             if batch.size_factor is None:
                 raise ValueError("the module wants size factors, but the data has none")
-            log_library, kl_fixed = batch.size_factor.log(), torch.zeros_like(kl)
-        elif module.use_observed_lib_size:
-            log_library, kl_fixed = batch.log_library, torch.zeros_like(kl)
-        else:
-            library = encode(module.l_encoder, x, encoder_categories, noise)
-            log_library = library.sample
-            kl_fixed = kl_divergence(
-                library,
-                prior_mean=F.embedding(batch.batch, module.library_log_means.t()),
-                prior_variance=F.embedding(batch.batch, module.library_log_vars.t()),
-            )
+            return latent, None, batch.size_factor.log()
+        if module.use_observed_lib_size:
+            return latent, None, batch.log_library
+        library = encode(module.l_encoder, x, categories, noise)
+        return latent, library, library.sample
 
-        decoder_input = [latent.sample]
+    def library_prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of the prior of a learned log library size, (n, 1) each."""
+        module = self.module
+        return (
+            F.embedding(batch.batch, module.library_log_means.t()),
+            F.embedding(batch.batch, module.library_log_vars.t()),
+        )
+
+    def decoder_input(self, batch: Batch, z: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return what the decoder gets of latent states, and the categories injected into it."""
+        module = self.module
+        covariates = _categories(batch.categorical_covariates)
+        decoder_input = [z]
         if batch.continuous_covariates is not None:
             decoder_input.append(batch.continuous_covariates)
         if module.batch_representation == "embedding":
             decoder_input.append(module.compute_embedding(self._batch_key, batch.batch))
-            decoder_categories = covariates
+            categories = covariates
         else:
-            decoder_categories = [batch.batch, *covariates]
+            categories = [batch.batch, *covariates]
         joined = decoder_input[0] if len(decoder_input) == 1 else torch.cat(decoder_input, dim=-1)
-        log_probability = self._log_probability(
-            batch, joined, decoder_categories, log_library, noise
-        )
-        return Losses(reconstruction=-log_probability, kl=kl, kl_fixed=kl_fixed)
+        return joined, categories
 
     def _encoder_input(
         self, batch: Batch, covariates: list[Tensor]
@@ -110,7 +133,17 @@ class VAEObjective:
             return torch.cat(inputs, dim=-1), covariates
         return (x if len(inputs) == 1 else torch.cat(inputs, dim=-1)), [batch.batch, *covariates]
 
-    def _log_probability(
+    def transform(self, z: Tensor) -> Tensor:
+        """Return latent states as the decoder gets them."""
+        transformed: Tensor = self.module.z_encoder.z_transformation(z)
+        return transformed
+
+    @property
+    def activation(self) -> ScaleActivation:
+        """What turns the decoder's logits into the scale."""
+        return "softplus" if self.module.use_size_factor_key else "softmax"
+
+    def log_probability(
         self,
         batch: Batch,
         decoder_input: Tensor,
@@ -118,10 +151,11 @@ class VAEObjective:
         log_library: Tensor,
         noise: Noise,
     ) -> Tensor:
+        """Return the log-probability of each cell's counts, given its latent state."""
         module = self.module
         likelihood, dispersion = module.gene_likelihood, module.dispersion
-        logits, pi, px_r = self._decode(decoder_input, categories, noise)
-        activation: ScaleActivation = "softplus" if module.use_size_factor_key else "softmax"
+        logits, pi, px_r = self.decode(decoder_input, categories, noise)
+        activation = self.activation
         if likelihood == "poisson":
             return poisson(
                 batch.counts, logits=logits, log_library=log_library, activation=activation
@@ -154,7 +188,7 @@ class VAEObjective:
             activation=activation,
         )
 
-    def _decode(
+    def decode(
         self, decoder_input: Tensor, categories: list[Tensor], noise: Noise
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the scale's logits, the zero inflation's logits and the gene-cell dispersion."""
@@ -171,7 +205,7 @@ class VAEObjective:
 class LinearVAEObjective(VAEObjective):
     """Losses of ``scvi.module.LDVAE``, whose decoder is one linear layer."""
 
-    def _decode(
+    def decode(
         self, decoder_input: Tensor, categories: list[Tensor], noise: Noise
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         decoder = self.module.decoder

@@ -5,6 +5,7 @@ it brings torch and scvi-tools.
 """
 
 from scvitune.results._figures import plot_curves, plot_history
+from scvitune.results._pareto import pareto_table
 from scvitune.results._report import render_report, write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._schedule import fit_schedule, origins_table, schedule_table
@@ -31,6 +32,7 @@ __all__ = [
     "fit_schedule",
     "history_table",
     "origins_table",
+    "pareto_table",
     "plot_curves",
     "plot_history",
     "read_run",

@@ -1,4 +1,4 @@
-"""The best model: judged on the test cells, and handed over as scvi-tools' own."""
+"""The best model, handed over as scvi-tools' own."""
 
 from __future__ import annotations
 
@@ -7,42 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from scvitune.errors import StudyError
-from scvitune.events import EventLog
-from scvitune.metrics import name_metrics
 from scvitune.results._handing_over import Trained, read_model, write_model
-from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
-from scvitune.results._spots import judge_on_test_tissue, train_on_spots
+from scvitune.results._spots import train_on_spots
 from scvitune.results._tables import best_trial_id
-from scvitune.results._weights import load_run_data, load_weights, weights_path
-
-
-def judge_on_test_cells(run: Run) -> dict[str, dict[str, float]]:
-    """Measure the default and the best trial on the test cells and log it; once a run is done.
-
-    Returns
-    -------
-    Trial -> metrics ending in ``_test``. Empty if there are no test cells.
-    """
-    if run.is_of_spots:
-        return judge_on_test_tissue(run)
-    prepared, split = load_run_data(run)
-    if len(split.test) == 0:
-        return {}
-    default = run.default
-    wanted = [best_trial_id(run), default.trial_id if default is not None else None]
-    judged: dict[str, dict[str, float]] = {}
-    loops = LoopBuilder(run, prepared, split)
-    for trial_id in dict.fromkeys(t for t in wanted if t is not None):
-        if weights_path(run, trial_id) is None:
-            continue
-        loop = loops.build(run.records[trial_id].config, seed=0)
-        loop.module.load_state_dict(load_weights(run, trial_id))
-        judged[trial_id] = name_metrics(loop.evaluate("test"), "test")
-    with EventLog(run.layout.events) as log:
-        for trial_id, metrics in judged.items():
-            log.append("judgement", trial_id=trial_id, metrics=metrics)
-    return judged
+from scvitune.results._weights import load_weights
 
 
 def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None) -> Path:

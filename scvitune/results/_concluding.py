@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scvitune.errors import StudyError
-from scvitune.results._best_model import judge_on_test_cells, save_best_model
+from scvitune.metrics import OwnFunction
+from scvitune.results._best_model import save_best_model
+from scvitune.results._judging import judge_on_test_cells
 from scvitune.results._report import write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._tables import best_trial_id, trials_table, write_tables
 
 
-def conclude(root: Path, adata: Any) -> None:
+def conclude(root: Path, adata: Any, functions: Mapping[str, OwnFunction] | None = None) -> None:
     """Judge on the test cells, save the best model, write tables and report.
 
     Parameters
@@ -21,6 +24,8 @@ def conclude(root: Path, adata: Any) -> None:
         The run directory.
     adata
         What was tuned on; None: rebuilt from the prepared arrays.
+    functions
+        The user's own metrics by name.
 
     Raises
     ------
@@ -31,7 +36,7 @@ def conclude(root: Path, adata: Any) -> None:
     best = best_trial_id(run)
     if best is not None:
         if run.finished:
-            judge_on_test_cells(run)
+            judge_on_test_cells(run, functions)
         if run.layout.checkpoint(best).exists():
             save_best_model(run, adata)
         run = read_run(root)

@@ -14,6 +14,7 @@ import yaml
 from scvitune.contracts import Mode, RunLayout
 from scvitune.errors import InputError, nearest
 from scvitune.events import TrialRecord, fold, read_events
+from scvitune.metrics import AskedMetric, ask_metrics
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ class Run:
         """Whether the metric is minimised or maximised."""
         mode: Mode = "max" if self.settings["mode"] == "max" else "min"
         return mode
+
+    @property
+    def metrics(self) -> tuple[AskedMetric, ...]:
+        """What was asked for, the one that decides first."""
+        names = (self.metric, *self.settings.get("further_metrics", ()))
+        return ask_metrics(names, self.settings.get("own_metrics", ()), mode=self.mode)
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from scvitune.contracts import Config, Mode, SearchSpace
 
@@ -22,6 +22,9 @@ class SearchProblem:
         How many proposals are wanted in all.
     seed
         The study's seed.
+    further
+        Names and directions of the metrics that are optimised together with the first; only for
+        searchers that can (``several_metrics``), which are then told all their values.
     """
 
     space: SearchSpace
@@ -29,6 +32,12 @@ class SearchProblem:
     mode: Mode
     num_samples: int
     seed: int
+    further: tuple[tuple[str, Mode], ...] = ()
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The direction of each metric."""
+        return (self.mode, *(mode for _, mode in self.further))
 
 
 class Proposer(Protocol):
@@ -41,8 +50,8 @@ class Proposer(Protocol):
     def propose(self, number: int) -> Config | None:
         """Return a configuration with constants; None if the space is exhausted."""
 
-    def tell(self, config: Config, value: float, number: int | None = None) -> None:
-        """Learn a finite value of the metric.
+    def tell(self, config: Config, value: Any, number: int | None = None) -> None:
+        """Learn a finite value of the metric, or a tuple of them where it was built for several.
 
         ``number`` is None for configurations that this searcher did not propose (the default,
         points given by the user), which lie inside the space.

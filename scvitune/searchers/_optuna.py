@@ -71,14 +71,15 @@ class OptunaProposer(ABC):
 
     def _ask(self, rng: np.random.Generator) -> Config:
         targets = self.targets()
-        direction = (
-            StudyDirection.MINIMIZE if self._problem.mode == "min" else StudyDirection.MAXIMIZE
-        )
+        directions = [
+            StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE
+            for mode in self._problem.modes
+        ]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study = optuna.create_study(
                 sampler=self.build_sampler(sampler_seed(rng)),
-                directions=[direction] * (len(targets[0]) if targets else 1),
+                directions=directions,
             )
         for (config, _), values in zip(self._memory.told, targets, strict=True):
             study.add_trial(self._trial(config, values))

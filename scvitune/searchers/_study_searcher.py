@@ -43,6 +43,10 @@ class StudySearcher(Searcher):
         How many proposals the study wants of the proposer in all, earlier ones included.
     metric, mode
         What decides.
+    further
+        Names and directions of metrics that the proposer is told together with it, as one tuple:
+        their values at the report by which the trial is judged. Of what failed, each is the worst
+        known.
     max_concurrent
         Largest number of trials proposed and not yet ended, but for paused ones; None: no limit
         but Ray's.
@@ -68,20 +72,22 @@ class StudySearcher(Searcher):
         mode: Mode,
         max_concurrent: int | None,
         recorder: Recorder | None,
+        further: Sequence[tuple[str, Mode]] = (),
         paused: Collection[str] = (),
         linger: bool = False,
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         self._proposer, self._space, self._name = proposer, space, name
         self._queue = list(queue)
-        self._sign = 1.0 if mode == "min" else -1.0
+        self._signs = [1.0 if m == "min" else -1.0 for m in (mode, *(m for _, m in further))]
+        self._further = [name for name, _ in further]
         self._max_concurrent = max_concurrent
         self._paused, self._linger = paused, linger
         self._recorder = recorder
         self._live: dict[str, tuple[Proposal, int | None]] = {}
-        self._best: dict[str, float] = {}
+        self._best: dict[str, tuple[float, ...]] = {}
         self._last_epoch: dict[str, float] = {}
-        self._worst: float | None = None
+        self._worst: tuple[float, ...] | None = None
         self._untold: list[tuple[Proposal, int | None]] = []
 
         known = [trial.proposal for trial in past]
@@ -99,11 +105,12 @@ class StudySearcher(Searcher):
     def _tell_past(self, trial: PastTrial) -> None:
         for epoch, value in trial.reports:
             self._observe(trial.proposal, None, value, epoch=epoch)
-        values = [value for _, value in trial.reports]
+        further = trial.further if self._further else [()] * len(trial.reports)
+        values = [(v, *more) for (_, v), more in zip(trial.reports, further, strict=False)]
         if trial.status in ("diverged", "failed") or not values:
             self._tell(trial.proposal, None, None)
         else:
-            self._tell(trial.proposal, None, min(values, key=lambda value: self._sign * value))
+            self._tell(trial.proposal, None, min(values, key=lambda v: self._signs[0] * v[0]))
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -147,10 +154,12 @@ class StudySearcher(Searcher):
         value = result.get(self.metric)
         if result.get("outcome") in ("diverged", "failed"):
             return
-        if value is not None and math.isfinite(value):
+        reported = result.get("metrics", {}) if self._further else {}
+        values: tuple[Any, ...] = (value, *(reported.get(name) for name in self._further))
+        if value is not None and all(v is not None and math.isfinite(v) for v in values):
             best = self._best.get(trial_id)
-            if best is None or self._sign * value < self._sign * best:
-                self._best[trial_id] = float(value)
+            if best is None or self._signs[0] * value < self._signs[0] * best[0]:
+                self._best[trial_id] = tuple(map(float, values))
             epoch = result.get(EPOCH)
             # Ray gives the last report at the end again.
             if epoch is not None and epoch > self._last_epoch.get(trial_id, -math.inf):
@@ -179,17 +188,22 @@ class StudySearcher(Searcher):
     def on_unpause(self, trial_id: str) -> None:
         """Do nothing, likewise."""
 
-    def _tell(self, proposal: Proposal, number: int | None, value: float | None) -> None:
+    def _tell(
+        self, proposal: Proposal, number: int | None, values: tuple[float, ...] | None
+    ) -> None:
         if not self._is_inside(proposal, number):
             return
-        if value is None:
+        if values is None:
             if self._worst is None:
                 self._untold.append((proposal, number))
                 return
-            value = self._worst
-        if self._worst is None or self._sign * value > self._sign * self._worst:
-            self._worst = value
-        self._proposer.tell(proposal.config, value, number)
+            values = self._worst
+        known = self._worst or values
+        self._worst = tuple(
+            old if sign * old > sign * new else new
+            for sign, old, new in zip(self._signs, known, values, strict=True)
+        )
+        self._proposer.tell(proposal.config, values if self._further else values[0], number)
         untold, self._untold = self._untold, []
         for earlier, earlier_number in untold:
             self._tell(earlier, earlier_number, None)

@@ -216,10 +216,19 @@ class TrainingLoop:
         return means
 
     @torch.inference_mode()
-    def collect(self, function: Callable[[Batch], Tensor]) -> npt.NDArray[Any]:
-        """Return a function's rows for all cells, in their order, computed batch by batch."""
-        cells = torch.arange(self._data.n_cells, device=self._data.device)
-        parts = [function(self._data.gather(part)) for part in cells.split(EVALUATION_BATCH)]
+    def collect(
+        self,
+        function: Callable[[Batch], Tensor],
+        cells: npt.NDArray[np.int64] | None = None,
+        *,
+        batch_size: int = EVALUATION_BATCH,
+    ) -> npt.NDArray[Any]:
+        """Return a function's rows for cells (None: all), in their order, batch by batch."""
+        if cells is None:
+            wanted = torch.arange(self._data.n_cells, device=self._data.device)
+        else:
+            wanted = torch.from_numpy(np.asarray(cells)).to(self._data.device)
+        parts = [function(self._data.gather(part)) for part in wanted.split(batch_size)]
         rows: npt.NDArray[Any] = torch.cat(parts).cpu().numpy()
         return rows
 

@@ -18,8 +18,8 @@ def space_of(*hyperparameters):
     return SearchSpace(tuple(hyperparameters), {})
 
 
-def build(name, space, *, seed=0, num_samples=30, mode="min"):
-    return build_searcher(name, SearchProblem(space, "loss", mode, num_samples, seed))
+def build(name, space, *, seed=0, num_samples=30, mode="min", further=()):
+    return build_searcher(name, SearchProblem(space, "loss", mode, num_samples, seed, further))
 
 
 def search(searcher, n, value, *, start=0):
@@ -151,16 +151,20 @@ def test_cmaes_survives_a_point_far_away():
     assert statistics.median(abs(config["x"] - 0.3) for config in found) < 0.2
 
 
-def test_nsga2_spreads_over_the_front_of_two_metrics():
+@pytest.mark.parametrize("second", ["min", "max"])
+def test_nsga2_spreads_over_the_front_of_two_metrics(second):
     space = space_of(
         Hyperparameter("x", FloatRange(0.0, 1.0)), Hyperparameter("y", FloatRange(0.0, 1.0))
     )
-    searcher = build("nsga2", space, num_samples=120)
+    searcher = build("nsga2", space, num_samples=120, further=(("second", second),))
+    sign = 1.0 if second == "min" else -1.0
     late = []
     for number in range(120):
         config = searcher.propose(number)
         penalty = config["y"]
-        searcher.tell(config, (config["x"] + penalty, 1.0 - config["x"] + penalty), number)
+        searcher.tell(
+            config, (config["x"] + penalty, sign * (1.0 - config["x"] + penalty)), number
+        )
         if number >= 80:
             late.append(config)
     assert statistics.median(config["y"] for config in late) < 0.2

@@ -1,0 +1,162 @@
+"""The metrics of a study: whether they can be had, and who optimises them together."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from scvitune.config import StudyConfig
+from scvitune.contracts import Mode, PreparedData, RunLayout, Split
+from scvitune.errors import Faults, InputError, one_of
+from scvitune.experiment._pairs import PAIRS
+from scvitune.metrics import (
+    METRICS,
+    AskedMetric,
+    OwnFunction,
+    ask_metrics,
+    metric_info,
+    resolve_functions,
+)
+from scvitune.models import MODELS, get_adapter
+from scvitune.searchers import CAPABILITIES
+
+_WHAT_IS_MISSING = {
+    "labels": "cells of at least two labels (setup_anndata(labels_key=...), or data.labels_key)",
+    "batches": "cells of at least two batches (setup_anndata(batch_key=...), or data.batch_key)",
+}
+
+
+def check_metrics(config: StudyConfig, faults: Faults) -> None:
+    """Check what needs no data: names, directions, packages, and whether the model has them."""
+    own = {spec["name"] for spec in config.own_metrics}
+    n_faults = len(faults)
+    for name in config.metrics:
+        if name not in own:
+            with faults.collecting():
+                metric_info(name)
+    if len(faults) > n_faults:
+        return
+    with faults.collecting():
+        asked = ask_metrics(config.metrics, config.own_metrics, mode=config.mode)
+        for metric in asked:
+            _check_metric(config, metric, faults)
+        if config.model in MODELS and get_adapter(config.model).first_stage_prefix is not None:
+            _check_spots(asked, faults)
+        declared = asked[0]
+        if config.mode is not None and config.mode != declared.mode and not declared.own:
+            faults.add(
+                f"mode is {config.mode!r}, but {config.metric} is to be "
+                f"{'minimised' if declared.mode == 'min' else 'maximised'}. Leave mode out; only "
+                "a metric of your own needs it."
+            )
+
+
+def _check_spots(asked: Sequence[AskedMetric], faults: Faults) -> None:
+    """Refuse proportions beside held-out genes: a tissue has either the one or the other."""
+    names = [metric.name for metric in asked]
+    if len({name.startswith("proportion_") for name in names}) > 1:
+        faults.add(
+            f"metric is {', '.join(names)}, but spots are measured either by proportions or by "
+            "genes held out (target: likelihood). Leave one kind out."
+        )
+
+
+def _check_metric(config: StudyConfig, metric: AskedMetric, faults: Faults) -> None:
+    if config.model in MODELS and not get_adapter(config.model).offers(metric.name):
+        faults.add(
+            f"metric is {metric.name!r}, which {config.model} is not measured by. Use "
+            f"{get_adapter(config.model).default_metric!r}."
+        )
+    info = METRICS.get(metric.base)
+    if info is not None and info.package is not None and find_spec(info.package) is None:
+        faults.add(
+            f"metric is {metric.name!r}, which needs the package {info.package}, and it cannot be "
+            f"imported. Install: pip install 'scvitune[{info.extra}]'."
+        )
+
+
+def faults_of_data(
+    metrics: Sequence[AskedMetric], prepared: PreparedData, split: Split, faults: Faults
+) -> None:
+    """Refuse metrics that want labels or batches which the cells do not have."""
+    for metric in metrics:
+        info = METRICS.get(metric.base)
+        # Integration is measured on all but the test cells.
+        several = info is not None and not info.splits
+        cells = np.concatenate([split.train, split.validation]) if several else split[metric.split]
+        codes = {"labels": prepared.labels[cells], "batches": prepared.batch[cells]}
+        for need in info.needs if info is not None else ():
+            if len(np.unique(codes[need])) < 2:
+                faults.add(f"metric is {metric.name!r}, which needs {_WHAT_IS_MISSING[need]}.")
+
+
+def optimised_together(
+    searcher: Any, metrics: Sequence[AskedMetric]
+) -> tuple[tuple[str, Mode], ...]:
+    """Return the metrics that a searcher optimises besides the first."""
+    known = CAPABILITIES.get(searcher) if isinstance(searcher, str) else None
+    if known is None or not known.several_metrics:
+        return ()
+    return tuple((metric.name, metric.mode) for metric in metrics[1:])
+
+
+def check_several(
+    searcher: Any, scheduler: Any, metrics: Sequence[AskedMetric], faults: Faults
+) -> None:
+    """Refuse a scheduler that stops by one metric where several are optimised together."""
+    allowed = [name for name, searchers in PAIRS.items() if searcher in searchers]
+    if optimised_together(searcher, metrics) and scheduler not in allowed:
+        what = scheduler if isinstance(scheduler, str) else type(scheduler).__name__
+        faults.add(
+            f"searcher {searcher!r} optimises {', '.join(m.name for m in metrics)} together, but "
+            f"scheduler {what!r} would stop trials by {metrics[0].name} alone. Use scheduler "
+            f"{one_of(allowed)}, or name one metric."
+        )
+
+
+def pack_functions(functions: Mapping[str, OwnFunction]) -> dict[str, Any] | None:
+    """Return own metrics as trials' processes can unpack them, with the path to import from.
+
+    A function that can be imported travels by its name, any other by its code.
+    """
+    if not functions:
+        return None
+    import cloudpickle
+
+    return {"functions": cloudpickle.dumps(dict(functions)), "path": list(sys.path)}
+
+
+def own_functions(
+    layout: RunLayout, config: StudyConfig, given: Mapping[str, OwnFunction]
+) -> dict[str, OwnFunction]:
+    """Return the own metrics of a study that goes on.
+
+    Those that are not given are imported by the paths in study.yaml, which is to run what stands
+    there: only if the file and its directory belong to this user and nobody else can write them.
+
+    Raises
+    ------
+    InputError
+        If one cannot be had.
+    """
+    missing = [spec["name"] for spec in config.own_metrics if spec["name"] not in given]
+    for path in (layout.root, layout.study) if missing else ():
+        found = path.stat()
+        if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise InputError(
+                f"This study is measured by {one_of(missing)}, a function that {layout.study} "
+                f"names, but {path} belongs to somebody else or can be written by others, who "
+                "could have named any function. Look at it, then give the function yourself "
+                "(resume(..., metric={'name': ..., 'function': ...})), or keep others out: "
+                f"chmod go-w {layout.root} {layout.study}."
+            )
+    faults = Faults()
+    functions = resolve_functions(config.own_metrics, given, faults)
+    faults.raise_if_any()
+    return functions

@@ -1,0 +1,101 @@
+"""The default and the best trial on the test cells, which no trial saw."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from scvitune.config import MetricOptions
+from scvitune.contracts import Config
+from scvitune.events import EventLog
+from scvitune.judging import Examiner, MetricError
+from scvitune.metrics import METRICS, OwnFunction, name_metrics
+from scvitune.models import get_adapter
+from scvitune.results._loops import LoopBuilder
+from scvitune.results._run_directory import Run
+from scvitune.results._spots import judge_on_test_tissue
+from scvitune.results._tables import best_trial_id
+from scvitune.results._weights import load_run_data, load_weights, weights_path
+from scvitune.training import Divergence, TrainingLoop
+
+PUBLISHED = ("marginal_ll", "imputation_mae_median", "imputation_mae_mean")
+"""Measured on the test cells whether asked for or not: what papers compare models by."""
+
+
+def judge_on_test_cells(
+    run: Run, functions: Mapping[str, OwnFunction] | None = None
+) -> dict[str, dict[str, float]]:
+    """Measure the default and the best trial on the test cells and log it; once a run is done.
+
+    Parameters
+    ----------
+    functions
+        The user's own metrics by name; one that is not given is not measured.
+
+    Returns
+    -------
+    Trial -> metrics ending in ``_test``: the ELBO and its parts, `PUBLISHED`, and what was asked
+    for. Empty if there are no test cells.
+    """
+    if run.is_of_spots:
+        return judge_on_test_tissue(run)
+    prepared, split = load_run_data(run)
+    if len(split.test) == 0:
+        return {}
+    default = run.default
+    wanted = [best_trial_id(run), default.trial_id if default is not None else None]
+    judged: dict[str, dict[str, float]] = {}
+    loops = LoopBuilder(run, prepared, split)
+    examiner = Examiner(
+        prepared, split, seed=run.search["seed"], options=options_of(run), functions=functions
+    )
+    for trial_id in dict.fromkeys(t for t in wanted if t is not None):
+        if weights_path(run, trial_id) is None:
+            continue
+        config = run.records[trial_id].config
+        loop = loops.build(config, seed=0)
+        loop.module.load_state_dict(load_weights(run, trial_id))
+        judged[trial_id] = measure_on_test_cells(run, loop, examiner, config, functions or {})
+    with EventLog(run.layout.events) as log:
+        for trial_id, metrics in judged.items():
+            log.append("judgement", trial_id=trial_id, metrics=metrics)
+    return judged
+
+
+def measure_on_test_cells(
+    run: Run,
+    loop: TrainingLoop,
+    examiner: Examiner,
+    config: Config,
+    functions: Mapping[str, OwnFunction],
+) -> dict[str, float]:
+    """Return a model's metrics on the test cells, by names ending in ``_test``.
+
+    One that cannot be measured there, for there are too few cells or the user's function fails,
+    is left out with a warning: what the search found stands without it.
+    """
+    values: dict[str, float] = {}
+    for base in tested_metrics(run, functions):
+        if base in values:
+            continue
+        try:
+            values |= examiner.measure(loop, [base], "test", config=config)
+        except (MetricError, Divergence) as error:
+            if METRICS[base].always if base in METRICS else False:
+                raise
+            warnings.warn(f"{base} is not measured on the test cells: {error}", stacklevel=2)
+    return name_metrics(values, "test")
+
+
+def tested_metrics(run: Run, functions: Mapping[str, OwnFunction]) -> list[str]:
+    """Return the metrics to measure on the test cells, without the split in their names."""
+    adapter = get_adapter(run.settings["model"])
+    always = [name for name, info in METRICS.items() if info.always]
+    published = [name for name in PUBLISHED if adapter.offers(f"{name}_test")]
+    asked = [m.base for m in run.metrics if not m.own or m.base in functions]
+    return list(dict.fromkeys([*always, *published, *asked]))
+
+
+def options_of(run: Run) -> MetricOptions:
+    """Return how a run measures; runs of older versions say nothing of it."""
+    return MetricOptions(**run.settings.get("metric_options", {}))
