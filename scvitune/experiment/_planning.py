@@ -162,15 +162,6 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
     if config.search.strategy is not None:
         with faults.collecting():
             check_strategy_name(config.search.strategy)
-    for name, given in (
-        ("confirm", config.confirm),
-        ("final_fit", config.final_fit),
-    ):
-        if given is not None:
-            faults.add(
-                f"{name} is {given!r}, but this version of scvitune does not offer it yet. "
-                "Leave it out."
-            )
     with faults.collecting():
         space = space_of(config)
         faults_of_space(config.model, space, faults)

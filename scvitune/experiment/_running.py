@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from scvitune.experiment._deconvolution import (
     prepare_spots,
     save_tissues,
 )
-from scvitune.experiment._driver import ray_session, run_plan
+from scvitune.experiment._driver import ray_session, run_plan, study_settings
+from scvitune.experiment._following_up import follow_up, has_follow_ups
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
 from scvitune.experiment._run_directory import (
     check_storage,
@@ -237,7 +238,8 @@ def _drive(
             pid=os.getpid(),
             host=socket.gethostname(),
         )
-        if _is_complete(plan, records):
+        searched = _is_searched(plan, records, read_events(layout.events))
+        if searched and not has_follow_ups(plan, records):
             log.append("driver", action="end", reason="all trials had ended")
             return
         _announce(plan, layout, prepared, tissues, console)
@@ -245,28 +247,45 @@ def _drive(
             Interruption(stopper, console.print) as interruption,
             ray_session(plan.slots),
         ):
-            recorder = _recorders(plan, layout, log, records, console)
-            try:
-                if not stopper.stop_all():
-                    run_plan(
-                        plan,
-                        layout,
-                        prepared if tissues is None else tissues.search,
-                        stages=None
-                        if tissues is None
-                        else tissues.stages(
+            study = study_settings(
+                plan,
+                layout,
+                prepared if tissues is None else tissues.search,
+                stages=None
+                if tissues is None
+                else tissues.stages(
+                    layout,
+                    seed=plan.config.search.seed,
+                    device="cuda" if plan.slots.gpu else "cpu",
+                ),
+                held_out_dir=None if tissues is None else tissues.held_out_dir,
+            )
+            if not searched:
+                recorder = _recorders(plan, layout, log, records, console)
+                try:
+                    if not stopper.stop_all():
+                        run_plan(
+                            plan,
                             layout,
-                            seed=plan.config.search.seed,
-                            device="cuda" if plan.slots.gpu else "cpu",
-                        ),
-                        held_out_dir=None if tissues is None else tissues.held_out_dir,
-                        past=past,
-                        recorder=recorder,
-                        stopper=stopper,
-                        on_setup=interruption.arm,
-                    )
-            finally:
-                recorder.close()
+                            study=study,
+                            past=past,
+                            recorder=recorder,
+                            stopper=stopper,
+                            on_setup=interruption.arm,
+                        )
+                finally:
+                    recorder.close()
+            if stopper.interrupted_by is None:
+                log.append("driver", action="searched", trials=plan.num_trials)
+                follow_up(
+                    plan,
+                    layout,
+                    study=study,
+                    log=log,
+                    console=console,
+                    interrupted=lambda: stopper.interrupted_by is not None,
+                    on_setup=interruption.arm,
+                )
         interrupted = stopper.interrupted_by
         log.append(
             "driver",
@@ -306,9 +325,19 @@ def _announce(
     )
 
 
-def _is_complete(plan: Plan, records: Mapping[str, TrialRecord]) -> bool:
-    """Whether every trial that was asked for has ended already."""
-    return len(records) >= plan.num_trials and all(r.status in ENDED for r in records.values())
+def _is_searched(
+    plan: Plan, records: Mapping[str, TrialRecord], events: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether every trial that was asked for has ended, or a driver died in what followed them.
+
+    A budget may have ended a search before all of its trials. To go on with it, rather than with
+    what follows it, would choose other candidates than those that were being confirmed.
+    """
+    if len(records) >= plan.num_trials and all(r.status in ENDED for r in records.values()):
+        return True
+    ends = [e for e in events if e.get("action") in ("searched", "end")]
+    last = ends[-1] if ends else {}
+    return last.get("action") == "searched" and last["trials"] == plan.num_trials
 
 
 def _recorders(

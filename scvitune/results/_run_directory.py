@@ -14,6 +14,7 @@ import yaml
 from scvitune.contracts import Mode, RunLayout
 from scvitune.errors import InputError, nearest
 from scvitune.events import TrialRecord, fold, read_events
+from scvitune.ranking import choose_candidates
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,21 @@ class Run:
         """The search's settings: searcher, scheduler, number of samples, budgets, seed."""
         search = self.settings.get("search")
         return search if isinstance(search, Mapping) else {}
+
+    @property
+    def confirm(self) -> Mapping[str, int] | None:
+        """How many trials are confirmed (``top_k``) with how many ``seeds``; None: none is."""
+        confirm = self.settings.get("confirm")
+        return confirm if isinstance(confirm, Mapping) else None
+
+    @property
+    def candidates(self) -> list[str]:
+        """The trials that are confirmed, the best of the search first; empty if none is."""
+        if self.confirm is None:
+            return []
+        return choose_candidates(
+            self.records, metric=self.metric, mode=self.mode, top_k=self.confirm["top_k"]
+        )
 
     @property
     def at_work(self) -> bool:
