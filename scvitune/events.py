@@ -48,6 +48,11 @@ FOLLOW_UPS = ("confirmation", "final_fit", "learning_curve")
 """Trainings after the search: the kinds of their lines."""
 
 
+def kept_name(kind: str, trial_id: str) -> str:
+    """Return the name of the checkpoint of a follow-up training whose weights are kept."""
+    return f"{kind}-{trial_id}"
+
+
 @dataclass(frozen=True)
 class Report:
     """One report of a trial."""

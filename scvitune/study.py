@@ -43,7 +43,7 @@ class Study:
     def refresh(self) -> Study:
         """Read the run directory again, for a study that is still running elsewhere."""
         self._run = self._read()
-        for name in ("trials", "history"):
+        for name in ("trials", "history", "confirmation"):
             self.__dict__.pop(name, None)
         return self
 
@@ -67,7 +67,7 @@ class Study:
 
     @property
     def best_trial_id(self) -> str:
-        """The trial with the best report.
+        """The trial with the best report; with ``confirm``, the winner once all is confirmed.
 
         Raises
         ------
@@ -100,6 +100,22 @@ class Study:
         from scvitune.results._best_model import load_best_model
 
         return load_best_model(self._run, adata)
+
+    @cached_property
+    def confirmation(self) -> pd.DataFrame:
+        """One row a trial that was trained again with fresh seeds, the winner first.
+
+        Columns: ``seeds`` (that came to a result), the metric that decides and its twin on the
+        test cells as ``NAME_mean`` and ``NAME_standard_error``; then the trial against the
+        default on the test cells, paired over their seeds: ``difference`` (mean of trial minus
+        default) with ``difference_standard_error``, ``difference_low`` and ``difference_high``
+        (95 % interval), ``probability_better`` and ``p_value`` (paired t-test, each of its
+        comparison alone); and ``winner``, who has the best mean of the metric that decides. The
+        test cells have no say in that. Empty without ``confirm``.
+        """
+        from scvitune.results import confirmation_table
+
+        return confirmation_table(self._run)
 
     def schedule(self, trial_id: str | None = None) -> pd.DataFrame:
         """Return the hyperparameters that a trial's weights were trained under.

@@ -45,8 +45,10 @@ EDGES: dict[str, set[str]] = {
     "recording": set(),
     "staging": {"data", "models", "training"},
     "trainable": {"data", "models", "training", "metrics", "staging"},
+    "follow_up": {"trainable", "data", "models", "training", "metrics"},
     "experiment": {
         "trainable",
+        "follow_up",
         "staging",
         "recording",
         "data",

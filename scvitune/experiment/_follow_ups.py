@@ -9,7 +9,8 @@ from typing import Any
 from scvitune._seeding import derive_seed
 from scvitune.config import StudyConfig
 from scvitune.contracts import Config, Mode
-from scvitune.events import TrialRecord
+from scvitune.errors import Faults
+from scvitune.events import TrialRecord, kept_name
 from scvitune.ranking import (
     choose_candidates,
     find_winner,
@@ -19,6 +20,26 @@ from scvitune.ranking import (
 
 _N_REPORTS = 20
 """Of a training whose length is given."""
+
+
+def check_follow_ups(config: StudyConfig, *, of_spots: bool, faults: Faults) -> None:
+    """Check what is asked of the time after the search."""
+    confirm = config.confirm
+    if confirm is not None and confirm.seeds < 2:
+        faults.add(
+            f"confirm.seeds is {confirm.seeds}, but one training alone says nothing about chance. "
+            "Give at least 2; 5 is a good number."
+        )
+    if confirm is not None and config.search.test_size == 0 and not of_spots:
+        faults.add(
+            "confirm compares the winner with the default on test cells, but test_size is 0. "
+            "Give a test_size such as 0.1."
+        )
+    if config.final_fit is not None and of_spots:
+        faults.add(
+            f"final_fit is {config.final_fit!r}, but {config.model} is trained on all spots "
+            "anyway. Leave it out."
+        )
 
 
 @dataclass(frozen=True)
@@ -61,7 +82,7 @@ class FollowUpTask:
     def task_id(self) -> str:
         """Its name: of its checkpoint and of its directory."""
         if self.keep:
-            return f"{self.kind}-{self.trial_id}"
+            return kept_name(self.kind, self.trial_id)
         part = "" if self.share in (None, 1.0) else f"-{self.share:.6g}"
         return f"{self.kind}-{self.trial_id}-{self.seed}{part}"
 
@@ -69,6 +90,7 @@ class FollowUpTask:
         """Return what the training is told."""
         return {
             "trial_id": self.task_id,
+            "line": {"event": self.kind, "trial_id": self.trial_id, "seed": self.seed},
             "hyperparameters": dict(self.phases[0][1]),
             "phases": [[epoch, dict(config)] for epoch, config in self.phases],
             "seed": self.training_seed,

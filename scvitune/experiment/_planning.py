@@ -18,6 +18,7 @@ from scvitune.contracts import (
 )
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
+from scvitune.experiment._follow_ups import check_follow_ups
 from scvitune.experiment._pairs import choose_pair
 from scvitune.experiment._resources import SlotPlan, plan_slots
 from scvitune.experiment._schedule import compute_report_epochs
@@ -162,6 +163,8 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
     if config.search.strategy is not None:
         with faults.collecting():
             check_strategy_name(config.search.strategy)
+    of_spots = config.model in MODELS and get_adapter(config.model).first_stage_prefix is not None
+    check_follow_ups(config, of_spots=of_spots, faults=faults)
     with faults.collecting():
         space = space_of(config)
         faults_of_space(config.model, space, faults)

@@ -30,7 +30,12 @@ from scvitune.experiment._deconvolution import (
     save_tissues,
 )
 from scvitune.experiment._driver import ray_session, run_plan, study_settings
-from scvitune.experiment._following_up import follow_up, has_follow_ups
+from scvitune.experiment._following_up import (
+    Session,
+    has_follow_ups,
+    run_stages,
+    stages_of_plan,
+)
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
 from scvitune.experiment._run_directory import (
     check_storage,
@@ -50,6 +55,9 @@ from scvitune.recording import (
     Recorders,
     TensorBoardRecorder,
 )
+
+_KEPT = 3
+"""Trials whose weights are kept beside the default's, if no more are to be confirmed."""
 
 
 @dataclass(frozen=True)
@@ -277,15 +285,16 @@ def _drive(
                     recorder.close()
             if stopper.interrupted_by is None:
                 log.append("driver", action="searched", trials=plan.num_trials)
-                follow_up(
+                session = Session(
                     plan,
                     layout,
-                    study=study,
-                    log=log,
-                    console=console,
+                    study,
+                    log,
+                    console,
                     interrupted=lambda: stopper.interrupted_by is not None,
                     on_setup=interruption.arm,
                 )
+                run_stages(session, stages_of_plan(plan))
         interrupted = stopper.interrupted_by
         log.append(
             "driver",
@@ -347,7 +356,7 @@ def _recorders(
     records: Mapping[str, TrialRecord],
     console: Console,
 ) -> Recorders:
-    metric, mode = plan.config.metric, plan.mode
+    metric, mode, confirm = plan.config.metric, plan.mode, plan.config.confirm
     tensorboard = TensorBoardRecorder(
         layout.tensorboard, metric=metric, mode=mode, space=plan.space
     )
@@ -355,7 +364,13 @@ def _recorders(
     return Recorders(
         [
             EventRecorder(log),
-            CheckpointPruner(layout, metric=metric, mode=mode, records=records),
+            CheckpointPruner(
+                layout,
+                metric=metric,
+                mode=mode,
+                keep=max(_KEPT, confirm.top_k if confirm else 0),
+                records=records,
+            ),
             tensorboard,
             ProgressRecorder(
                 metric=metric,

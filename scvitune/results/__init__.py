@@ -4,6 +4,7 @@ Tables and reports need no data either; the best model is imported when it is as
 it brings torch and scvi-tools.
 """
 
+from scvitune.results._confirmation import confirmation_table
 from scvitune.results._figures import plot_curves, plot_history
 from scvitune.results._report import render_report, write_report
 from scvitune.results._run_directory import Run, read_run
@@ -28,6 +29,7 @@ __all__ = [
     "best_trial_id",
     "comparison_table",
     "config_table",
+    "confirmation_table",
     "fit_schedule",
     "history_table",
     "origins_table",

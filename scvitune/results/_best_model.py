@@ -14,11 +14,13 @@ from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
 from scvitune.results._spots import judge_on_test_tissue, train_on_spots
 from scvitune.results._tables import best_trial_id
-from scvitune.results._weights import load_run_data, load_weights, weights_path
+from scvitune.results._weights import load_final_fit, load_run_data, load_weights, weights_path
 
 
 def judge_on_test_cells(run: Run) -> dict[str, dict[str, float]]:
-    """Measure the default and the best trial on the test cells and log it; once a run is done.
+    """Measure the default, the best and the confirmed trials on the test cells; once it is done.
+
+    Their weights are those of their best reports in the search. The log keeps what is found.
 
     Returns
     -------
@@ -31,6 +33,7 @@ def judge_on_test_cells(run: Run) -> dict[str, dict[str, float]]:
         return {}
     default = run.default
     wanted = [best_trial_id(run), default.trial_id if default is not None else None]
+    wanted += run.candidates
     judged: dict[str, dict[str, float]] = {}
     loops = LoopBuilder(run, prepared, split)
     for trial_id in dict.fromkeys(t for t in wanted if t is not None):
@@ -62,6 +65,10 @@ def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None)
         )
     if run.is_of_spots:
         trained = train_on_spots(run, trial_id)
+    elif (final := load_final_fit(run, trial_id)) is not None:
+        trained = Trained(
+            run.records[trial_id].config, final["weights"], final["reports"], on_all_cells=True
+        )
     else:
         record = run.records[trial_id]
         trained = Trained(

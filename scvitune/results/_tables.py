@@ -103,6 +103,19 @@ def confirmed_winner(run: Run) -> str | None:
     )
 
 
+TESTED_BY = "proportion_jsd"
+"""What studies of spots are tested by where the metric that decides has no test."""
+
+
+def test_metric(run: Run) -> str:
+    """Return the metric that differences to the default are told by, on the test cells."""
+    base = split_metric(run.metric)[0]
+    # A study of spots is tested by proportions, whatever it was searched by.
+    if run.is_of_spots and not base.startswith("proportion_"):
+        base = TESTED_BY
+    return f"{base}_test"
+
+
 def _ranked(run: Run) -> list[str]:
     return rank_trials(run.records, metric=run.metric, mode=run.mode)
 
