@@ -105,13 +105,8 @@ class Study:
     def confirmation(self) -> pd.DataFrame:
         """One row a trial that was trained again with fresh seeds, the winner first.
 
-        Columns: ``seeds`` (that came to a result), the metric that decides and its twin on the
-        test cells as ``NAME_mean`` and ``NAME_standard_error``; then the trial against the
-        default on the test cells, paired over their seeds: ``difference`` (mean of trial minus
-        default) with ``difference_standard_error``, ``difference_low`` and ``difference_high``
-        (95 % interval), ``probability_better`` and ``p_value`` (paired t-test, each of its
-        comparison alone); and ``winner``, who has the best mean of the metric that decides. The
-        test cells have no say in that. Empty without ``confirm``.
+        Means and standard errors over seeds, and the paired difference to the default on the
+        test cells, which have no say in who wins: see `scvitune.results.confirmation_table`.
         """
         from scvitune.results import confirmation_table
 
@@ -271,8 +266,12 @@ def tune(
         failed.
     train_size, test_size
         Shares of the cells; the rest validates. The test cells are seen by no search.
-    confirm, final_fit
-        Reserved for confirmation runs.
+    confirm
+        ``{"top_k": 3, "seeds": 5}``: train the best 3 and the default again with 5 fresh seeds
+        each, to the full budget. The best mean on the validation cells wins, its gain is told on
+        the test cells: see `Study.confirmation`. In no budget: it comes after them.
+    final_fit
+        ``"all_cells"``: train the winner once more on all cells, for its best number of epochs.
     reference, labels_key
         For DestVI, whose ``adata`` are spots: the single cells to learn the cell types from, and
         the column of their ``obs`` with the types.

@@ -31,7 +31,7 @@ BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 # Room -> the rooms it may import besides itself and BASE.
 EDGES: dict[str, set[str]] = {
     **{room: set() for room in BASE},
-    "__init__": {"study", "_replay", "data", "spaces"},
+    "__init__": {"study", "_replay", "_learning_curve", "data", "spaces"},
     "data": set(),
     "_compiling": set(),
     "sparse": {"_compiling"},
@@ -60,6 +60,7 @@ EDGES: dict[str, set[str]] = {
     },
     "results": {"models", "training", "metrics", "data", "staging"},
     "_replay": {"results", "study"},
+    "_learning_curve": {"experiment", "results", "study"},
     "study": {"experiment", "results", "spaces"},
     "cluster": set(),
     "cli": {"study", "cluster"},

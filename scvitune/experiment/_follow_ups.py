@@ -60,6 +60,8 @@ class FollowUpTask:
         Of weights, batches and noise.
     share
         Of the training cells; None: all cells, with none to validate on.
+    n_cells
+        Training cells, where that is what the training is about.
     measure
         The splits that the weights are measured on at the end.
     settings
@@ -76,6 +78,7 @@ class FollowUpTask:
     settings: Mapping[str, Any] = field(default_factory=dict)
     share: float | None = 1.0
     measure: tuple[str, ...] = ()
+    n_cells: int | None = None
     keep: bool = False
 
     @property
@@ -132,7 +135,7 @@ class FollowUpPlan:
                 "confirmation",
                 trial_id,
                 seed,
-                _phases(records[trial_id]),
+                phases_of(records[trial_id]),
                 self.fresh_seed(seed),
                 measure=("test",),
             )
@@ -167,7 +170,7 @@ class FollowUpPlan:
                 "final_fit",
                 winner,
                 1,
-                _phases(records[winner]),
+                phases_of(records[winner]),
                 derive_seed(self.config.search.seed, "final fit"),
                 settings=fixed_length(self._best_epochs(records[winner])),
                 share=None,
@@ -210,6 +213,9 @@ def still_to_do(
 def _is_done(task: FollowUpTask, record: TrialRecord) -> bool:
     if task.kind == "confirmation":
         return any(c.seed == task.seed for c in record.confirmations)
+    if task.kind == "learning_curve":
+        done = {(c.n_cells, c.seed) for c in record.learning_curve}
+        return (task.n_cells, task.seed) in done
     last = record.final_fit
     if last is None:
         return False
@@ -217,7 +223,8 @@ def _is_done(task: FollowUpTask, record: TrialRecord) -> bool:
     return not last.finished or abs(last.epoch - task.settings["report_epochs"][-1]) < 0.5
 
 
-def _phases(record: TrialRecord) -> tuple[tuple[float, Config], ...]:
+def phases_of(record: TrialRecord) -> tuple[tuple[float, Config], ...]:
+    """Return epoch and configuration of each stretch of a trial's training."""
     if not record.phases:
         return ((0.0, record.config),)
     return tuple((phase.epoch, phase.config) for phase in record.phases)

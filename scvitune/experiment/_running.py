@@ -15,21 +15,19 @@ from scvitune.config import StudyConfig
 from scvitune.contracts import ENDED, PreparedData, RunLayout
 from scvitune.data import (
     DeconvolutionData,
-    load_prepared,
     prepare_anndata,
     prepare_file,
     save_prepared,
 )
-from scvitune.errors import Faults, InputError, StudyError
+from scvitune.errors import Faults, InputError
 from scvitune.events import EventLog, TrialRecord, fold, read_events
 from scvitune.experiment._deconvolution import (
-    SETTINGS,
     Tissues,
     check_target,
     prepare_spots,
     save_tissues,
 )
-from scvitune.experiment._driver import ray_session, run_plan, study_settings
+from scvitune.experiment._driver import ray_session, run_plan
 from scvitune.experiment._following_up import (
     Session,
     has_follow_ups,
@@ -37,14 +35,13 @@ from scvitune.experiment._following_up import (
     stages_of_plan,
 )
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
+from scvitune.experiment._reopening import reopen, settings_of
 from scvitune.experiment._run_directory import (
     check_storage,
     choose_name,
     create_run_directory,
     driver_lock,
     read_past,
-    read_ready,
-    read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
 from scvitune.models import MODELS, get_adapter
@@ -175,48 +172,16 @@ def continue_experiment(
     StudyError
         If another driver is at work on it, or its data has changed.
     """
-    layout = RunLayout(root)
-    config, settings = read_study(layout)
-    if num_samples is not None:
-        if num_samples < config.search.num_samples:
-            raise InputError(
-                f"num_samples is {num_samples}, but this study asked for "
-                f"{config.search.num_samples} already. num_samples is the new total: give a "
-                "larger number, or leave it out."
-            )
-        search = config.search.model_copy(update={"num_samples": num_samples})
-        config = config.model_copy(update={"search": search})
-    prepared = load_prepared((root / settings["data_dir"]).resolve())
-    if prepared.fingerprint != settings["fingerprint"]:
-        raise StudyError(
-            f"The prepared data of {root} has fingerprint {prepared.fingerprint}, but the study "
-            f"was started on {settings['fingerprint']}."
-        )
-    ready = read_ready(layout)
-    plan = plan_study(
-        config, prepared, searcher=ready.get("searcher"), scheduler=ready.get("scheduler")
+    opened = reopen(root, num_samples=num_samples)
+    _drive(
+        opened.plan,
+        opened.layout,
+        opened.prepared,
+        opened.tissues,
+        action="resume",
+        console=console,
     )
-    if list(plan.report_epochs) != settings["report_epochs"]:
-        raise StudyError(
-            f"{layout.study} was changed since the study started: its report epochs no longer "
-            "follow from its settings. Put it back, or start a new study."
-        )
-    if num_samples is not None:
-        _freeze_num_samples(layout, settings, num_samples)
-    tissues = None
-    if SETTINGS in settings:
-        tissues = Tissues.from_settings(layout, settings[SETTINGS])
-    _drive(plan, layout, prepared, tissues, action="resume", console=console)
-    return layout
-
-
-def _freeze_num_samples(layout: RunLayout, settings: Mapping[str, Any], num_samples: int) -> None:
-    from scvitune.config import dump_yaml
-
-    changed = dict(settings) | {"search": dict(settings["search"]) | {"num_samples": num_samples}}
-    partial = layout.study.with_suffix(".partial")
-    partial.write_text(dump_yaml(changed))
-    partial.replace(layout.study)
+    return opened.layout
 
 
 def _drive(
@@ -255,19 +220,7 @@ def _drive(
             Interruption(stopper, console.print) as interruption,
             ray_session(plan.slots),
         ):
-            study = study_settings(
-                plan,
-                layout,
-                prepared if tissues is None else tissues.search,
-                stages=None
-                if tissues is None
-                else tissues.stages(
-                    layout,
-                    seed=plan.config.search.seed,
-                    device="cuda" if plan.slots.gpu else "cpu",
-                ),
-                held_out_dir=None if tissues is None else tissues.held_out_dir,
-            )
+            study = settings_of(plan, layout, prepared, tissues)
             if not searched:
                 recorder = _recorders(plan, layout, log, records, console)
                 try:

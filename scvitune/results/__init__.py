@@ -6,6 +6,7 @@ it brings torch and scvi-tools.
 
 from scvitune.results._confirmation import confirmation_table
 from scvitune.results._figures import plot_curves, plot_history
+from scvitune.results._learning_curve import LearningCurve, read_learning_curve
 from scvitune.results._report import render_report, write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._schedule import fit_schedule, origins_table, schedule_table
@@ -23,6 +24,7 @@ from scvitune.results._tables import (
 )
 
 __all__ = [
+    "LearningCurve",
     "Run",
     "ScheduleCandidate",
     "ScheduleFit",
@@ -35,6 +37,7 @@ __all__ = [
     "origins_table",
     "plot_curves",
     "plot_history",
+    "read_learning_curve",
     "read_run",
     "read_table",
     "render_report",

@@ -211,7 +211,7 @@ def _elapsed_s(events: Iterable[Mapping[str, Any]]) -> float:
             began = time
         elif began is None:
             began = time
-        if event["event"] != "judgement" or last is None:
+        if event["event"] not in ("judgement", "learning_curve") or last is None:
             last = time
     if began is not None and last is not None:
         total += max(0.0, last - began)
