@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def learning_curve(
     study: Study, sizes: Sequence[float] = (0.1, 0.2, 0.5, 1.0), seeds: int = 3
 ) -> LearningCurve:
-    """Train the winner on nested parts of the training cells: is more data wanted, or more model?
+    """Train the winner on nested parts of the training cells, to see what more cells would do.
 
     Each training takes as many steps as one on all training cells would, so all sizes cost about
     the same: ``len(sizes) * seeds`` full trainings. They run on the study's slots; each result is
