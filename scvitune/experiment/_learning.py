@@ -10,10 +10,10 @@ from rich.console import Console
 
 from scvitune._seeding import derive_seed
 from scvitune.contracts import RunLayout
-from scvitune.errors import Faults, InputError
+from scvitune.errors import Faults
 from scvitune.events import EventLog, TrialRecord, fold, read_events
 from scvitune.experiment._driver import ray_session
-from scvitune.experiment._follow_ups import FollowUpPlan, FollowUpTask, phases_of
+from scvitune.experiment._follow_ups import FollowUpPlan, FollowUpTask, phases_of, still_to_do
 from scvitune.experiment._following_up import Session, run_stages
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._reopening import reopen, settings_of
@@ -33,7 +33,8 @@ def train_learning_curve(
     """Do the trainings of `scvitune.learning_curve` that the log does not hold yet."""
     opened = reopen(root)
     plan, layout = opened.plan, opened.layout
-    winner = FollowUpPlan(plan.config, plan.mode).winner(fold(read_events(layout.events)))
+    records = fold(read_events(layout.events))
+    winner = FollowUpPlan(plan.config, plan.mode).winner(records)
     _check(plan, sizes, seeds, has_winner=winner is not None, of_spots=opened.tissues is not None)
 
     def choose(records: Mapping[str, TrialRecord]) -> list[FollowUpTask]:
@@ -45,6 +46,8 @@ def train_learning_curve(
             for size in sorted(sizes)
         ]
 
+    if not still_to_do(choose(records), records):
+        return layout
     console = console or Console()
     stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
     with driver_lock(layout), EventLog(layout.events) as log:
@@ -89,8 +92,7 @@ def _check(
         )
     if seeds < 1:
         faults.add(f"seeds must be at least 1, but is {seeds}.")
-    if len(faults):
-        raise InputError(list(faults))
+    faults.raise_if_any()
 
 
 def _n_cells(plan: Plan, size: float) -> int:
