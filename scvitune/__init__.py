@@ -13,14 +13,27 @@ _LAZY = {
     "load": "scvitune.study",
     "resume": "scvitune.study",
     "replay": "scvitune._replay",
+    "learning_curve": "scvitune._learning_curve",
     "Study": "scvitune.study",
 }
 _MODULES = ("data", "errors", "heuristics", "spaces")
 
-__all__ = ["Study", "data", "errors", "heuristics", "load", "replay", "resume", "spaces", "tune"]
+__all__ = [
+    "Study",
+    "data",
+    "errors",
+    "heuristics",
+    "learning_curve",
+    "load",
+    "replay",
+    "resume",
+    "spaces",
+    "tune",
+]
 
 if TYPE_CHECKING:
     from scvitune import data, errors, heuristics, spaces
+    from scvitune._learning_curve import learning_curve
     from scvitune._replay import replay
     from scvitune.study import Study, load, resume, tune
 

@@ -7,19 +7,25 @@ the next writer.
 
 Kinds of line, all with ``event`` and ``time`` (Unix seconds):
 
-========== =====================================================================================
-driver     ``action`` (start, resume, end, interrupted), ``slots``, ``pid``, ``host``
-proposal   ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
-start      ``trial_id``: it got a slot
-pause      ``trial_id``: it gave its slot to another and waits
-report     ``trial_id``, ``epoch``, ``time_s`` (seconds of this trial so far), ``n_params``,
-           ``metrics`` (name -> finite number)
-perturb    ``trial_id``, ``epoch``, ``source`` (the trial whose weights it goes on with),
-           ``before`` and ``config`` (its configuration until then, and from then on)
-generation ``epoch``, ``members``: a population was compared; its ``perturb`` lines come before
-end        ``trial_id``, ``status`` (finished, stopped, diverged, failed), ``reason``
-judgement  ``trial_id``, ``metrics``: what was measured on the test cells after the search
-========== =====================================================================================
+============== =================================================================================
+driver         ``action`` (start, resume, searched, end, interrupted), ``slots``, ``pid``,
+               ``host``; ``searched``: the search is over, what follows it is not
+proposal       ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
+start          ``trial_id``: it got a slot
+pause          ``trial_id``: it gave its slot to another and waits
+report         ``trial_id``, ``epoch``, ``time_s`` (seconds of this trial so far), ``n_params``,
+               ``metrics`` (name -> finite number)
+perturb        ``trial_id``, ``epoch``, ``source`` (the trial whose weights it goes on with),
+               ``before`` and ``config`` (its configuration until then, and from then on)
+generation     ``epoch``, ``members``: a population was compared; its ``perturb`` lines come before
+end            ``trial_id``, ``status`` (finished, stopped, diverged, failed), ``reason``
+judgement      ``trial_id``, ``metrics``: what was measured on the test cells after the search
+confirmation   ``trial_id``, ``seed`` (1, 2, ...: the same number is the same seed for all trials),
+               ``epoch`` (of the best report), ``time_s``, ``status`` (finished, diverged,
+               failed), ``reason``, ``metrics``: its configuration was trained with a fresh seed
+final_fit      the same: its configuration was trained on all cells
+learning_curve the same and ``n_cells``: its configuration was trained on so many cells
+============== =================================================================================
 """
 
 from __future__ import annotations
@@ -29,7 +35,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,6 +43,14 @@ from typing import Any
 import numpy as np
 
 from scvitune.contracts import Config, Mode, Perturbation
+
+FOLLOW_UPS = ("confirmation", "final_fit", "learning_curve")
+"""Trainings after the search: the kinds of their lines."""
+
+
+def kept_name(kind: str, trial_id: str) -> str:
+    """Return the name of the checkpoint of a follow-up training whose weights are kept."""
+    return f"{kind}-{trial_id}"
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,40 @@ class Phase:
     epoch: float
     config: Config
     trial_id: str
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """A configuration that was trained again after the search.
+
+    Attributes
+    ----------
+    seed
+        Its number, from 1; the same number is the same seed for all trials.
+    epoch
+        Of the report whose weights it is judged by.
+    time_s
+        Seconds of training.
+    status
+        ``finished``, ``diverged`` or ``failed``.
+    metrics
+        Of these weights, ``_test`` ones among them; empty unless it finished.
+    n_cells
+        Training cells.
+    """
+
+    seed: int
+    epoch: float
+    time_s: float
+    status: str
+    reason: str
+    metrics: Mapping[str, float]
+    n_cells: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to a result."""
+        return self.status == "finished"
 
 
 @dataclass
@@ -92,6 +140,12 @@ class TrialRecord:
     """Its own reports after this epoch belong to the lineage."""
     compared_at: float = 0.0
     """Epoch of the last generation it took part in."""
+    confirmations: list[FollowUp] = field(default_factory=list)
+    """With fresh seeds, in order of their numbers."""
+    final_fit: FollowUp | None = None
+    """On all cells; the last one."""
+    learning_curve: list[FollowUp] = field(default_factory=list)
+    """On parts of the training cells, in order of their sizes and seeds."""
 
     @property
     def lineage(self) -> list[Report]:
@@ -234,6 +288,7 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
         elif kind == "perturb":
             source = records.get(event["source"])
             if source is not None:
+                record.confirmations, record.final_fit = [], None  # of what it was before
                 _perturb(record, source, event, reports)
         elif kind == "pause":
             record.status = "pending"
@@ -241,9 +296,23 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
             record.status, record.reason = event["status"], event.get("reason", "")
         elif kind == "judgement":
             record.judgement.update(event["metrics"])
+        elif kind in FOLLOW_UPS:
+            _follow_up(record, kind, event)
     for trial_id, by_epoch in reports.items():
         records[trial_id].reports = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     return records
+
+
+def _follow_up(record: TrialRecord, kind: str, event: Mapping[str, Any]) -> None:
+    """Note a training after the search; a later one replaces an earlier of the same purpose."""
+    names = [f.name for f in fields(FollowUp)]
+    new = FollowUp(**{name: event[name] for name in names if name in event})
+    if kind == "final_fit":
+        record.final_fit = new
+        return
+    known = record.confirmations if kind == "confirmation" else record.learning_curve
+    by_purpose = {(f.n_cells or 0, f.seed): f for f in [*known, new]}
+    known[:] = [by_purpose[purpose] for purpose in sorted(by_purpose)]
 
 
 def _perturb(

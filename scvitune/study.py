@@ -44,7 +44,7 @@ class Study:
     def refresh(self) -> Study:
         """Read the run directory again, for a study that is still running elsewhere."""
         self._run = self._read()
-        for name in ("trials", "history"):
+        for name in ("trials", "history", "confirmation"):
             self.__dict__.pop(name, None)
         return self
 
@@ -79,7 +79,7 @@ class Study:
 
     @property
     def best_trial_id(self) -> str:
-        """The trial with the best report.
+        """The trial with the best report; with ``confirm``, the winner once all is confirmed.
 
         Raises
         ------
@@ -112,6 +112,17 @@ class Study:
         from scvitune.results._best_model import load_best_model
 
         return load_best_model(self._run, adata)
+
+    @cached_property
+    def confirmation(self) -> pd.DataFrame:
+        """One row a trial that was trained again with fresh seeds, the winner first.
+
+        Means and standard errors over seeds, and the paired difference to the default on the
+        test cells, which have no say in who wins: see `scvitune.results.confirmation_table`.
+        """
+        from scvitune.results import confirmation_table
+
+        return confirmation_table(self._run)
 
     def schedule(self, trial_id: str | None = None) -> pd.DataFrame:
         """Return the hyperparameters that a trial's weights were trained under.
@@ -275,8 +286,12 @@ def tune(
         failed.
     train_size, test_size
         Shares of the cells; the rest validates. The test cells are seen by no search.
-    confirm, final_fit
-        Reserved for confirmation runs.
+    confirm
+        ``{"top_k": 3, "seeds": 5}``: train the best 3 and the default again with 5 fresh seeds
+        each, to the full budget. The best mean on the validation cells wins, its gain is told on
+        the test cells: see `Study.confirmation`. In no budget: it comes after them.
+    final_fit
+        ``"all_cells"``: train the winner once more on all cells, for its best number of epochs.
     reference, labels_key
         For DestVI, whose ``adata`` are spots: the single cells to learn the cell types from, and
         the column of their ``obs`` with the types.

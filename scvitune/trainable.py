@@ -23,12 +23,12 @@ with collection_paused():  # these imports are most of what starting a process t
 
     from scvitune._seeding import derive_seed, trial_seed
     from scvitune.config import MetricOptions
-    from scvitune.contracts import EPOCH, PreparedData, RunLayout, SplitName
+    from scvitune.contracts import EPOCH, PreparedData, RunLayout, Split, SplitName
     from scvitune.data import load_prepared, load_split
     from scvitune.errors import StudyError
     from scvitune.judging import Examiner, MetricError
     from scvitune.metrics import METRICS, name_metrics, proportion_means
-    from scvitune.models import get_adapter
+    from scvitune.models import ModelAdapter, get_adapter
     from scvitune.staging import HeldOut, Stages
     from scvitune.training import (
         DeviceData,
@@ -106,7 +106,8 @@ class StudyTrainable(tune.Trainable):
     (of `MetricOptions`), ``own_metrics`` (pickled functions, and the path to import from; else
     None), ``seed``, ``report_epochs``, ``rungs``, ``device``, ``threads``, ``stages``
     (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
-    that trials are judged by and do not train on, else None).
+    that trials are judged by and do not train on, else None). ``settings``, if there is one,
+    replaces some of these for one trial.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -114,7 +115,7 @@ class StudyTrainable(tune.Trainable):
         _settle_process()
         self._broken: str | None = None
         self._loop: TrainingLoop | None = None
-        self._study = config["study"]
+        self._study = config["study"] | config.get("settings", {})
         self._layout = RunLayout(Path(self._study["run_dir"]))
         self._trial_id: str = config["trial_id"]
         self._config: dict[str, Any] = dict(config["hyperparameters"])
@@ -127,19 +128,20 @@ class StudyTrainable(tune.Trainable):
         self._last_saved = time.monotonic()
         torch.set_num_threads(int(self._study["threads"]))
         try:
-            self._build(config["hyperparameters"])
+            self._loop = self._build(self._config)
+            self._take_up(self._config)
         except torch.OutOfMemoryError as error:
             self._broken = f"out of memory while it was set up: {_first_line(error)}"
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
             self._broken = f"could not be set up: {type(error).__name__}: {_first_line(error)}"
 
-    def _build(self, hyperparameters: dict[str, Any]) -> None:
+    def _build(self, hyperparameters: dict[str, Any]) -> TrainingLoop:
         study = self._study
         # Not what torch finds: Ray leaves GPUs visible to trials that asked for none.
         device = torch.device(study["device"])
         data = load_device_data(study["data_dir"], device)
         adapter = get_adapter(study["model"], defaults=study["defaults"])
-        seed = trial_seed(study["seed"], hyperparameters)
+        seed = self._derive_seed(hyperparameters)
         prepared = _load_prepared_once(study["data_dir"])
         self._examiner = _examiner_once(
             self._study["run_dir"],
@@ -158,14 +160,18 @@ class StudyTrainable(tune.Trainable):
         with seeded_initialisation(derive_seed(seed, "weights")):
             objective = adapter.build_objective(hyperparameters, prepared)
         objective.module.to(device)
-        self._loop = TrainingLoop(
+        return TrainingLoop(
             objective,
             data,
-            load_split(self._layout.splits),
-            TrainingSettings(**adapter.training_arguments(hyperparameters)),
+            self._choose_cells(prepared.n_cells),
+            TrainingSettings(**self._training_arguments(adapter, hyperparameters)),
             seed=seed,
             evaluation_seed=derive_seed(study["seed"], "evaluation"),
         )
+
+    def _take_up(self, hyperparameters: dict[str, Any]) -> None:
+        """Go on from the trial's checkpoint, or from another's, if there is one."""
+        device = torch.device(self._study["device"])
         path = self._layout.checkpoint(self._trial_id)
         if path.exists():
             state = load_checkpoint(path, device=device)
@@ -180,6 +186,20 @@ class StudyTrainable(tune.Trainable):
         if self._inheritance is not None:
             source, epoch = self._inheritance["source"], self._inheritance["epoch"]
             self._inherit(load_checkpoint(self._layout.snapshot(source, epoch), device=device))
+
+    def _derive_seed(self, hyperparameters: dict[str, Any]) -> int:
+        """Return the seed of weights, batches and noise."""
+        return trial_seed(self._study["seed"], hyperparameters)
+
+    def _choose_cells(self, n_cells: int) -> Split:
+        """Return which cells train, validate and test."""
+        return load_split(self._layout.splits)
+
+    def _training_arguments(
+        self, adapter: ModelAdapter, hyperparameters: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the fields of `TrainingSettings`."""
+        return adapter.training_arguments(hyperparameters)
 
     def _inherit(self, state: dict[str, Any]) -> None:
         """Begin with another trial's weights, under this trial's configuration."""
@@ -230,7 +250,7 @@ class StudyTrainable(tune.Trainable):
         if missing:
             return self._end("failed", f"{', '.join(missing)} cannot be measured of this model")
         value = metrics[study["metric"]]
-        self._keep_if_best(value, loop)
+        self._keep_if_best(metrics, loop)
         result: dict[str, Any] = {
             EPOCH: loop.epoch,
             "time_s": loop.time_s,
@@ -282,8 +302,9 @@ class StudyTrainable(tune.Trainable):
         later = [e for e in self._study["report_epochs"] if e > epoch + 1e-9]
         return float(later[0] if later else self._study["report_epochs"][-1])
 
-    def _keep_if_best(self, value: float, loop: TrainingLoop) -> None:
+    def _keep_if_best(self, metrics: dict[str, float], loop: TrainingLoop) -> None:
         self._unsaved = True
+        value = metrics[self._study["metric"]]
         sign = 1.0 if self._study["mode"] == "min" else -1.0
         if self._best is None or sign * value < sign * self._best["value"]:
             self._best = {"value": value, "epoch": loop.epoch, "weights": loop.copy_weights()}

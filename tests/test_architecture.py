@@ -25,13 +25,14 @@ BASE = {
     "events",
     "_seeding",
     "_collecting",
+    "ranking",
 }
 BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 
 # Room -> the rooms it may import besides itself and BASE.
 EDGES: dict[str, set[str]] = {
     **{room: set() for room in BASE},
-    "__init__": {"study", "_replay", "data", "spaces"},
+    "__init__": {"study", "_replay", "_learning_curve", "data", "spaces"},
     "data": set(),
     "_compiling": set(),
     "sparse": {"_compiling"},
@@ -46,8 +47,10 @@ EDGES: dict[str, set[str]] = {
     "staging": {"data", "models", "training"},
     "judging": {"models", "training", "metrics"},
     "trainable": {"data", "models", "training", "metrics", "staging", "judging"},
+    "follow_up": {"trainable", "data", "models", "training", "metrics", "judging"},
     "experiment": {
         "trainable",
+        "follow_up",
         "staging",
         "recording",
         "data",
@@ -60,6 +63,7 @@ EDGES: dict[str, set[str]] = {
     "results": {"models", "training", "metrics", "data", "staging", "judging"},
     "_replay": {"results", "study"},
     "_arguments": {"spaces", "metrics"},
+    "_learning_curve": {"experiment", "results", "study"},
     "study": {"experiment", "results", "_arguments"},
     "cluster": set(),
     "cli": {"study", "cluster"},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scvitune.data._preparation import prepare_anndata
     from scvitune.data._rebuild import rebuild_anndata
     from scvitune.data._simulation import simulated
-    from scvitune.data._split import load_split, save_split, split_cells
+    from scvitune.data._split import load_split, save_split, split_cells, take_share
     from scvitune.data._spot_composition import SimulatedSpots, simulate_composition
     from scvitune.data._spots import simulate_spots
     from scvitune.data._storage import load_prepared, save_prepared
@@ -42,6 +42,7 @@ _HOMES = {
     "load_split": "_split",
     "save_split": "_split",
     "split_cells": "_split",
+    "take_share": "_split",
     "SimulatedSpots": "_spot_composition",
     "simulate_composition": "_spot_composition",
     "simulate_spots": "_spots",
@@ -77,6 +78,7 @@ __all__ = [
     "split_cells",
     "split_reference",
     "take_genes",
+    "take_share",
 ]
 
 

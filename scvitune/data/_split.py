@@ -137,6 +137,22 @@ def _round_table(
     return np.rint(solution.x).astype(np.int64).reshape(n_strata, 3)
 
 
+def take_share(split: Split, share: float, *, seed: int) -> Split:
+    """Return the split with a part of its training cells; smaller parts lie within larger ones.
+
+    Parameters
+    ----------
+    share
+        Of the training cells, in (0, 1]; rounded up.
+    seed
+        Of the order in which cells are taken.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "share"))
+    order = rng.permutation(split.train)
+    taken = order[: math.ceil(share * len(order) - 1e-9)]
+    return Split(np.sort(taken), split.validation, split.test)
+
+
 def save_split(split: Split, path: Path) -> None:
     """Write a split as ``.npz``, whole or not at all.
 

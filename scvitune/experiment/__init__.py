@@ -1,6 +1,7 @@
 """StudyConfig + data -> names checked -> Ray Tune -> run directory; and going on with one."""
 
 from scvitune.experiment._driver import wait_for_shutdown
+from scvitune.experiment._learning import train_learning_curve
 from scvitune.experiment._running import (
     Preparation,
     continue_experiment,
@@ -15,5 +16,6 @@ __all__ = [
     "find_functions",
     "prepare_experiment",
     "start_experiment",
+    "train_learning_curve",
     "wait_for_shutdown",
 ]

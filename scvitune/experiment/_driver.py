@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -22,6 +22,9 @@ from scvitune.experiment._metrics import pack_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import SlotPlan
 from scvitune.staging import Stages
+
+if TYPE_CHECKING:
+    from scvitune.trainable import StudyTrainable
 
 OBJECT_STORE_BYTES = 100 * 1024**2  # configurations and reports only: data is memory-mapped
 
@@ -131,28 +134,25 @@ def wait_for_shutdown() -> None:
 def run_plan(
     plan: Plan,
     layout: RunLayout,
-    prepared: PreparedData,
     *,
-    stages: Stages | None,
-    held_out_dir: str | None,
-    functions: Mapping[str, Any],
+    study: Mapping[str, Any],
     past: Sequence[PastTrial],
     recorder: Recorder,
     stopper: Any,
     on_setup: Callable[[], None],
 ) -> None:
-    """Run all trials that are still to run; returns when none is left or the stopper says so."""
-    from ray import tune
+    """Run all trials that are still to run; returns when none is left or the stopper says so.
 
-    from scvitune.experiment._controller import repaired_controller
-    from scvitune.models import get_adapter
+    Parameters
+    ----------
+    study
+        From `study_settings`.
+    """
     from scvitune.recording import StudyCallback
     from scvitune.schedulers import GuardedScheduler, build_scheduler
     from scvitune.searchers import StudySearcher, build_searcher
     from scvitune.trainable import StudyTrainable
 
-    for name in ("ray.tune", "ray.train", "ray.air"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     known = {trial.proposal.trial_id for trial in past}
     unfinished = [trial.proposal for trial in past if trial.status not in ENDED]
     queue: list[Proposal] = [*unfinished, *(p for p in plan.queue if p.trial_id not in known)]
@@ -190,7 +190,41 @@ def run_plan(
     # and each takes seconds to import torch and Ray Tune.
     pending = plan.slots.slots + 1 if built.perturbs else max(live, plan.slots.slots + 1)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending)
-    study = {
+    fit(
+        plan,
+        layout,
+        trainable=StudyTrainable,
+        study=study,
+        name="tune",
+        searcher=searcher,
+        scheduler=scheduler,
+        callback=StudyCallback(
+            recorder, scheduler.stopped, paused=scheduler.paused, on_setup=on_setup
+        ),
+        stopper=stopper,
+        keep_checkpoints=1 if built.pauses else None,  # a paused trial goes on from its last pause
+    )
+
+
+def study_settings(
+    plan: Plan,
+    layout: RunLayout,
+    prepared: PreparedData,
+    *,
+    stages: Stages | None,
+    held_out_dir: str | None,
+    functions: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what every trial is told: see `StudyTrainable`.
+
+    Parameters
+    ----------
+    functions
+        The user's own metrics by name.
+    """
+    from scvitune.models import get_adapter
+
+    return {
         "run_dir": str(layout.root.resolve()),
         "data_dir": str(Path(prepared.directory or "").resolve()),  # workers have their own cwd
         "model": plan.config.model,
@@ -209,12 +243,34 @@ def run_plan(
         "stages": None if stages is None else stages.to_plain(),
         "held_out_dir": held_out_dir,
     }
+
+
+def fit(
+    plan: Plan,
+    layout: RunLayout,
+    *,
+    trainable: type[StudyTrainable],
+    study: Mapping[str, Any],
+    name: str,
+    searcher: Any,
+    scheduler: Any,
+    callback: Any,
+    stopper: Any,
+    keep_checkpoints: int | None = None,
+) -> None:
+    """Run what a searcher proposes on the plan's slots, under ``ray/NAME``."""
+    from ray import tune
+
+    from scvitune.experiment._controller import repaired_controller
+
+    for logger in ("ray.tune", "ray.train", "ray.air"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
     resources = {"cpu": plan.slots.cpu}
     if plan.slots.gpu:
         resources["gpu"] = plan.slots.gpu
     tuner = tune.Tuner(
-        tune.with_resources(StudyTrainable, resources),
-        param_space={"study": study},
+        tune.with_resources(trainable, resources),
+        param_space={"study": dict(study)},
         tune_config=tune.TuneConfig(
             metric=plan.config.metric,
             mode=plan.mode,
@@ -226,18 +282,12 @@ def run_plan(
             trial_dirname_creator=_trial_name,
         ),
         run_config=tune.RunConfig(
-            name="tune",
+            name=name,
             storage_path=str(layout.ray.resolve()),
-            callbacks=[
-                StudyCallback(
-                    recorder, scheduler.stopped, paused=scheduler.paused, on_setup=on_setup
-                )
-            ],
+            callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=plan.config.search.max_failures),
             checkpoint_config=tune.CheckpointConfig(
-                checkpoint_at_end=False,
-                # A paused trial goes on from its last pause.
-                num_to_keep=1 if built.pauses else None,
+                checkpoint_at_end=False, num_to_keep=keep_checkpoints
             ),
             stop=stopper,
             verbose=0,

@@ -42,6 +42,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         lines.append(f"Constant:   {held}")
     if plan.strategy is not None:
         lines.append(f"Strategy:   {plan.strategy.name} chose {plan.strategy}")
+    follow_ups = _describe_follow_ups(plan)
     lines += [
         f"Trials:     {plan.num_trials} of at most {plan.max_epochs:g} epochs, by "
         f"{plan.searcher_name} and {plan.config.search.scheduler}"
@@ -51,6 +52,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         f"Slots:      {plan.slots.slots} at a time, {plan.slots.cpu:g} CPU"
         + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
         + " each",
+        *follow_ups,
         f"Time:       about {_duration(seconds)} (rough; the live display knows better)",
         f"Memory:     about {memory:.0f} MB a trial process at the largest configuration",
         f"Run:        {preparation.layout.root}",
@@ -59,12 +61,46 @@ def describe_preparation(preparation: Preparation) -> list[str]:
     return lines
 
 
+def follow_up_epochs(plan: Plan) -> float:
+    """Return the most epochs that trainings after the search take."""
+    confirm = plan.config.confirm
+    epochs = plan.max_epochs if plan.config.final_fit is not None else 0.0
+    if confirm is not None:
+        epochs += _n_candidates(plan) * confirm.seeds * plan.max_epochs
+    return epochs
+
+
+def _n_candidates(plan: Plan) -> int:
+    """Return the most trials that are confirmed: the best few and the default."""
+    confirm = plan.config.confirm
+    if confirm is None:
+        return 0
+    has_default = any(proposal.origin == "default" for proposal in plan.queue)
+    return min(confirm.top_k + has_default, plan.num_trials)
+
+
+def _describe_follow_ups(plan: Plan) -> list[str]:
+    lines, confirm = [], plan.config.confirm
+    if confirm is not None:
+        n_trainings = _n_candidates(plan) * confirm.seeds
+        lines.append(
+            f"Confirm:    at most {_n_candidates(plan)} configurations x {confirm.seeds} fresh "
+            f"seeds, {n_trainings} trainings: {n_trainings * plan.max_epochs:g} epochs more"
+        )
+    if plan.config.final_fit is not None:
+        lines.append("Final fit:  the winner once more, on all cells")
+    return lines
+
+
 def forecast_seconds(plan: Plan, n_genes: int) -> float:
     """Return the seconds that a study takes on CPU slots, to an order of magnitude."""
     per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
     seconds = START_UP_S + plan.expected_epochs * per_epoch / plan.slots.slots
     budget = plan.config.search.time_budget_s
-    return seconds if budget is None else min(seconds, START_UP_S + budget)
+    if budget is not None:
+        seconds = min(seconds, START_UP_S + budget)
+    # What follows the search is in no budget.
+    return seconds + follow_up_epochs(plan) * per_epoch / plan.slots.slots
 
 
 def forecast_memory_mb(preparation: Preparation) -> float:

@@ -18,6 +18,7 @@ from scvitune.contracts import (
 )
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
+from scvitune.experiment._follow_ups import check_follow_ups
 from scvitune.experiment._metrics import (
     check_metrics,
     check_several,
@@ -166,15 +167,8 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
     if config.search.strategy is not None:
         with faults.collecting():
             check_strategy_name(config.search.strategy)
-    for name, given in (
-        ("confirm", config.confirm),
-        ("final_fit", config.final_fit),
-    ):
-        if given is not None:
-            faults.add(
-                f"{name} is {given!r}, but this version of scvitune does not offer it yet. "
-                "Leave it out."
-            )
+    of_spots = config.model in MODELS and get_adapter(config.model).first_stage_prefix is not None
+    check_follow_ups(config, of_spots=of_spots, faults=faults)
     with faults.collecting():
         space = space_of(config)
         faults_of_space(config.model, space, faults)

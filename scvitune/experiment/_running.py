@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,30 +15,34 @@ from scvitune.config import StudyConfig
 from scvitune.contracts import ENDED, PreparedData, RunLayout
 from scvitune.data import (
     DeconvolutionData,
-    load_prepared,
     prepare_anndata,
     prepare_file,
     save_prepared,
 )
-from scvitune.errors import Faults, InputError, StudyError
+from scvitune.errors import Faults, InputError
 from scvitune.events import EventLog, TrialRecord, fold, read_events
 from scvitune.experiment._deconvolution import (
-    SETTINGS,
     Tissues,
     check_target,
     prepare_spots,
     save_tissues,
 )
 from scvitune.experiment._driver import ray_session, run_plan
+from scvitune.experiment._following_up import (
+    Session,
+    has_follow_ups,
+    run_stages,
+    stages_of_plan,
+)
 from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
+from scvitune.experiment._reopening import reopen, settings_of
 from scvitune.experiment._run_directory import (
     check_storage,
     choose_name,
     create_run_directory,
     driver_lock,
     read_past,
-    read_ready,
     read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
@@ -51,6 +55,9 @@ from scvitune.recording import (
     Recorders,
     TensorBoardRecorder,
 )
+
+_KEPT = 3
+"""Trials whose weights are kept beside the default's, if no more are to be confirmed."""
 
 
 @dataclass(frozen=True)
@@ -197,57 +204,17 @@ def continue_experiment(
     StudyError
         If another driver is at work on it, or its data has changed.
     """
-    layout = RunLayout(root)
-    config, settings = read_study(layout)
-    functions = own_functions(layout, config, functions or {})
-    if num_samples is not None:
-        if num_samples < config.search.num_samples:
-            raise InputError(
-                f"num_samples is {num_samples}, but this study asked for "
-                f"{config.search.num_samples} already. num_samples is the new total: give a "
-                "larger number, or leave it out."
-            )
-        search = config.search.model_copy(update={"num_samples": num_samples})
-        config = config.model_copy(update={"search": search})
-    prepared = load_prepared((root / settings["data_dir"]).resolve())
-    if prepared.fingerprint != settings["fingerprint"]:
-        raise StudyError(
-            f"The prepared data of {root} has fingerprint {prepared.fingerprint}, but the study "
-            f"was started on {settings['fingerprint']}."
-        )
-    ready = read_ready(layout)
-    plan = plan_study(
-        config, prepared, searcher=ready.get("searcher"), scheduler=ready.get("scheduler")
-    )
-    if list(plan.report_epochs) != settings["report_epochs"]:
-        raise StudyError(
-            f"{layout.study} was changed since the study started: its report epochs no longer "
-            "follow from its settings. Put it back, or start a new study."
-        )
-    if num_samples is not None:
-        _freeze_num_samples(layout, settings, num_samples)
-    tissues = None
-    if SETTINGS in settings:
-        tissues = Tissues.from_settings(layout, settings[SETTINGS])
+    opened = reopen(root, num_samples=num_samples)
     _drive(
-        plan,
-        layout,
-        prepared,
-        tissues,
-        functions=functions,
+        opened.plan,
+        opened.layout,
+        opened.prepared,
+        opened.tissues,
+        functions=own_functions(opened.layout, opened.plan.config, functions or {}),
         action="resume",
         console=console,
     )
-    return layout
-
-
-def _freeze_num_samples(layout: RunLayout, settings: Mapping[str, Any], num_samples: int) -> None:
-    from scvitune.config import dump_yaml
-
-    changed = dict(settings) | {"search": dict(settings["search"]) | {"num_samples": num_samples}}
-    partial = layout.study.with_suffix(".partial")
-    partial.write_text(dump_yaml(changed))
-    partial.replace(layout.study)
+    return opened.layout
 
 
 def _drive(
@@ -278,7 +245,8 @@ def _drive(
             pid=os.getpid(),
             host=socket.gethostname(),
         )
-        if _is_complete(plan, records):
+        searched = _is_searched(plan, records, read_events(layout.events))
+        if searched and not has_follow_ups(plan, records):
             log.append("driver", action="end", reason="all trials had ended")
             return
         _announce(plan, layout, prepared, tissues, console)
@@ -286,29 +254,34 @@ def _drive(
             Interruption(stopper, console.print) as interruption,
             ray_session(plan.slots),
         ):
-            recorder = _recorders(plan, layout, log, records, console)
-            try:
-                if not stopper.stop_all():
-                    run_plan(
-                        plan,
-                        layout,
-                        prepared if tissues is None else tissues.search,
-                        stages=None
-                        if tissues is None
-                        else tissues.stages(
+            study = settings_of(plan, layout, prepared, tissues, functions)
+            if not searched:
+                recorder = _recorders(plan, layout, log, records, console)
+                try:
+                    if not stopper.stop_all():
+                        run_plan(
+                            plan,
                             layout,
-                            seed=plan.config.search.seed,
-                            device="cuda" if plan.slots.gpu else "cpu",
-                        ),
-                        held_out_dir=None if tissues is None else tissues.held_out_dir,
-                        functions=functions,
-                        past=past,
-                        recorder=recorder,
-                        stopper=stopper,
-                        on_setup=interruption.arm,
-                    )
-            finally:
-                recorder.close()
+                            study=study,
+                            past=past,
+                            recorder=recorder,
+                            stopper=stopper,
+                            on_setup=interruption.arm,
+                        )
+                finally:
+                    recorder.close()
+            if stopper.interrupted_by is None:
+                log.append("driver", action="searched", trials=plan.num_trials)
+                session = Session(
+                    plan,
+                    layout,
+                    study,
+                    log,
+                    console,
+                    interrupted=lambda: stopper.interrupted_by is not None,
+                    on_setup=interruption.arm,
+                )
+                run_stages(session, stages_of_plan(plan))
         interrupted = stopper.interrupted_by
         log.append(
             "driver",
@@ -348,9 +321,19 @@ def _announce(
     )
 
 
-def _is_complete(plan: Plan, records: Mapping[str, TrialRecord]) -> bool:
-    """Whether every trial that was asked for has ended already."""
-    return len(records) >= plan.num_trials and all(r.status in ENDED for r in records.values())
+def _is_searched(
+    plan: Plan, records: Mapping[str, TrialRecord], events: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether every trial that was asked for has ended, or a driver died in what followed them.
+
+    A budget may have ended a search before all of its trials. To go on with it, rather than with
+    what follows it, would choose other candidates than those that were being confirmed.
+    """
+    if len(records) >= plan.num_trials and all(r.status in ENDED for r in records.values()):
+        return True
+    ends = [e for e in events if e.get("action") in ("searched", "end")]
+    last = ends[-1] if ends else {}
+    return last.get("action") == "searched" and last["trials"] == plan.num_trials
 
 
 def _recorders(
@@ -360,7 +343,7 @@ def _recorders(
     records: Mapping[str, TrialRecord],
     console: Console,
 ) -> Recorders:
-    metric, mode = plan.config.metric, plan.mode
+    metric, mode, confirm = plan.config.metric, plan.mode, plan.config.confirm
     tensorboard = TensorBoardRecorder(
         layout.tensorboard, metric=metric, mode=mode, space=plan.space
     )
@@ -368,7 +351,13 @@ def _recorders(
     return Recorders(
         [
             EventRecorder(log),
-            CheckpointPruner(layout, metric=metric, mode=mode, records=records),
+            CheckpointPruner(
+                layout,
+                metric=metric,
+                mode=mode,
+                keep=max(_KEPT, confirm.top_k if confirm else 0),
+                records=records,
+            ),
             tensorboard,
             ProgressRecorder(
                 metric=metric,

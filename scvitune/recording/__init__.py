@@ -2,6 +2,7 @@
 
 from scvitune.recording._checkpoint_pruner import CheckpointPruner
 from scvitune.recording._events import EventRecorder
+from scvitune.recording._follow_ups import FollowUpCallback, FollowUpProgress
 from scvitune.recording._progress import ProgressRecorder
 from scvitune.recording._ray_callback import Recorders, StudyCallback
 from scvitune.recording._tensorboard import TensorBoardRecorder
@@ -9,6 +10,8 @@ from scvitune.recording._tensorboard import TensorBoardRecorder
 __all__ = [
     "CheckpointPruner",
     "EventRecorder",
+    "FollowUpCallback",
+    "FollowUpProgress",
     "ProgressRecorder",
     "Recorders",
     "StudyCallback",

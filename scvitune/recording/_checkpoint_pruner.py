@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
+from typing import Any
 
 from scvitune.contracts import Generation, Mode, Proposal, RunLayout, TrialStatus
 from scvitune.events import TrialRecord
@@ -13,6 +15,8 @@ _KEPT = ("finished", "stopped")
 
 class CheckpointPruner:
     """Keeps the checkpoints of the default, of the best few, and of all that have not ended.
+
+    Of trials with the same configuration the best is kept, and of equal ones the first proposed.
 
     A study of thousands of trials would otherwise keep gigabytes of weights of configurations
     that lost.
@@ -45,7 +49,9 @@ class CheckpointPruner:
         self._spared: set[str] = set()
         self._deleted: set[str] = set()
         self._over: set[str] = set()
+        self._twins: dict[str, str] = {}
         for trial_id, record in (records or {}).items():
+            self._twins[trial_id] = _key(record.config, trial_id if record.perturbations else "")
             if record.origin == "default":
                 self._spared.add(trial_id)
             best = record.best_report(metric, mode)
@@ -57,6 +63,7 @@ class CheckpointPruner:
 
     def proposal(self, proposal: Proposal) -> None:
         """Spare the default."""
+        self._twins[proposal.trial_id] = _key(proposal.config)
         if proposal.origin == "default":
             self._spared.add(proposal.trial_id)
 
@@ -81,6 +88,8 @@ class CheckpointPruner:
     def generation(self, generation: Generation) -> None:
         """Value a trial by the weights it goes on with."""
         for perturbation in generation.perturbations:
+            trial_id = perturbation.trial_id
+            self._twins[trial_id] = _key(perturbation.config, trial_id)  # a schedule of its own
             value = self._values.get(perturbation.source)
             if value is not None:
                 self._values[perturbation.trial_id] = value
@@ -97,6 +106,10 @@ class CheckpointPruner:
             self._delete(trial_id)
             return
         self._ended[trial_id] = self._values[trial_id]
+        twins = [t for t in self._ended if self._twins[t] == self._twins[trial_id]]
+        for twin in sorted(twins, key=lambda t: (self._sign * self._ended[t], t))[1:]:
+            del self._ended[twin]
+            self._delete(twin)
         while len(self._ended) > self._keep:
             worst = max(self._ended, key=lambda t: (self._sign * self._ended[t], t))
             del self._ended[worst]
@@ -116,3 +129,8 @@ class CheckpointPruner:
     def _delete(self, trial_id: str) -> None:
         self._deleted.add(trial_id)
         self._layout.checkpoint(trial_id).unlink(missing_ok=True)
+
+
+def _key(config: Mapping[str, Any], own: str = "") -> str:
+    """Return what trials of the same configuration have in common, and with ``own`` none has."""
+    return json.dumps([own, config], sort_keys=True, default=str)

@@ -15,11 +15,10 @@ from rich.text import Text
 from scvitune.contracts import Generation, Mode, Proposal, TrialStatus
 from scvitune.events import TrialRecord
 from scvitune.recording._tally import Tally, format_duration
+from scvitune.recording._terminal import write_safely
 
 _REDRAW_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0
-_BROKEN_TERMINAL = (OSError, ValueError, UnicodeError)
-"""What writing to a closed, full or odd terminal raises."""
 
 
 class ProgressRecorder:
@@ -212,12 +211,5 @@ class ProgressRecorder:
             self._attempt(write)
 
     def _attempt(self, write: Callable[[], object]) -> None:
-        try:
-            write()
-        except _BROKEN_TERMINAL:
-            self._broken = True
-        except SystemExit:
-            # rich answers a closed pipe by leaving the program, with itself made quiet
-            if not self._console.quiet:
-                raise
+        if not write_safely(self._console, write):
             self._broken = True

@@ -4,7 +4,9 @@ Tables and reports need no data either; the best model is imported when it is as
 it brings torch and scvi-tools.
 """
 
+from scvitune.results._confirmation import confirmation_table
 from scvitune.results._figures import plot_curves, plot_history
+from scvitune.results._learning_curve import LearningCurve, read_learning_curve
 from scvitune.results._pareto import pareto_table
 from scvitune.results._report import render_report, write_report
 from scvitune.results._run_directory import Run, read_run
@@ -23,18 +25,21 @@ from scvitune.results._tables import (
 )
 
 __all__ = [
+    "LearningCurve",
     "Run",
     "ScheduleCandidate",
     "ScheduleFit",
     "best_trial_id",
     "comparison_table",
     "config_table",
+    "confirmation_table",
     "fit_schedule",
     "history_table",
     "origins_table",
     "pareto_table",
     "plot_curves",
     "plot_history",
+    "read_learning_curve",
     "read_run",
     "read_table",
     "render_report",

@@ -11,7 +11,7 @@ from scvitune.results._handing_over import Trained, read_model, write_model
 from scvitune.results._run_directory import Run
 from scvitune.results._spots import train_on_spots
 from scvitune.results._tables import best_trial_id
-from scvitune.results._weights import load_weights
+from scvitune.results._weights import load_final_fit, load_weights
 
 
 def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None) -> Path:
@@ -31,6 +31,10 @@ def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None)
         )
     if run.is_of_spots:
         trained = train_on_spots(run, trial_id)
+    elif (final := load_final_fit(run, trial_id)) is not None:
+        trained = Trained(
+            run.records[trial_id].config, final["weights"], final["reports"], on_all_cells=True
+        )
     else:
         record = run.records[trial_id]
         trained = Trained(

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from scvitune.contracts import Config
+from scvitune.contracts import Config, Split
 from scvitune.data import rebuild_anndata
 from scvitune.errors import StudyError
 from scvitune.models import get_adapter
@@ -27,11 +28,14 @@ class Trained:
     ----------
     reports
         Epoch and metrics, in order of epoch.
+    on_all_cells
+        Whether all cells trained it, none held out.
     """
 
     config: Config
     weights: Mapping[str, Any]
     reports: Iterable[tuple[float, Mapping[str, float]]]
+    on_all_cells: bool = False
 
     @property
     def history(self) -> dict[str, pd.DataFrame]:
@@ -57,6 +61,9 @@ def write_model(run: Run, trained: Trained, adata: Any, directory: Path) -> None
         The AnnData that was tuned on, registered; None: rebuilt from the prepared arrays.
     """
     prepared, split = load_run_data(run)
+    if trained.on_all_cells:
+        nobody = np.empty(0, dtype=np.int64)
+        split = Split(np.arange(prepared.n_cells), nobody, nobody)
     adapter = get_adapter(run.settings["model"])
     if run.is_of_spots:
         adapter = stages_of(run).bind(adapter, trained.config, prepared.gene_names)

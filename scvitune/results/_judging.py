@@ -25,7 +25,9 @@ PUBLISHED = ("marginal_ll", "imputation_mae_median", "imputation_mae_mean")
 def judge_on_test_cells(
     run: Run, functions: Mapping[str, OwnFunction] | None = None
 ) -> dict[str, dict[str, float]]:
-    """Measure the default and the best trial on the test cells and log it; once a run is done.
+    """Measure the default, the best and the confirmed trials on the test cells; once it is done.
+
+    Their weights are those of their best reports in the search. The log keeps what is found.
 
     Parameters
     ----------
@@ -44,6 +46,7 @@ def judge_on_test_cells(
         return {}
     default = run.default
     wanted = [best_trial_id(run), default.trial_id if default is not None else None]
+    wanted += run.candidates
     judged: dict[str, dict[str, float]] = {}
     loops = LoopBuilder(run, prepared, split)
     examiner = Examiner(

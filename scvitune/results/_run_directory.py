@@ -15,6 +15,7 @@ from scvitune.contracts import Mode, RunLayout
 from scvitune.errors import InputError, nearest
 from scvitune.events import TrialRecord, fold, read_events
 from scvitune.metrics import AskedMetric, ask_metrics
+from scvitune.ranking import choose_candidates
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,21 @@ class Run:
         """The search's settings: searcher, scheduler, number of samples, budgets, seed."""
         search = self.settings.get("search")
         return search if isinstance(search, Mapping) else {}
+
+    @property
+    def confirm(self) -> Mapping[str, int] | None:
+        """How many trials are confirmed (``top_k``) with how many ``seeds``; None: none is."""
+        confirm = self.settings.get("confirm")
+        return confirm if isinstance(confirm, Mapping) else None
+
+    @property
+    def candidates(self) -> list[str]:
+        """The trials that are confirmed, the best of the search first; empty if none is."""
+        if self.confirm is None:
+            return []
+        return choose_candidates(
+            self.records, metric=self.metric, mode=self.mode, top_k=self.confirm["top_k"]
+        )
 
     @property
     def at_work(self) -> bool:
@@ -202,7 +218,7 @@ def _elapsed_s(events: Iterable[Mapping[str, Any]]) -> float:
             began = time
         elif began is None:
             began = time
-        if event["event"] != "judgement" or last is None:
+        if event["event"] not in ("judgement", "learning_curve") or last is None:
             last = time
     if began is not None and last is not None:
         total += max(0.0, last - began)

@@ -10,11 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from scvitune.results._cautions import find_cautions
+from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
+    TESTED_BY,
     best_trial_id,
     comparison_table,
     config_table,
+    confirmed_winner,
     metric_mode,
     trial_status,
 )
@@ -32,19 +35,17 @@ from scvitune.results._wording import (
 
 _OPEN = ("pending", "running", "interrupted")
 
-TESTED_BY = "proportion_jsd"
-"""What studies of spots are tested by where the metric that decided has no test."""
-
 
 def summarise(run: Run) -> str:
     """Return the result of a run as text: best configuration, gain, counts, what comes next."""
     lines = [_headline(run), ""]
     if best_trial_id(run) is not None:
-        lines += [*_configuration(run), "", *_gains(run), ""]
+        lines += [*_configuration(run), "", *_gains(run), "", *_confirmation(run)]
     lines += [f"Trials:  {count_trials(run)}", f"Time:    {format_duration(run.elapsed_s)}"]
     layout = run.layout
     if layout.best.exists():
         lines.append(f"Model:   {display_path(layout.best)}  (load it with scvi-tools)")
+        lines += [f"         {words}" for words in describe_final_fit(run)]
     if layout.report.exists():
         lines.append(f"Report:  {display_path(layout.report)}")
     lines.append(f"Run:     {display_path(layout.root)}")
@@ -61,6 +62,8 @@ def describe_outcome(run: Run) -> str:
     best_id = best_trial_id(run)
     if best_id is None:
         return "No trial has a result yet."
+    if confirmed_winner(run) is not None:
+        return describe_confirmation(run)
     if run.default is None:
         return f"The best configuration is that of trial {best_id}."
     if run.default.trial_id == best_id:
@@ -86,6 +89,23 @@ def describe_outcome(run: Run) -> str:
     better = test is not None and verdicts[test] == "better"
     tested = f", also on the {cells_of(str(test))}" if better else ""
     return f"Trial {best_id} beats the default configuration{tested}."
+
+
+def describe_final_fit(run: Run) -> list[str]:
+    """Return in a sentence what the best model was trained on, if on all cells; else nothing."""
+    best_id = best_trial_id(run)
+    final = run.records[best_id].final_fit if best_id is not None else None
+    if final is None:
+        return []
+    if not final.finished:
+        return [
+            f"Its training on all cells {final.status} ({final.reason}), so it is the model of "
+            "the training cells."
+        ]
+    return [
+        f"It was trained on all {final.n_cells} cells for {final.epoch:.4g} epochs; numbers on "
+        "held-out cells are those of the model before that."
+    ]
 
 
 def describe_gains(run: Run) -> list[tuple[str, str]]:
@@ -179,6 +199,13 @@ def _gain(run: Run, name: str, row: pd.Series) -> str:
         return f"{format_number(best)} (the default)"
     difference = describe_difference(default, best, name=name, mode=metric_mode(run, name))
     return f"{format_number(best)} against {format_number(default)}: {difference}"
+
+
+def _confirmation(run: Run) -> list[str]:
+    words = describe_confirmation(run)
+    table = render_confirmation(run) if words else ""
+    told = [] if not words or confirmed_winner(run) else [words]  # else it is the headline
+    return [*told, *([table] if table else []), *([""] if words else [])]
 
 
 def _inactive(value: object) -> bool:

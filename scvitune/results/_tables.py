@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from scvitune.contracts import Mode
 from scvitune.events import TrialRecord
+from scvitune.ranking import find_winner, rank_trials
 from scvitune.results._run_directory import Run
 from scvitune.results._wording import metric_words, split_metric, verdict
 
@@ -85,22 +86,38 @@ def history_table(run: Run) -> pd.DataFrame:
 
 
 def best_trial_id(run: Run) -> str | None:
-    """Return the trial with the best report, or None without any.
+    """Return the winner of the confirmation, else the trial with the best report, or None.
 
-    Trials that diverged or failed do not count. Of equal ones the trial wins that made the report
-    itself and did not take over its weights, then the earliest proposed.
+    See `scvitune.ranking`.
     """
-    sign = 1.0 if run.mode == "min" else -1.0
-    found: tuple[float, bool, str] | None = None
-    for trial_id, record in run.records.items():
-        best = record.best_report(run.metric, run.mode)
-        if best is None or record.status in ("diverged", "failed"):
-            continue
-        value = sign * best.metrics[run.metric]
-        taken_over = any(best is report for report in record.inherited)
-        if found is None or (value, taken_over) < found[:2]:
-            found = (value, taken_over, trial_id)
-    return found[2] if found else None
+    return confirmed_winner(run) or next(iter(_ranked(run)), None)
+
+
+def confirmed_winner(run: Run) -> str | None:
+    """Return who won the confirmation, None unless there was one and it is complete."""
+    confirm = run.confirm
+    if confirm is None:
+        return None
+    return find_winner(
+        run.records, run.candidates, metric=run.metric, mode=run.mode, seeds=confirm["seeds"]
+    )
+
+
+TESTED_BY = "proportion_jsd"
+"""What studies of spots are tested by where the metric that decides has no test."""
+
+
+def test_metric(run: Run) -> str:
+    """Return the metric that differences to the default are told by, on the test cells."""
+    base = split_metric(run.metric)[0]
+    # A study of spots is tested by proportions, whatever it was searched by.
+    if run.is_of_spots and not base.startswith("proportion_"):
+        base = TESTED_BY
+    return f"{base}_test"
+
+
+def _ranked(run: Run) -> list[str]:
+    return rank_trials(run.records, metric=run.metric, mode=run.mode)
 
 
 def comparison_table(run: Run) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 from scvitune.contracts import Perturbation, PreparedData, Split
 from scvitune.data import load_prepared, load_split
 from scvitune.errors import StudyError
+from scvitune.events import kept_name
 from scvitune.results._run_directory import Run
 from scvitune.staging import Stages
 from scvitune.training import load_checkpoint
@@ -36,6 +37,16 @@ def load_weights(run: Run, trial_id: str) -> dict[str, Any]:
         raise StudyError(f"Trial {trial_id} has no report yet, so it has no best weights.")
     weights: dict[str, Any] = best["weights"]
     return weights
+
+
+def load_final_fit(run: Run, trial_id: str) -> dict[str, Any] | None:
+    """Return ``weights`` and ``reports`` of a trial's training on all cells, None without one."""
+    final = run.records[trial_id].final_fit
+    path = run.layout.checkpoint(kept_name("final_fit", trial_id))
+    if final is None or not final.finished or not path.exists():
+        return None
+    state = load_checkpoint(path)
+    return {"weights": state["best"]["weights"], "reports": state["reports"]}
 
 
 def weights_path(run: Run, trial_id: str) -> Path | None:

@@ -28,7 +28,7 @@ class Study:
         self.pruner = CheckpointPruner(layout, metric="loss", mode=mode, **options)
 
     def begin(self, trial_id, *values, origin="tpe"):
-        self.pruner.proposal(Proposal(trial_id, {}, origin))
+        self.pruner.proposal(Proposal(trial_id, {"n": trial_id}, origin))
         self.pruner.start(trial_id)
         for epoch, value in enumerate(values, 1):
             self.layout.checkpoint(trial_id).touch()

@@ -1,0 +1,48 @@
+"""The winner on more and more cells: joins training and judging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scvitune.results import LearningCurve
+    from scvitune.study import Study
+
+
+def learning_curve(
+    study: Study, sizes: Sequence[float] = (0.1, 0.2, 0.5, 1.0), seeds: int = 3
+) -> LearningCurve:
+    """Train the winner on nested parts of the training cells, to see what more cells would do.
+
+    Each training takes as many steps as one on all training cells would, so all sizes cost about
+    the same: ``len(sizes) * seeds`` full trainings. They run on the study's slots; each result is
+    kept in the run directory, so an interrupted curve goes on when it is asked for again. The
+    test cells are not looked at.
+
+    Parameters
+    ----------
+    study
+        With at least one result.
+    sizes
+        Shares of the training cells; with the same seed a smaller part lies within a larger one.
+    seeds
+        Trainings a size.
+
+    Returns
+    -------
+    ``table``, one row a training, and ``verdict``, in words.
+
+    Raises
+    ------
+    InputError
+        If a size or the number of seeds makes no sense, or the study is one of spots.
+    """
+    from scvitune.experiment import train_learning_curve, wait_for_shutdown
+    from scvitune.results import read_learning_curve, read_run
+
+    try:
+        train_learning_curve(study.path, sizes=sizes, seeds=seeds)
+        return read_learning_curve(read_run(study.path))
+    finally:
+        wait_for_shutdown()

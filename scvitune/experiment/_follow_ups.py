@@ -1,0 +1,231 @@
+"""Which trainings follow a search, and which of them are still to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scvitune._seeding import derive_seed
+from scvitune.config import StudyConfig
+from scvitune.contracts import Config, Mode
+from scvitune.errors import Faults
+from scvitune.events import TrialRecord, kept_name
+from scvitune.ranking import (
+    choose_candidates,
+    find_winner,
+    finished_confirmations,
+    rank_trials,
+)
+
+_N_REPORTS = 20
+"""Of a training whose length is given."""
+
+
+def check_follow_ups(config: StudyConfig, *, of_spots: bool, faults: Faults) -> None:
+    """Check what is asked of the time after the search."""
+    confirm = config.confirm
+    if confirm is not None and confirm.seeds < 2:
+        faults.add(
+            f"confirm.seeds is {confirm.seeds}, but one training alone says nothing about chance. "
+            "Give at least 2; 5 is a good number."
+        )
+    if confirm is not None and config.search.test_size == 0 and not of_spots:
+        faults.add(
+            "confirm compares the winner with the default on test cells, but test_size is 0. "
+            "Give a test_size such as 0.1."
+        )
+    if config.final_fit is not None and of_spots:
+        faults.add(
+            f"final_fit is {config.final_fit!r}, but {config.model} is trained on all spots "
+            "anyway. Leave it out."
+        )
+
+
+@dataclass(frozen=True)
+class FollowUpTask:
+    """A training to do; see `FollowUpTrainable`.
+
+    Attributes
+    ----------
+    kind
+        Of its line in the event log.
+    trial_id
+        The trial whose configuration it trains.
+    seed
+        Number of the seed, from 1.
+    phases
+        Epoch and configuration of each stretch of training.
+    training_seed
+        Of weights, batches and noise.
+    share
+        Of the training cells; None: all cells, with none to validate on.
+    n_cells
+        Training cells, where that is what the training is about.
+    measure
+        The splits that the weights are measured on at the end.
+    settings
+        What differs from the search's trials.
+    keep
+        Whether the weights are wanted afterwards.
+    """
+
+    kind: str
+    trial_id: str
+    seed: int
+    phases: tuple[tuple[float, Config], ...]
+    training_seed: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    share: float | None = 1.0
+    measure: tuple[str, ...] = ()
+    n_cells: int | None = None
+    keep: bool = False
+
+    @property
+    def task_id(self) -> str:
+        """Its name: of its checkpoint and of its directory."""
+        if self.keep:
+            return kept_name(self.kind, self.trial_id)
+        part = "" if self.share in (None, 1.0) else f"-{self.share:.6g}"
+        return f"{self.kind}-{self.trial_id}-{self.seed}{part}"
+
+    def to_ray(self) -> dict[str, Any]:
+        """Return what the training is told."""
+        return {
+            "trial_id": self.task_id,
+            "line": {"event": self.kind, "trial_id": self.trial_id, "seed": self.seed},
+            "hyperparameters": dict(self.phases[0][1]),
+            "phases": [[epoch, dict(config)] for epoch, config in self.phases],
+            "seed": self.training_seed,
+            "share": self.share,
+            "measure": list(self.measure),
+            "settings": dict(self.settings),
+        }
+
+
+@dataclass(frozen=True)
+class FollowUpPlan:
+    """What follows the search of a study.
+
+    Parameters
+    ----------
+    config, mode
+        As resolved by the plan.
+    """
+
+    config: StudyConfig
+    mode: Mode
+
+    @property
+    def _decides(self) -> dict[str, Any]:
+        return {"metric": self.config.metric, "mode": self.mode}
+
+    def _candidates(self, records: Mapping[str, TrialRecord]) -> list[str]:
+        if self.config.confirm is None:
+            return []
+        return choose_candidates(records, top_k=self.config.confirm.top_k, **self._decides)
+
+    def confirmations(self, records: Mapping[str, TrialRecord]) -> list[FollowUpTask]:
+        """Return the trainings with fresh seeds, those with the same seed beside each other."""
+        confirm = self.config.confirm
+        if confirm is None:
+            return []
+        return [
+            FollowUpTask(
+                "confirmation",
+                trial_id,
+                seed,
+                phases_of(records[trial_id]),
+                self.fresh_seed(seed),
+                measure=("test",),
+            )
+            for seed in range(1, confirm.seeds + 1)
+            for trial_id in self._candidates(records)
+        ]
+
+    def fresh_seed(self, number: int) -> int:
+        """Return a seed that no trial has: the same for all configurations, so they pair."""
+        return derive_seed(self.config.search.seed, "confirmation", number)
+
+    def winner(self, records: Mapping[str, TrialRecord]) -> str | None:
+        """Return the trial that is the best now, None without any result."""
+        confirm = self.config.confirm
+        won = None
+        if confirm is not None:
+            won = find_winner(
+                records, self._candidates(records), seeds=confirm.seeds, **self._decides
+            )
+        if won is not None:
+            return won
+        ranked = rank_trials(records, **self._decides)
+        return ranked[0] if ranked else None
+
+    def final_fit(self, records: Mapping[str, TrialRecord]) -> list[FollowUpTask]:
+        """Return the training of the winner on all cells, if it is wanted."""
+        winner = self.winner(records) if self.config.final_fit is not None else None
+        if winner is None:
+            return []
+        return [
+            FollowUpTask(
+                "final_fit",
+                winner,
+                1,
+                phases_of(records[winner]),
+                derive_seed(self.config.search.seed, "final fit"),
+                settings=fixed_length(self._best_epochs(records[winner])),
+                share=None,
+                keep=True,
+            )
+        ]
+
+    def _best_epochs(self, record: TrialRecord) -> float:
+        """Return the mean best epoch over fresh seeds, else that of the trial itself."""
+        confirm = self.config.confirm
+        if confirm is not None:
+            epochs = [
+                c.epoch for c in finished_confirmations(record, seeds=confirm.seeds).values()
+            ]
+            if epochs:
+                return sum(epochs) / len(epochs)
+        best = record.best_report(self.config.metric, self.mode)
+        if best is None:
+            raise ValueError(f"trial {record.trial_id} has no report")
+        return best.epoch
+
+
+def fixed_length(epochs: float) -> dict[str, Any]:
+    """Return the settings of a training of a given length in which nothing is validated."""
+    return {
+        "report_epochs": [epochs * i / _N_REPORTS for i in range(1, _N_REPORTS + 1)],
+        "rungs": [],
+        "metric": "elbo_train",
+        "metrics": [],
+        "mode": "min",
+    }
+
+
+def still_to_do(
+    tasks: Sequence[FollowUpTask], records: Mapping[str, TrialRecord]
+) -> list[FollowUpTask]:
+    """Return the tasks that have come to no end yet, well or not."""
+    return [task for task in tasks if not _is_done(task, records[task.trial_id])]
+
+
+def _is_done(task: FollowUpTask, record: TrialRecord) -> bool:
+    if task.kind == "confirmation":
+        return any(c.seed == task.seed for c in record.confirmations)
+    if task.kind == "learning_curve":
+        done = {(c.n_cells, c.seed) for c in record.learning_curve}
+        return (task.n_cells, task.seed) in done
+    last = record.final_fit
+    if last is None:
+        return False
+    # One of another length is of a winner whose best epoch has changed since.
+    return not last.finished or abs(last.epoch - task.settings["report_epochs"][-1]) < 0.5
+
+
+def phases_of(record: TrialRecord) -> tuple[tuple[float, Config], ...]:
+    """Return epoch and configuration of each stretch of a trial's training."""
+    if not record.phases:
+        return ((0.0, record.config),)
+    return tuple((phase.epoch, phase.config) for phase in record.phases)

@@ -1,0 +1,122 @@
+"""Training a study's winner on parts of its training cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from scvitune._seeding import derive_seed
+from scvitune.contracts import RunLayout
+from scvitune.errors import Faults
+from scvitune.events import EventLog, TrialRecord, fold, read_events
+from scvitune.experiment._driver import ray_session
+from scvitune.experiment._follow_ups import FollowUpPlan, FollowUpTask, phases_of, still_to_do
+from scvitune.experiment._following_up import Session, run_stages
+from scvitune.experiment._metrics import own_functions
+from scvitune.experiment._planning import Plan
+from scvitune.experiment._reopening import reopen, settings_of
+from scvitune.experiment._run_directory import driver_lock
+from scvitune.experiment._stopping import Interruption, StudyStopper
+
+_SMALLEST_TRAIN = 3
+
+
+def train_learning_curve(
+    root: Path,
+    *,
+    sizes: Sequence[float],
+    seeds: int,
+    console: Console | None = None,
+) -> RunLayout:
+    """Do the trainings of `scvitune.learning_curve` that the log does not hold yet."""
+    opened = reopen(root)
+    plan, layout = opened.plan, opened.layout
+    records = fold(read_events(layout.events))
+    winner = FollowUpPlan(plan.config, plan.mode).winner(records)
+    _check(plan, sizes, seeds, has_winner=winner is not None, of_spots=opened.tissues is not None)
+
+    def choose(records: Mapping[str, TrialRecord]) -> list[FollowUpTask]:
+        if winner is None:
+            return []
+        return [
+            _task(plan, records[winner], size, seed)
+            for seed in range(1, seeds + 1)
+            for size in sorted(sizes)
+        ]
+
+    if not still_to_do(choose(records), records):
+        return layout
+    console = console or Console()
+    stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
+    with driver_lock(layout), EventLog(layout.events) as log:
+        with (
+            Interruption(stopper, console.print) as interruption,
+            ray_session(plan.slots),
+        ):
+            session = Session(
+                plan,
+                layout,
+                settings_of(
+                    plan,
+                    layout,
+                    opened.prepared,
+                    opened.tissues,
+                    own_functions(layout, plan.config, {}),
+                ),
+                log,
+                console,
+                interrupted=lambda: stopper.interrupted_by is not None,
+                on_setup=interruption.arm,
+            )
+            run_stages(session, [("Learning curve", choose)])
+    return layout
+
+
+def _check(
+    plan: Plan, sizes: Sequence[float], seeds: int, *, has_winner: bool, of_spots: bool
+) -> None:
+    faults = Faults()
+    if of_spots:
+        faults.add(
+            f"{plan.config.model} has parameters for each spot, so it has no learning curve over "
+            "spots. Ask for one of a study of cells."
+        )
+    if not has_winner:
+        faults.add("No trial of the study has a result yet, so there is nothing to train.")
+    wrong = [size for size in sizes if not 0 < size <= 1]
+    if wrong or len(set(sizes)) < 2:
+        faults.add(
+            f"sizes must be at least two different shares of the training cells, above 0 and up "
+            f"to 1, but are {list(sizes)}."
+        )
+    elif _n_cells(plan, min(sizes)) < _SMALLEST_TRAIN:
+        faults.add(
+            f"The smallest size is {min(sizes):g} of {len(plan.split.train)} training cells; "
+            f"batch norm needs at least {_SMALLEST_TRAIN}."
+        )
+    if seeds < 1:
+        faults.add(f"seeds must be at least 1, but is {seeds}.")
+    faults.raise_if_any()
+
+
+def _n_cells(plan: Plan, size: float) -> int:
+    return math.ceil(size * len(plan.split.train) - 1e-9)
+
+
+def _task(plan: Plan, record: TrialRecord, size: float, seed: int) -> FollowUpTask:
+    """Return a training on a part of the cells, with as many steps as on all of them."""
+    longer = len(plan.split.train) / _n_cells(plan, size)
+    return FollowUpTask(
+        "learning_curve",
+        record.trial_id,
+        seed,
+        tuple((longer * epoch, config) for epoch, config in phases_of(record)),
+        derive_seed(plan.config.search.seed, "learning curve", seed),
+        settings={"report_epochs": [longer * epoch for epoch in plan.report_epochs]},
+        share=size,
+        n_cells=_n_cells(plan, size),
+        measure=("train",),
+    )

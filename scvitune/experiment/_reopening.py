@@ -1,0 +1,106 @@
+"""A run directory -> the plan, data and settings that its study was started with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scvitune.config import dump_yaml
+from scvitune.contracts import PreparedData, RunLayout
+from scvitune.data import load_prepared
+from scvitune.errors import InputError, StudyError
+from scvitune.experiment._deconvolution import SETTINGS, Tissues
+from scvitune.experiment._driver import study_settings
+from scvitune.experiment._planning import Plan, plan_study
+from scvitune.experiment._run_directory import read_ready, read_study
+from scvitune.metrics import OwnFunction
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study on disk, ready to go on."""
+
+    plan: Plan
+    layout: RunLayout
+    prepared: PreparedData
+    tissues: Tissues | None
+
+
+def reopen(root: Path, *, num_samples: int | None = None) -> Opened:
+    """Open a run directory to go on with it.
+
+    Parameters
+    ----------
+    num_samples
+        The new total of proposals, which is written down; None: as before.
+
+    Raises
+    ------
+    InputError
+        If it is no run directory, or ``num_samples`` is below what was asked before.
+    StudyError
+        If its data or its settings have changed.
+    """
+    layout = RunLayout(root)
+    config, settings = read_study(layout)
+    if num_samples is not None:
+        if num_samples < config.search.num_samples:
+            raise InputError(
+                f"num_samples is {num_samples}, but this study asked for "
+                f"{config.search.num_samples} already. num_samples is the new total: give a "
+                "larger number, or leave it out."
+            )
+        search = config.search.model_copy(update={"num_samples": num_samples})
+        config = config.model_copy(update={"search": search})
+    prepared = load_prepared((root / settings["data_dir"]).resolve())
+    if prepared.fingerprint != settings["fingerprint"]:
+        raise StudyError(
+            f"The prepared data of {root} has fingerprint {prepared.fingerprint}, but the study "
+            f"was started on {settings['fingerprint']}."
+        )
+    ready = read_ready(layout)
+    plan = plan_study(
+        config, prepared, searcher=ready.get("searcher"), scheduler=ready.get("scheduler")
+    )
+    if list(plan.report_epochs) != settings["report_epochs"]:
+        raise StudyError(
+            f"{layout.study} was changed since the study started: its report epochs no longer "
+            "follow from its settings. Put it back, or start a new study."
+        )
+    if num_samples is not None:
+        _freeze_num_samples(layout, settings, num_samples)
+    tissues = None
+    if SETTINGS in settings:
+        tissues = Tissues.from_settings(layout, settings[SETTINGS])
+    return Opened(plan, layout, prepared, tissues)
+
+
+def settings_of(
+    plan: Plan,
+    layout: RunLayout,
+    prepared: PreparedData,
+    tissues: Tissues | None,
+    functions: Mapping[str, OwnFunction],
+) -> dict[str, Any]:
+    """Return what every trial of a study is told."""
+    stages = None
+    if tissues is not None:
+        device = "cuda" if plan.slots.gpu else "cpu"
+        stages = tissues.stages(layout, seed=plan.config.search.seed, device=device)
+    return study_settings(
+        plan,
+        layout,
+        prepared if tissues is None else tissues.search,
+        stages=stages,
+        held_out_dir=None if tissues is None else tissues.held_out_dir,
+        functions=functions,
+    )
+
+
+def _freeze_num_samples(layout: RunLayout, settings: Mapping[str, Any], num_samples: int) -> None:
+    changed = dict(settings) | {"search": dict(settings["search"]) | {"num_samples": num_samples}}
+    partial = layout.study.with_suffix(".partial")
+    partial.write_text(dump_yaml(changed))
+    partial.replace(layout.study)

@@ -1,0 +1,184 @@
+"""What the confirmation found: means over fresh seeds, and differences to the default.
+
+The winner is chosen by the validation cells and compared with the default on the test cells,
+which no choice has seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from scvitune.contracts import Mode
+from scvitune.ranking import finished_confirmations
+from scvitune.results._run_directory import Run
+from scvitune.results._tables import confirmed_winner, test_metric
+
+LEVEL = 0.95
+"""Of the intervals; what is claimed has an error probability of at most the rest."""
+
+_DIFFERENCES = (
+    "difference",
+    "difference_standard_error",
+    "difference_low",
+    "difference_high",
+    "probability_better",
+    "p_value",
+)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A candidate against the default, paired over seeds.
+
+    Attributes
+    ----------
+    n
+        Seeds with which both came to a result.
+    mean, standard_error
+        Of candidate minus default.
+    low, high
+        Ends of the 95 % interval of the mean, by Student's t with n - 1 degrees of freedom.
+    probability_better
+        Probability that the true mean difference favours the candidate.
+    p_value
+        Of the two-sided paired t-test.
+    """
+
+    n: int
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+    probability_better: float
+    p_value: float
+
+
+def compare_paired(
+    candidate: Mapping[int, float], default: Mapping[int, float], *, mode: Mode
+) -> PairedDifference:
+    """Compare two configurations that were trained with the same seeds.
+
+    With ``d`` the differences over the n common seeds, ``t = mean(d) / se(d)`` and ``T`` the
+    distribution function of Student's t with n - 1 degrees of freedom, the probability that the
+    candidate is better is ``T(t)`` (``T(-t)`` where lower is better): the posterior probability
+    under a flat prior of mean and log standard deviation, and the complement of the one-sided
+    p-value. It assumes that the differences of seeds are independent and normal, and speaks of
+    these cells and this split: of what another seed would give, not of what other cells would.
+
+    Parameters
+    ----------
+    candidate, default
+        Number of the seed -> value.
+    mode
+        Whether lower or higher is better.
+
+    Returns
+    -------
+    NaN where there are fewer than two common seeds; with differences that are all equal, the
+    probability is 0, 1/2 or 1 and the p-value 0, or 1 where they are zero.
+    """
+    common = sorted(set(candidate) & set(default))
+    n = len(common)
+    differences = np.array([candidate[seed] - default[seed] for seed in common])
+    mean = float(differences.mean()) if n else math.nan
+    if n < 2:
+        return PairedDifference(n, mean, *[math.nan] * 5)
+    sign = -1.0 if mode == "min" else 1.0
+    if np.ptp(differences) == 0:
+        better = 0.5 + 0.5 * float(np.sign(sign * mean))
+        return PairedDifference(n, mean, 0.0, mean, mean, better, float(mean == 0))
+    error = float(differences.std(ddof=1) / math.sqrt(n))
+    student = stats.t(n - 1)
+    reach = float(student.ppf(0.5 + LEVEL / 2)) * error
+    return PairedDifference(
+        n,
+        mean,
+        error,
+        mean - reach,
+        mean + reach,
+        float(student.cdf(sign * mean / error)),
+        float(2 * student.sf(abs(mean) / error)),
+    )
+
+
+def confirmation_table(run: Run) -> pd.DataFrame:
+    """Return one row a confirmed trial, the winner first, then by the mean that decided.
+
+    Returns
+    -------
+    Index ``trial_id``; columns ``seeds`` (that came to a result), ``METRIC_mean`` and
+    ``METRIC_standard_error`` of the metric that decides, the same of it on the test cells
+    (``elbo_test_mean``, ...), then the trial against the default on the test cells, paired over
+    their common seeds: ``difference`` (mean of trial minus default),
+    ``difference_standard_error``, ``difference_low`` and ``difference_high`` (95 % interval),
+    ``probability_better``, ``p_value`` (see `compare_paired`; each for its comparison alone) and
+    ``winner``. NaN where there is nothing to compute from. Empty if nothing is confirmed.
+    """
+    metric, test = run.metric, test_metric(run)
+    columns = ["seeds"]
+    columns += [f"{name}_{what}" for name in (metric, test) for what in ("mean", "standard_error")]
+    columns += [*_DIFFERENCES, "winner"]
+    winner, default = confirmed_winner(run), run.default
+    rows = []
+    for trial_id in run.candidates:
+        row: dict[str, object] = {"seeds": len(_values(run, trial_id, metric))}
+        for name in (metric, test):
+            mean, error = _mean_and_error(_values(run, trial_id, name))
+            row |= {f"{name}_mean": mean, f"{name}_standard_error": error}
+        row |= dict.fromkeys(_DIFFERENCES, math.nan)
+        if default is not None and default.trial_id != trial_id:
+            found = compare_paired(
+                _values(run, trial_id, test), _values(run, default.trial_id, test), mode=run.mode
+            )
+            row |= {
+                "difference": found.mean,
+                "difference_standard_error": found.standard_error,
+                "difference_low": found.low,
+                "difference_high": found.high,
+                "probability_better": found.probability_better,
+                "p_value": found.p_value,
+            }
+        rows.append(row | {"winner": trial_id == winner})
+    index = pd.Index(run.candidates, dtype=object, name="trial_id")
+    table = pd.DataFrame(rows, columns=columns, index=index)
+    table = table.astype({"seeds": int, "winner": bool})
+    table = table.astype(dict.fromkeys(columns[1:-1], float))
+    order = table[f"{metric}_mean"] * (1 if run.mode == "min" else -1)
+    place = pd.DataFrame({"lost": ~table["winner"], "mean": order})
+    return table.loc[place.sort_values(["lost", "mean"], kind="stable").index]
+
+
+def claimed_p_value(table: pd.DataFrame, trial_id: str) -> float:
+    """Return a trial's p-value, corrected (Bonferroni) for all comparisons with the default.
+
+    The winner is the best of several, so its own p-value alone would promise too much: seeds that
+    made it win on the validation cells help it on the test cells too.
+
+    Parameters
+    ----------
+    table
+        From `confirmation_table`.
+    """
+    n_comparisons = int(table["p_value"].notna().sum())
+    return min(1.0, float(table.loc[trial_id, "p_value"]) * n_comparisons)
+
+
+def _values(run: Run, trial_id: str, metric: str) -> dict[int, float]:
+    if run.confirm is None:
+        return {}
+    finished = finished_confirmations(run.records[trial_id], seeds=run.confirm["seeds"])
+    return {seed: c.metrics[metric] for seed, c in finished.items() if metric in c.metrics}
+
+
+def _mean_and_error(values: Mapping[int, float]) -> tuple[float, float]:
+    found = np.array(list(values.values()))
+    if len(found) == 0:
+        return math.nan, math.nan
+    error = float(found.std(ddof=1) / math.sqrt(len(found))) if len(found) > 1 else math.nan
+    return float(found.mean()), error

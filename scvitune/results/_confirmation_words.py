@@ -1,0 +1,113 @@
+"""The confirmation in words, and as a small table of text."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from scvitune.results._confirmation import LEVEL, claimed_p_value, confirmation_table
+from scvitune.results._run_directory import Run
+from scvitune.results._tables import confirmed_winner, test_metric
+from scvitune.results._wording import cells_of, format_number, metric_words
+
+
+def describe_confirmation(run: Run) -> str:
+    """Return in a sentence what the confirmation found, ``""`` if none was asked for."""
+    if run.confirm is None:
+        return ""
+    winner = confirmed_winner(run)
+    if winner is None:
+        return _describe_incomplete(run, run.confirm["seeds"])
+    table = confirmation_table(run)
+    start = f"Confirmed over {run.confirm['seeds']} seeds:"
+    if run.default is None or run.default.trial_id not in table.index:
+        return f"{start} trial {winner} is the best; there is no default to compare it with."
+    if winner == run.default.trial_id:
+        others = f"the best of {len(table)} configurations" if len(table) > 1 else "the only one"
+        return f"{start} the default is {others}, keep it."
+    row = table.loc[winner]
+    if math.isnan(row["p_value"]):
+        return f"{start} trial {winner} is the best; too few seeds finished to compare it."
+    cells = cells_of(test_metric(run))
+    p_value, note = claimed_p_value(table, winner), _note(table, winner)
+    better = row["difference"] != 0 and (row["difference"] < 0) == (run.mode == "min")
+    amount = _amount(row["difference"], row["difference_standard_error"], test_metric(run))
+    if p_value >= 1 - LEVEL:
+        way = f"{amount} {'better' if better else 'worse'}" if row["difference"] else "none"
+        return (
+            f"{start} no difference can be shown between trial {winner}, the best, and the "
+            f"default ({way} on the {cells}, {note}): the default is as good, keep it."
+        )
+    if better:
+        return f"{start} trial {winner} beats the default by {amount} on the {cells} ({note})."
+    return (
+        f"{start} trial {winner} is the best by the metric that decides, but worse than the "
+        f"default by {amount} on the {cells} ({note}): keep the default."
+    )
+
+
+def _note(table: pd.DataFrame, winner: str) -> str:
+    p_value = claimed_p_value(table, winner)
+    n_compared = int(table["p_value"].notna().sum())
+    note = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
+    return note + (f", corrected for {n_compared} comparisons" if n_compared > 1 else "")
+
+
+def _amount(difference: float, error: float, metric: str) -> str:
+    unit = metric_words(metric).unit.replace("per ", "a ")
+    size = format_number(abs(float(difference)), digits=3)
+    return f"{size} ± {format_number(float(error), digits=2)} {unit}".strip()
+
+
+def _describe_incomplete(run: Run, seeds: int) -> str:
+    wanted = len(run.candidates) * seeds
+    done = sum(
+        c.seed <= seeds for trial_id in run.candidates for c in run.records[trial_id].confirmations
+    )
+    if done < wanted or not wanted:
+        return f"Not confirmed yet: {done} of {wanted} trainings with fresh seeds are done."
+    return "Nothing is confirmed: no training with a fresh seed came to a result."
+
+
+def render_confirmation(run: Run) -> str:
+    """Return the confirmation as a table of plain text, ``""`` if there is none yet."""
+    table = confirmation_table(run)
+    if not table["seeds"].any():
+        return ""
+    metric, test = run.metric, test_metric(run)
+    rows = [["  trial", "seeds", metric, test, "against the default", "p"]]
+    for trial_id, row in table.iterrows():
+        is_default = run.default is not None and run.default.trial_id == trial_id
+        difference = _plus_minus(row["difference"], row["difference_standard_error"], signed=True)
+        rows.append(
+            [
+                f"{'* ' if row['winner'] else '  '}{trial_id}",
+                str(row["seeds"]),
+                _plus_minus(row[f"{metric}_mean"], row[f"{metric}_standard_error"]),
+                _plus_minus(row[f"{test}_mean"], row[f"{test}_standard_error"]),
+                "the default" if is_default else difference,
+                "" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}",
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    notes = ["Means ± standard errors over seeds; each p of its comparison alone; * the winner."]
+    if table["seeds"].min() < table["seeds"].max() or table["seeds"].max() < _asked(run):
+        notes.append("Seeds with which a training failed or diverged are left out.")
+    return "\n".join(f"  {line}" for line in [*lines, *notes])
+
+
+def _asked(run: Run) -> int:
+    return 0 if run.confirm is None else run.confirm["seeds"]
+
+
+def _plus_minus(mean: float, error: float, *, signed: bool = False) -> str:
+    if math.isnan(mean):
+        return "–"
+    sign = "−" if mean < 0 else "+" if signed and mean > 0 else ""
+    text = sign + format_number(abs(float(mean)), digits=3 if signed else 5)
+    return text if math.isnan(error) else f"{text} ± {format_number(float(error), digits=2)}"

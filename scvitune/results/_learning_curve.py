@@ -1,0 +1,133 @@
+"""How the winner does on more and more cells, and what that says of data and model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scvitune.events import FollowUp
+from scvitune.results._run_directory import Run
+from scvitune.results._schedule import find_trial
+from scvitune.results._wording import format_number
+
+_CLEAR = 2.0
+"""A difference is clear from so many standard errors on."""
+_WORTH = 1e-3
+"""A difference is worth a word from this part of the loss on."""
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Trainings of one configuration on nested parts of the training cells.
+
+    Attributes
+    ----------
+    trial_id
+        Whose configuration it is.
+    table
+        One row a training that came to a result, by size and seed: ``n_cells``, ``seed``,
+        ``epoch`` (of the best report, in passes over these cells), then the metrics of those
+        weights; the ones ending in ``_train`` are measured on the cells that they were trained
+        on, without dropout, as the others.
+    verdict
+        What it says, in words.
+    """
+
+    trial_id: str
+    table: pd.DataFrame
+    verdict: str
+
+    def __str__(self) -> str:
+        return self.verdict
+
+
+def read_learning_curve(run: Run, trial_id: str | None = None) -> LearningCurve:
+    """Return the learning curve that a run's log holds; None: of the best trial."""
+    record = find_trial(run, trial_id)
+    rows = [
+        {"n_cells": c.n_cells, "seed": c.seed, "epoch": c.epoch, **c.metrics}
+        for c in record.learning_curve
+        if c.finished
+    ]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = pd.DataFrame(rows, columns=columns or ["n_cells", "seed", "epoch"])
+    return LearningCurve(
+        record.trial_id, table, judge_learning_curve(table, record.learning_curve)
+    )
+
+
+def judge_learning_curve(table: pd.DataFrame, trainings: list[FollowUp]) -> str:
+    """Return in words whether more cells, a bigger model or a tamer one is wanted.
+
+    With ``fall`` what the negative ELBO on the validation cells lost from the second largest
+    number of cells to the largest, and ``gap`` what it has above that on the training cells at
+    the largest, both means over seeds; clear is what is at least two standard errors and a
+    thousandth of the loss:
+
+    - a clear fall: more cells would help still;
+    - no clear fall and no clear gap: the model does no better on the cells that it knows than on
+      new ones, so it underfits: a bigger model or more epochs;
+    - no clear fall but a clear gap: it overfits in a way that cells do not mend: more dropout or
+      weight decay, fewer layers or units.
+
+    Parameters
+    ----------
+    table
+        As in `LearningCurve`.
+    trainings
+        All of them, those without a result too.
+    """
+    lost = sum(not training.finished for training in trainings)
+    note = f" {lost} trainings failed or diverged and are left out." if lost else ""
+    sizes = sorted(table["n_cells"].unique()) if len(table) else []
+    if len(sizes) < 2:
+        return "There are not two sizes with a result yet, so nothing can be said." + note
+    smaller, largest = sizes[-2:]
+    by_seed = table.pivot_table(index="seed", columns="n_cells", values="elbo_validation")
+    fall, fall_error = _mean_and_error((by_seed[smaller] - by_seed[largest]).dropna())
+    full = table[table["n_cells"] == largest]
+    gap, gap_error = _mean_and_error(full["elbo_validation"] - full["elbo_train"])
+    loss = float(full["elbo_validation"].abs().mean())
+    fell = f"From {smaller} to {largest} cells the negative ELBO on the validation cells "
+    above = (
+        f"at {largest} cells it is {_nats(gap, gap_error)} above that on the training cells"
+        if gap > 0
+        else f"at {largest} cells it is no higher than on the training cells"
+    )
+    if _is_clear(fall, fall_error, loss):
+        per_doubling = fall / math.log2(largest / smaller)
+        return (
+            f"More cells would help: {fell[0].lower()}{fell[1:]}fell by "
+            f"{_nats(fall, fall_error)}, {format_number(per_doubling, digits=2)} nats a doubling; "
+            f"{above}.{note}"
+        )
+    flat = f"{fell}did not fall clearly ({_nats(fall, fall_error)})"
+    if _is_clear(gap, gap_error, loss):
+        return (
+            f"Overfitting: {flat[0].lower()}{flat[1:]}, and {above}. Rather than more cells, try "
+            f"more dropout or weight decay, or a smaller model.{note}"
+        )
+    return (
+        f"Underfitting, if anything: {flat[0].lower()}{flat[1:]}, and {above}. Rather than more "
+        f"cells, try a bigger model or more epochs.{note}"
+    )
+
+
+def _is_clear(mean: float, error: float, loss: float) -> bool:
+    sure = math.isnan(error) or mean > _CLEAR * error
+    return mean > _WORTH * loss and sure
+
+
+def _nats(mean: float, error: float) -> str:
+    text = format_number(mean, digits=3)
+    spread = "" if math.isnan(error) else f" ± {format_number(error, digits=2)}"
+    return f"{text}{spread} nats a cell"
+
+
+def _mean_and_error(values: pd.Series) -> tuple[float, float]:
+    found = values.to_numpy(dtype=float)
+    error = float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else math.nan
+    return float(found.mean()) if len(found) else math.nan, error

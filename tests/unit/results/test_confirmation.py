@@ -1,0 +1,243 @@
+"""Means over fresh seeds, paired differences, the winner, and what is said of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from scvitune.results import best_trial_id, confirmation_table, summarise
+from scvitune.results._confirmation import claimed_p_value, compare_paired
+from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
+
+LR = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128}
+
+
+def numbered(values):
+    return dict(enumerate(values, 1))
+
+
+def confirm(run, trial_id, validation, test=None, *, status="finished"):
+    """Write the lines of a trial's confirmations, with seeds from 1."""
+    test = validation if test is None else test
+    for seed, (ours, theirs) in enumerate(zip(validation, test, strict=True), 1):
+        lost = ours is None
+        run.log.append(
+            "confirmation",
+            trial_id=trial_id,
+            seed=seed,
+            epoch=4.0,
+            time_s=8.0,
+            status="diverged" if lost else status,
+            reason="the loss is NaN" if lost else "",
+            metrics={} if lost else {"elbo_validation": ours, "elbo_test": theirs},
+        )
+
+
+@pytest.fixture
+def searched(new_run):
+    """The default at 10, three others at 8, 8.5 and 9 in the search; nothing is confirmed yet."""
+    run = new_run()
+    run.settings(confirm={"top_k": 2, "seeds": 4})
+    run.driver("start")
+    run.trial("00000", LR, values={4.0: 10.0}, origin="default")
+    for i, value in enumerate((8.0, 8.5, 9.0), 1):
+        run.trial(f"{i:05d}", {**LR, "lr": i / 100}, values={4.0: value})
+    return run
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("seed", range(5))
+def test_paired_differences_agree_with_scipy(mode, seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 9))
+    ours, theirs = rng.normal(-0.5, 1.0, n), rng.normal(0.0, 1.0, n)
+    found = compare_paired(numbered(ours), numbered(theirs), mode=mode)
+    two_sided = stats.ttest_rel(ours, theirs)
+    interval = two_sided.confidence_interval(0.95)
+    better = stats.ttest_rel(ours, theirs, alternative="less" if mode == "min" else "greater")
+    assert found.n == n
+    assert found.mean == pytest.approx((ours - theirs).mean())
+    assert found.standard_error == pytest.approx(stats.sem(ours - theirs))
+    assert found.p_value == pytest.approx(two_sided.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.probability_better == pytest.approx(1 - better.pvalue)
+
+
+def test_paired_differences_by_hand():
+    # differences -1, -2, -3: mean -2, standard deviation 1, error 1/sqrt(3), t = -3.4641
+    found = compare_paired(numbered([9, 8, 7]), numbered([10, 10, 10]), mode="min")
+    assert found.mean == -2
+    assert found.standard_error == pytest.approx(1 / math.sqrt(3))
+    # with 2 degrees of freedom T(t) = 1/2 + t / (2 sqrt(2 + t^2))
+    t = 2 * math.sqrt(3)
+    assert found.probability_better == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)))
+    assert found.p_value == pytest.approx(2 * (1 - found.probability_better))
+
+
+def test_only_common_seeds_are_paired():
+    found = compare_paired({1: 1.0, 2: 5.0, 4: 3.0}, {2: 6.0, 3: 0.0, 4: 5.0}, mode="min")
+    assert found == compare_paired({1: 5.0, 2: 3.0}, {1: 6.0, 2: 5.0}, mode="min")
+    assert found.n == 2
+
+
+@pytest.mark.parametrize(("ours", "mean"), [({}, math.nan), ({1: 3.0}, -1.0)])
+def test_fewer_than_two_seeds_say_nothing_of_chance(ours, mean):
+    found = compare_paired(ours, {1: 4.0, 2: 5.0}, mode="min")
+    assert found.n == len(ours)
+    assert found.mean == pytest.approx(mean, nan_ok=True)
+    for value in (found.standard_error, found.low, found.probability_better, found.p_value):
+        assert math.isnan(value)
+
+
+@pytest.mark.parametrize(
+    ("shift", "mode", "better", "p_value"),
+    [(-1.0, "min", 1.0, 0.0), (-1.0, "max", 0.0, 0.0), (0.0, "min", 0.5, 1.0)],
+)
+def test_differences_without_any_spread(shift, mode, better, p_value):
+    default = {1: 4.0, 2: 8.0, 3: 6.0}
+    found = compare_paired({s: v + shift for s, v in default.items()}, default, mode=mode)
+    assert found.standard_error == 0
+    assert (found.low, found.high) == (shift, shift)
+    assert found.probability_better == better
+    assert found.p_value == p_value
+
+
+def test_the_winner_has_the_best_mean_on_validation_and_not_on_test(searched):
+    confirm(searched, "00000", [10.0, 10.2, 9.8, 10.0], [11.0, 11.2, 10.9, 11.1])
+    confirm(searched, "00001", [9.5, 9.7, 9.4, 9.6], [5.0, 5.1, 5.2, 5.3])
+    confirm(searched, "00002", [8.0, 8.4, 8.1, 8.2], [9.0, 9.3, 9.1, 9.2])
+    run = searched.read()
+    assert run.candidates == ["00001", "00002", "00000"]
+    table = confirmation_table(run)
+    assert list(table.index) == ["00002", "00001", "00000"]
+    assert list(table["winner"]) == [True, False, False]
+    assert best_trial_id(run) == "00002"
+    row = table.loc["00002"]
+    assert row["seeds"] == 4
+    assert row["elbo_validation_mean"] == pytest.approx(8.175)
+    assert row["elbo_validation_standard_error"] == pytest.approx(stats.sem([8.0, 8.4, 8.1, 8.2]))
+    assert row["elbo_test_mean"] == pytest.approx(9.15)
+    expected = stats.ttest_rel([9.0, 9.3, 9.1, 9.2], [11.0, 11.2, 10.9, 11.1])
+    assert row["difference"] == pytest.approx(-1.9)
+    assert row["p_value"] == pytest.approx(expected.pvalue)
+    assert row["difference_high"] == pytest.approx(expected.confidence_interval().high)
+    assert table.loc["00000", ["difference", "p_value"]].isna().all()
+    assert claimed_p_value(table, "00002") == pytest.approx(2 * expected.pvalue)
+    words = describe_confirmation(run)
+    assert words.startswith("Confirmed over 4 seeds: trial 00002 beats the default by 1.90 ± ")
+    assert "nats a cell on the held-out test cells (p" in words
+    assert "corrected for 2 comparisons" in words
+    text = summarise(run)
+    assert words in text
+    assert render_confirmation(run) in text
+    assert text.count("Confirmed over") == 1
+
+
+def test_until_it_is_complete_the_search_decides(searched):
+    confirm(searched, "00000", [10.0] * 4)
+    confirm(searched, "00001", [9.0, 9.0, 9.0])
+    confirm(searched, "00002", [8.0] * 4)
+    run = searched.read()
+    assert best_trial_id(run) == "00001"
+    table = confirmation_table(run)
+    assert not table["winner"].any()
+    assert list(table["seeds"]) == [4, 3, 4]
+    assert describe_confirmation(run).startswith("Not confirmed yet: 11 of 12 trainings")
+
+
+def test_who_failed_with_a_seed_is_beaten_by_who_did_not(searched):
+    confirm(searched, "00000", [10.0, 10.1, 10.2, 10.3])
+    confirm(searched, "00001", [9.0, 9.3, 9.1, 9.4])
+    confirm(searched, "00002", [1.0, None, 1.2, 1.1])
+    run = searched.read()
+    table = confirmation_table(run)
+    assert best_trial_id(run) == "00001"
+    assert table.loc["00002", "seeds"] == 3
+    expected = stats.ttest_rel([1.0, 1.2, 1.1], [10.0, 10.2, 10.3])
+    assert table.loc["00002", "p_value"] == pytest.approx(expected.pvalue)
+    assert "left out" in render_confirmation(run)
+
+
+def test_the_default_wins_a_tie_and_is_kept(searched):
+    for trial_id in ("00001", "00002", "00000"):
+        confirm(searched, trial_id, [9.0, 9.5, 9.0, 9.5])
+    run = searched.read()
+    assert best_trial_id(run) == "00000"
+    words = describe_confirmation(run)
+    assert words == (
+        "Confirmed over 4 seeds: the default is the best of 3 configurations, keep it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ([11.2, 10.7, 11.1, 10.9], "no difference can be shown"),
+        ([12.0, 12.1, 12.0, 12.2], "but worse than the default by"),
+        ([11.0, 11.0, 11.0, 11.0], "no difference can be shown"),
+    ],
+)
+def test_what_cannot_be_shown_is_not_claimed(searched, test, said):
+    confirm(searched, "00000", [10.0] * 4, [11.0] * 4)
+    confirm(searched, "00001", [9.0] * 4, test)
+    confirm(searched, "00002", [9.5] * 4, [11.0] * 4)
+    words = describe_confirmation(searched.read())
+    assert said in words
+    assert "keep" in words
+
+
+def test_nothing_that_finished_leaves_the_search_to_decide(searched):
+    for trial_id in ("00001", "00002", "00000"):
+        confirm(searched, trial_id, [None] * 4)
+    run = searched.read()
+    assert best_trial_id(run) == "00001"
+    assert describe_confirmation(run).startswith("Nothing is confirmed")
+    assert math.isnan(confirmation_table(run).loc["00001", "elbo_validation_mean"])
+    assert summarise(run)
+
+
+def test_without_a_default_there_is_nothing_to_compare_with(new_run):
+    run = new_run()
+    run.settings(confirm={"top_k": 2, "seeds": 2})
+    run.trial("00001", {**LR, "lr": 0.1}, values={4.0: 8.0})
+    run.trial("00002", {**LR, "lr": 0.2}, values={4.0: 9.0})
+    confirm(run, "00001", [9.0, 9.1])
+    confirm(run, "00002", [8.0, 8.1])
+    read = run.read()
+    assert best_trial_id(read) == "00002"
+    assert "no default" in describe_confirmation(read)
+    assert confirmation_table(read)["difference"].isna().all()
+
+
+def test_without_confirm_there_is_an_empty_table(small_run):
+    run = small_run.read()
+    table = confirmation_table(run)
+    assert isinstance(table, pd.DataFrame)
+    assert len(table) == 0
+    assert {"seeds", "elbo_test_mean", "probability_better", "winner"} <= set(table.columns)
+    assert describe_confirmation(run) == ""
+    assert render_confirmation(run) == ""
+
+
+def test_a_final_fit_is_told_with_the_model(searched):
+    run = searched
+    run.settings()
+    run.layout.best.mkdir()
+    run.log.append(
+        "final_fit",
+        trial_id="00001",
+        seed=1,
+        epoch=3.5,
+        time_s=1.0,
+        status="finished",
+        reason="",
+        metrics={"elbo_train": 7.0},
+        n_cells=100,
+    )
+    text = summarise(run.read())
+    assert "trained on all 100 cells for 3.5 epochs" in text
+    assert "held-out cells are those of the model before that" in text
