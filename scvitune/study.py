@@ -200,6 +200,7 @@ def tune(
     reference: AnnData | None = None,
     labels_key: str | None = None,
     target: str = "simulated",
+    simulation: Mapping[str, float] | None = None,
     seed: int = 0,
     storage: str | Path = "runs",
     name: str | None = None,
@@ -264,6 +265,9 @@ def tune(
         For DestVI, what is known of the composition: ``"simulated"`` tunes on spots summed from
         the reference, as many and as deep as the real ones; ``"truth"`` (or ``"truth:KEY"``)
         reads the proportions from ``adata.obsm``; ``"likelihood"`` judges by genes held out.
+    simulation
+        For DestVI, what simulated tissues are like, see `scvitune.config.SimulationConfig`; the
+        defaults are ``{"max_cells": 10, "concentration": 3.0, "smoothness": 0.0}``.
     seed
         Of everything.
     storage, name

@@ -14,7 +14,6 @@ from rich.console import Console
 from scvitune.config import StudyConfig
 from scvitune.contracts import ENDED, PreparedData, RunLayout
 from scvitune.data import (
-    DeconvolutionData,
     load_prepared,
     prepare_anndata,
     prepare_file,
@@ -27,7 +26,8 @@ from scvitune.experiment._deconvolution import (
     Tissues,
     check_target,
     prepare_spots,
-    save_tissues,
+    simulate_tissues,
+    with_simulation,
 )
 from scvitune.experiment._driver import ray_session, run_plan
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
@@ -55,7 +55,7 @@ from scvitune.recording import (
 class Preparation:
     """A study that could start: everything is checked, nothing is written.
 
-    ``prepared`` is in memory; ``adata`` is what it was prepared from. ``spots`` is set where
+    ``prepared`` is in memory; ``adata`` is what it was prepared from. ``tissues`` is set where
     the model is one of spots.
     """
 
@@ -64,7 +64,7 @@ class Preparation:
     adata: Any
     layout: RunLayout
     name: str
-    spots: DeconvolutionData | None = None
+    tissues: Tissues | None = None
 
 
 def prepare_experiment(
@@ -96,7 +96,7 @@ def prepare_experiment(
     check_names(config, searcher=searcher, scheduler=scheduler, faults=faults)
     name = choose_name(config)
     check_storage(Path(config.storage), name, faults)
-    prepared = spots = None
+    prepared = tissues = None
     if config.model in MODELS:  # else a fault already, and its data cannot be set up
         named = config.data is not None and config.data.reference is not None
         has_reference = reference is not None or (adata is None and named)
@@ -106,6 +106,8 @@ def prepare_experiment(
             with faults.collecting():
                 spots = prepare_spots(config, adata, reference)
                 adata, prepared = spots.adata, spots.spots
+                config = with_simulation(config)
+                tissues = simulate_tissues(spots, config)
         elif not has_reference:
             with faults.collecting():
                 adata, prepared = _prepare(config, adata)
@@ -116,7 +118,7 @@ def prepare_experiment(
         raise InputError("There is no data.")
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
     layout = RunLayout(Path(config.storage) / name)
-    return Preparation(plan, prepared, adata, layout, name, spots)
+    return Preparation(plan, prepared, adata, layout, name, tissues)
 
 
 def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
@@ -134,14 +136,9 @@ def start_experiment(preparation: Preparation, *, console: Console | None = None
     plan, layout = preparation.plan, preparation.layout
     layout.root.parent.mkdir(parents=True, exist_ok=True)
     prepared = save_prepared(preparation.prepared, layout.root.parent)
-    tissues = None
-    if preparation.spots is not None:
-        tissues = save_tissues(
-            preparation.spots,
-            layout.root.parent,
-            target=plan.config.target,
-            seed=plan.config.search.seed,
-        )
+    tissues = preparation.tissues
+    if tissues is not None:
+        tissues = tissues.saved(layout.root.parent)
     create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
     _drive(plan, layout, prepared, tissues, action="start", console=console)
     return layout
