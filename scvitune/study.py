@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scvitune._arguments import config_from_arguments, ready_or_none
 from scvitune.config import StudyConfig
 from scvitune.contracts import Config, RunLayout
-from scvitune.errors import Faults, StudyError
+from scvitune.errors import StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +101,24 @@ class Study:
         from scvitune.results._best_model import load_best_model
 
         return load_best_model(self._run, adata)
+
+    def best_first_stage(self, reference: AnnData | None = None) -> Any:
+        """Return the CondSCVI that the best DestVI is built on, an ordinary scvi-tools model.
+
+        Parameters
+        ----------
+        reference
+            Single cells with the genes that were tuned on (more genes are left out); None: those
+            that were tuned on, rebuilt from the prepared arrays.
+
+        Raises
+        ------
+        StudyError
+            If the study is of a model that is built on no other.
+        """
+        from scvitune.results._first_stage import load_first_stage
+
+        return load_first_stage(self._run, reference)
 
     def schedule(self, trial_id: str | None = None) -> pd.DataFrame:
         """Return the hyperparameters that a trial's weights were trained under.
@@ -290,41 +309,13 @@ def tune(
     for known in ("prepare_experiment", "start_experiment"):
         given.pop(known)
     preparation = prepare_experiment(
-        _config_from_arguments(given),
+        config_from_arguments(given),
         adata=adata,
         reference=reference,
-        searcher=_ready(searcher),
-        scheduler=_ready(scheduler),
+        searcher=ready_or_none(searcher),
+        scheduler=ready_or_none(scheduler),
     )
     return _conclude(lambda: start_experiment(preparation), adata=preparation.adata)
-
-
-def _config_from_arguments(given: dict[str, Any]) -> StudyConfig:
-    """Turn the arguments of `tune` into a configuration, with all faults at once."""
-    from scvitune.spaces import parse_space, space_to_yaml
-
-    model, _ = given.pop("model"), given.pop("adata")
-    faults = Faults()
-    if not isinstance(model, str):
-        model = getattr(model, "__name__", repr(model))
-    given.pop("reference")
-    for name in ("searcher", "scheduler"):
-        if _ready(given[name]) is not None:
-            given[name] = None
-    if given["space"] is not None:
-        with faults.collecting():
-            given["space"] = space_to_yaml(parse_space(given["space"]))
-    if len(faults):
-        given["space"] = None
-    with faults.collecting():
-        config = StudyConfig.from_arguments(model, **given)
-    faults.raise_if_any()
-    return config
-
-
-def _ready(given: Any) -> Any:
-    """Return a ready Ray object, or None for a name or nothing."""
-    return None if given is None or isinstance(given, str) else given
 
 
 def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> Study:

@@ -57,7 +57,8 @@ EDGES: dict[str, set[str]] = {
     },
     "results": {"models", "training", "metrics", "data", "staging"},
     "_replay": {"results", "study"},
-    "study": {"experiment", "results", "spaces"},
+    "_arguments": {"spaces"},
+    "study": {"_arguments", "experiment", "results"},
     "cluster": set(),
     "cli": {"study", "cluster"},
 }

@@ -9,6 +9,7 @@ from typing import Any
 from scvitune.errors import StudyError
 from scvitune.events import EventLog
 from scvitune.metrics import name_metrics
+from scvitune.results._first_stage import FIRST_STAGE, write_first_stage
 from scvitune.results._handing_over import Trained, read_model, write_model
 from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
@@ -46,7 +47,7 @@ def judge_on_test_cells(run: Run) -> dict[str, dict[str, float]]:
 
 
 def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None) -> Path:
-    """Write the best model to ``best/`` as scvi-tools saves it.
+    """Write the best model to ``best/`` as scvi-tools saves it, a DestVI with its first stage.
 
     Parameters
     ----------
@@ -73,6 +74,8 @@ def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None)
     partial = target.with_name(".best.partial")
     shutil.rmtree(partial, ignore_errors=True)
     write_model(run, trained, adata, partial)
+    if run.is_of_spots:
+        write_first_stage(run, trained.config, partial / FIRST_STAGE)
     if target.exists():
         shutil.rmtree(target)
     partial.rename(target)
