@@ -61,6 +61,11 @@ def take_genes(prepared: PreparedData, kept: npt.NDArray[np.bool_]) -> PreparedD
     return PreparedData(**fields, fingerprint=compute_fingerprint(fields))
 
 
+def _types_of(reference: PreparedData) -> list[str]:
+    key = reference.setup["kwargs"]["labels_key"]
+    return [str(name) for name in reference.setup["categories"][key]]
+
+
 def simulate_tissue(
     reference: PreparedData,
     like: PreparedData,
@@ -112,6 +117,7 @@ def simulate_tissue(
         n_spots=like.n_cells,
         depths=totals,
         cells=cells,
+        names=_types_of(reference),
         seed=seed,
         max_cells=max_cells,
         concentration=concentration,

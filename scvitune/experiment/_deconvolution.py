@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scvitune._seeding import derive_seed
-from scvitune.config import SimulationConfig, StudyConfig
+from scvitune.config import DataConfig, SimulationConfig, StudyConfig
 from scvitune.contracts import PreparedData, RunLayout, Split
 from scvitune.data import (
     DeconvolutionData,
@@ -32,6 +32,8 @@ from scvitune.staging import FIRST_MODEL, HELD_OUT_METRIC, Stages
 TARGETS = ("simulated", "truth", "likelihood")
 _HELD_OUT_GENES = 0.1
 """Share of the genes that trials are judged by under the target ``likelihood``."""
+
+_USED_OF_DATA = ("path", "reference", "layer", "batch_key", "labels_key")
 
 TRUTH_KEY = "proportions"
 SETTINGS = "deconvolution"
@@ -164,6 +166,7 @@ def prepare_spots(config: StudyConfig, adata: Any, reference: Any) -> Deconvolut
         keys = {"spots_keys": of_both | of_spots, "cells_keys": dict(of_both)}
     name, _, key = config.target.partition(":")
     faults = Faults()
+    _refuse_choices_of_cells(data, faults)
     _check_simulation(config, n_spots=getattr(adata, "n_obs", None), faults=faults)
     prepared = None
     with faults.collecting():
@@ -178,6 +181,19 @@ def prepare_spots(config: StudyConfig, adata: Any, reference: Any) -> Deconvolut
     if prepared is None:
         raise RuntimeError("What cannot be prepared is a fault.")
     return prepared
+
+
+def _refuse_choices_of_cells(data: DataConfig | None, faults: Faults) -> None:
+    """Refuse keys of a configuration that would be ignored for two files at once."""
+    given = {} if data is None else data.model_dump(exclude=set(_USED_OF_DATA), exclude_none=True)
+    if given:
+        named = " and ".join(f"data.{name}" for name in given)
+        faults.add(
+            f"{named} cannot be used with spots and a reference: all genes that both have and all "
+            "spots and cells are used. Choose genes and cells in the files themselves "
+            "(sc.pp.highly_variable_genes on the reference, sc.pp.filter_cells), and use layer, "
+            "batch_key and labels_key only."
+        )
 
 
 def with_simulation(config: StudyConfig) -> StudyConfig:

@@ -108,7 +108,7 @@ def prepare_experiment(
                 adata, prepared = spots.adata, spots.spots
                 config = with_simulation(config)
                 tissues = simulate_tissues(spots, config)
-        elif not has_reference:
+        elif not has_reference and get_adapter(config.model).first_stage_prefix is None:
             with faults.collecting():
                 adata, prepared = _prepare(config, adata)
                 for fault in get_adapter(config.model).data_faults(prepared):

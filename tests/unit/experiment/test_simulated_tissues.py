@@ -112,7 +112,7 @@ def test_spots_too_deep_for_the_cells_are_refused_before_anything_is_written(
     counts = deep.X.toarray()
     counts[0, 0] = 90_000_000
     deep.X = counts
-    with pytest.raises(InputError, match="The deepest spot to match has"):
+    with pytest.raises(InputError, match="The deepest spot to match has .* of type 'type_"):
         prepare(adata=deep)
     assert not list(tmp_path.iterdir())
 
@@ -120,3 +120,24 @@ def test_spots_too_deep_for_the_cells_are_refused_before_anything_is_written(
 def test_models_of_cells_take_none(prepare, cells):
     with pytest.raises(InputError, match="simulation describes tissue simulated for models"):
         prepare(model="SCVI", adata=cells, labels_key=None, simulation={"smoothness": 1})
+
+
+def test_keys_of_one_file_are_refused_for_two(tmp_path, cells, spots):
+    """They would be ignored, and nobody would know."""
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    spots.write_h5ad(tmp_path / "spots.h5ad")
+    data = {"path": "spots.h5ad", "reference": "cells.h5ad", "labels_key": "cell_type"}
+    data |= {name: str(tmp_path / data[name]) for name in ("path", "reference")}
+    raw = {"model": "DestVI", "data": data, "storage": str(tmp_path / "runs")}
+    assert prepare_experiment(StudyConfig.from_yaml_dict(raw)).tissues is not None
+    raw["data"] = data | {"n_top_genes": 20, "min_counts": 1}
+    with pytest.raises(InputError, match=r"data\.n_top_genes and data\.min_counts cannot be used"):
+        prepare_experiment(StudyConfig.from_yaml_dict(raw))
+
+
+def test_without_a_reference_nothing_else_is_said(spots, tmp_path):
+    config = StudyConfig.from_arguments("DestVI", storage=str(tmp_path))
+    with pytest.raises(InputError) as raised:
+        prepare_experiment(config, adata=spots)
+    (fault,) = raised.value.faults
+    assert fault.startswith("DestVI needs single cells")
