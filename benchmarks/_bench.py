@@ -90,6 +90,29 @@ def seconds_of(function: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
+def take_turns(between: Callable[[], Any]) -> tuple[Any, list[float]]:
+    """Return a callback for ``model.train()`` and the list of seconds that it fills.
+
+    Before each of its epochs the peer's clock stops and ``between`` is run. An epoch's seconds are
+    from start to start, so the last one has none.
+    """
+    from lightning.pytorch.callbacks import Callback
+
+    seconds: list[float] = []
+
+    class Turns(Callback):
+        started: float | None = None
+
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            now = time.perf_counter()
+            if self.started is not None:
+                seconds.append(now - self.started)
+            between()
+            self.started = time.perf_counter()
+
+    return Turns(), seconds
+
+
 def describe_machine() -> str:
     """Return processor, cores and versions in one line."""
     import ray
@@ -130,6 +153,7 @@ __all__ = [
     "median",
     "print_table",
     "seconds_of",
+    "take_turns",
     "use_threads",
     "write_json",
 ]

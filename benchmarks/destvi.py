@@ -34,7 +34,6 @@ import argparse
 import logging
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ from _bench import (
     median,
     print_table,
     seconds_of,
+    take_turns,
     use_threads,
     write_json,
 )
@@ -241,24 +241,13 @@ def measure(sides: Sides, *, n_epochs: int, n_repeats: int) -> dict[str, Any]:
 
 def time_in_turns(sides: Sides, *, n_epochs: int, seed: int) -> tuple[list[float], list[float]]:
     """Train fresh models of both sides and return the seconds of each one's epochs."""
-    from lightning.pytorch.callbacks import Callback
-
     loop = sides.build_ours(seed)
     ours: list[float] = []
-    theirs: list[float] = []
-
-    class Turns(Callback):
-        started: float | None = None
-
-        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-            now = time.perf_counter()
-            if self.started is not None:
-                theirs.append(now - self.started)
-            ours.append(seconds_of(partial(loop.advance, len(ours) + 1)))
-            self.started = time.perf_counter()
-
+    turns, theirs = take_turns(
+        lambda: ours.append(seconds_of(partial(loop.advance, len(ours) + 1)))
+    )
     # One of warm-up before, and one after, since theirs are timed from start to start.
-    train_theirs(sides.build_theirs(seed), n_epochs + 2, callbacks=[Turns()])
+    train_theirs(sides.build_theirs(seed), n_epochs + 2, callbacks=[turns])
     return ours[1 : n_epochs + 1], theirs[1 : n_epochs + 1]
 
 

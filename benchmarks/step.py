@@ -43,6 +43,7 @@ from _bench import (
     median,
     print_table,
     seconds_of,
+    take_turns,
     use_threads,
     write_json,
 )
@@ -120,23 +121,8 @@ def time_their_epochs(
 
     ``between`` is called before each epoch with their clock stopped.
     """
-    import time
-
-    from lightning.pytorch.callbacks import Callback
-
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    seconds: list[float] = []
-
-    class Turns(Callback):
-        started: float | None = None
-
-        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-            now = time.perf_counter()
-            if self.started is not None:
-                seconds.append(now - self.started)
-            between()
-            self.started = time.perf_counter()
-
+    turns, seconds = take_turns(between)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.train(
@@ -146,7 +132,7 @@ def time_their_epochs(
             datasplitter_kwargs={"external_indexing": [split.train, split.validation]},
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[Turns()],
+            callbacks=[turns],
         )
     return seconds
 

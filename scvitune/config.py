@@ -33,6 +33,7 @@ from scvitune._config._sections import (
     Resources,
     SearchConfig,
     Section,
+    SimulationConfig,
 )
 from scvitune._config._yaml_text import parse_yaml, plain_value, read_yaml_mapping
 from scvitune.errors import Faults, InputError, nearest, one_of
@@ -44,6 +45,7 @@ __all__ = [
     "MetricOptions",
     "Resources",
     "SearchConfig",
+    "SimulationConfig",
     "StudyConfig",
     "dump_yaml",
     "load_config",
@@ -91,6 +93,9 @@ class StudyConfig(Section):
         ``"all_cells"`` refits the best configuration on every cell.
     target
         What the proportions of a deconvolution are compared with.
+    simulation
+        What the simulated tissues of a deconvolution are like, see `SimulationConfig`; None: its
+        defaults, where there are such tissues.
     storage
         The directory that holds run directories.
     name
@@ -111,6 +116,7 @@ class StudyConfig(Section):
     confirm: ConfirmConfig | None = None
     final_fit: Annotated[Literal["all_cells"] | None, one_word_of("all_cells")] = None
     target: Annotated[str, text()] = "simulated"
+    simulation: SimulationConfig | None = None
     storage: Annotated[str, directory()] = "runs"
     name: Annotated[str | None, run_name()] = None
 
@@ -185,10 +191,13 @@ _SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
     "search": SearchConfig,
     "resources": Resources,
+    "simulation": SimulationConfig,
     "confirm": ConfirmConfig,
     "metric_options": MetricOptions,
 }
-_NAMED_ALWAYS = ("resources", "confirm", "metric_options")  # mappings as arguments of tune, too
+_OWN_ARGUMENTS = ("resources", "simulation", "confirm", "metric_options")
+"""Sections that are arguments of ``tune`` themselves, and not their keys."""
+
 _TOP = tuple("schema" if n == "schema_version" else n for n in field_names(StudyConfig))
 _PLACES = {key: key for key in _TOP} | {
     key: f"{name}.{key}" for name, section in _SECTIONS.items() for key in field_names(section)
@@ -197,7 +206,7 @@ _ARGUMENTS = {
     key: _PLACES[key]
     for key in (
         *("space", "metric", "mode", *field_names(SearchConfig), "resources", "confirm"),
-        *("final_fit", "reference", "labels_key", "target", "storage", "name"),
+        *("final_fit", "reference", "labels_key", "target", "simulation", "storage", "name"),
         "metric_options",
     )
 }
@@ -250,7 +259,7 @@ def _build_section(
         if key not in own:
             faults.add(section_fault(key, own, _PLACES, name))
     known = {key: value[key] for key in own if key in value}
-    prefix = f"{name}." if named_by_section or name in _NAMED_ALWAYS else ""
+    prefix = f"{name}." if named_by_section or name in _OWN_ARGUMENTS else ""
     if isinstance(known.get("points_to_evaluate"), (list, tuple)):
         known["points_to_evaluate"] = plain_value(
             known["points_to_evaluate"], where=f"{prefix}points_to_evaluate", faults=faults

@@ -195,6 +195,13 @@ def _prior(
     )
 
 
+@lru_cache(maxsize=1)
+def _load_held_out(directory: str, device: str) -> tuple[DeviceData, tuple[str, ...]]:
+    """Return counts on a device and their genes' names, loaded once a process."""
+    prepared = load_prepared(Path(directory))
+    return DeviceData(prepared, torch.device(device)), prepared.gene_names
+
+
 class HeldOut:
     """Counts of genes that a trial of spots does not train on, and is judged by.
 
@@ -211,10 +218,9 @@ class HeldOut:
     def __init__(
         self, adapter: ModelAdapter, config: Mapping[str, Any], stages: Stages, directory: str
     ) -> None:
-        prepared = load_prepared(Path(directory))
+        self._data, names = _load_held_out(directory, stages.device)
         stage = stages.obtain(adapter.first_stage_config(config))
-        self._genes = HeldOutGenes.of(stage.restricted(prepared.gene_names))
-        self._data = DeviceData(prepared, torch.device(stages.device))
+        self._genes = HeldOutGenes.of(stage.restricted(names))
 
     def measure(self, loop: TrainingLoop) -> dict[str, float]:
         """Return their ``reconstruction_loss_validation``, nats a spot.

@@ -124,6 +124,24 @@ class Study:
 
         return confirmation_table(self._run)
 
+    def best_first_stage(self, reference: AnnData | None = None) -> Any:
+        """Return the CondSCVI that the best DestVI is built on, an ordinary scvi-tools model.
+
+        Parameters
+        ----------
+        reference
+            Single cells with the genes that were tuned on (more genes are left out); None: those
+            that were tuned on, rebuilt from the prepared arrays.
+
+        Raises
+        ------
+        StudyError
+            If the study is of a model that is built on no other.
+        """
+        from scvitune.results._first_stage import load_first_stage
+
+        return load_first_stage(self._run, reference)
+
     def schedule(self, trial_id: str | None = None) -> pd.DataFrame:
         """Return the hyperparameters that a trial's weights were trained under.
 
@@ -223,6 +241,7 @@ def tune(
     reference: AnnData | None = None,
     labels_key: str | None = None,
     target: str = "simulated",
+    simulation: Mapping[str, float] | None = None,
     seed: int = 0,
     storage: str | Path = "runs",
     name: str | None = None,
@@ -299,6 +318,9 @@ def tune(
         For DestVI, what is known of the composition: ``"simulated"`` tunes on spots summed from
         the reference, as many and as deep as the real ones; ``"truth"`` (or ``"truth:KEY"``)
         reads the proportions from ``adata.obsm``; ``"likelihood"`` judges by genes held out.
+    simulation
+        For DestVI, what simulated tissues are like, see `scvitune.config.SimulationConfig`; the
+        defaults are ``{"max_cells": 10, "concentration": 3.0, "smoothness": 0.0}``.
     seed
         Of everything.
     storage, name

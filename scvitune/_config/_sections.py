@@ -1,4 +1,4 @@
-"""The sections of a configuration: data, search, resources, metric options, confirm."""
+"""The sections of a configuration: data, search, resources, metrics, simulation, confirm."""
 
 from __future__ import annotations
 
@@ -219,6 +219,31 @@ class MetricOptions(Section):
         "uniform"
     )
     corrupted_share: Annotated[float, number(above=0, below=1)] = 0.1
+
+
+class SimulationConfig(Section):
+    """What the simulated tissues of a deconvolution are like; as many spots as yours, as deep.
+
+    Arguments of `scvitune.data.simulate_composition`, which says how exactly each is meant. The
+    tissues lie on a square grid of their own: DestVI looks at no coordinates, so those of the real
+    spots (``obsm["spatial"]``) are neither needed nor read.
+
+    Attributes
+    ----------
+    max_cells
+        Most cells a spot, from 1 to 10000; every number from 1 is equally likely.
+    concentration
+        How mixed a spot is, from 0.01 to 1000000: 1 gives about two cell types, 3 about three,
+        100 as many as there are cells.
+    smoothness
+        0: spots are independent. Above: compositions are alike over about so many spots of the
+        grid, at most as many as lie along an edge of it. That leaves a single spot's composition
+        as it is and makes a tissue of fewer different ones.
+    """
+
+    max_cells: Annotated[int, whole_number(least=1)] = 10
+    concentration: Annotated[float, number(above=0)] = 3.0
+    smoothness: Annotated[float, number(least=0)] = 0.0
 
 
 class ConfirmConfig(Section):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scvitune.data._rebuild import rebuild_anndata
     from scvitune.data._simulation import simulated
     from scvitune.data._split import load_split, save_split, split_cells, take_share
+    from scvitune.data._spot_checks import add_setting_faults
     from scvitune.data._spot_composition import SimulatedSpots, simulate_composition
     from scvitune.data._spots import simulate_spots
     from scvitune.data._storage import load_prepared, save_prepared
@@ -45,6 +46,7 @@ _HOMES = {
     "take_share": "_split",
     "SimulatedSpots": "_spot_composition",
     "simulate_composition": "_spot_composition",
+    "add_setting_faults": "_spot_checks",
     "simulate_spots": "_spots",
     "load_prepared": "_storage",
     "save_prepared": "_storage",
@@ -57,6 +59,7 @@ __all__ = [
     "BUILT_IN",
     "DeconvolutionData",
     "SimulatedSpots",
+    "add_setting_faults",
     "brain_large",
     "cortex",
     "load_prepared",

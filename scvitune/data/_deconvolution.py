@@ -94,6 +94,8 @@ def prepare_deconvolution(
     if labels_key is not None:
         of_cells["labels_key"] = labels_key
     _check_keys(spots, of_spots, "spots", faults)
+    usable_spots = len(faults) == 0
+    before = len(faults)
     _check_keys(cells, of_cells, "reference", faults)
     if labels_key is None:
         faults.add(
@@ -102,12 +104,28 @@ def prepare_deconvolution(
         )
     elif labels_key in cells.obs:
         _check_labels(cells, labels_key, faults)
+    usable_cells = len(faults) == before
+    before = len(faults)
     genes = _shared_genes(spots, cells, faults)
+    usable_genes = len(faults) == before
     types = _types_of(cells, labels_key)
     known = None
     if truth is not None and types:
         with faults.collecting():
             known = _read_truth(spots, truth, types)
+    own_spots = prepared_spots = prepared_cells = None
+    if usable_genes and usable_spots:
+        own_spots = _subset(spots, genes, of_spots, model=SPOTS_MODEL)
+        with faults.collecting():
+            prepared_spots = _prepare(
+                own_spots, of_spots, model=SPOTS_MODEL, what="spots", n_genes=len(genes)
+            )
+    if usable_genes and usable_cells:
+        own_cells = _subset(cells, genes, of_cells, model=CELLS_MODEL)
+        with faults.collecting():
+            prepared_cells = _prepare(
+                own_cells, of_cells, model=CELLS_MODEL, what="cells", n_genes=len(genes)
+            )
     faults.raise_if_any()
     if spots.n_obs < FEW_SPOTS:
         warnings.warn(
@@ -117,14 +135,6 @@ def prepare_deconvolution(
             UserWarning,
             stacklevel=3,
         )
-    own_spots = _subset(spots, genes, of_spots, model=SPOTS_MODEL)
-    own_cells = _subset(cells, genes, of_cells, model=CELLS_MODEL)
-    prepared_spots = prepared_cells = None
-    with faults.collecting():
-        prepared_spots = _prepare(own_spots, SPOTS_MODEL, "spots", len(genes))
-    with faults.collecting():
-        prepared_cells = _prepare(own_cells, CELLS_MODEL, "cells", len(genes))
-    faults.raise_if_any()
     if prepared_spots is None or prepared_cells is None:
         raise RuntimeError("What cannot be prepared is a fault.")
     if known is not None:
@@ -192,7 +202,7 @@ def _check_labels(cells: Any, key: str, faults: Faults) -> None:
     sizes = sizes[sizes > 0]
     few = sizes[sizes < MIN_CELLS_A_TYPE]
     if len(few):
-        listed = name_some([f"{name} ({number})" for name, number in few.items()])
+        listed = ", ".join(f"{str(name)!r} ({number})" for name, number in few.items())
         faults.add(
             f"{len(few)} of {len(sizes)} cell types have fewer than {MIN_CELLS_A_TYPE} cells: "
             f"{listed}. Each is split between training and simulated spots: join them with a "
@@ -254,11 +264,25 @@ def _subset(adata: Any, genes: list[str], arguments: dict[str, Any], *, model: s
     return own
 
 
-def _prepare(adata: Any, model: str, what: str, n_genes: int) -> PreparedData:
+def _prepare(
+    adata: Any, arguments: dict[str, Any], *, model: str, what: str, n_genes: int
+) -> PreparedData:
+    where = f"Of the {what}, on the {n_genes} genes that spots and reference share: "
+    layer = arguments.get("layer")
+    counts = adata.X if layer is None else adata.layers[layer]
+    empty = np.asarray((counts != 0).sum(axis=1)).ravel() == 0
+    if empty.any():
+        name = "reference" if model == CELLS_MODEL else "spots"
+        there = "X" if layer is None else f"layers[{layer!r}]"
+        raise InputError(
+            f"{where}{np.count_nonzero(empty)} of {len(empty)} have no counts "
+            f"({name_some(adata.obs_names[empty])}), which the models cannot encode. Drop them: "
+            "shared = spots.var_names.intersection(reference.var_names); "
+            f"{name} = {name}[np.ravel({name}[:, shared].{there}.sum(axis=1)) > 0].copy()."
+        )
     try:
         return prepare_anndata(adata, model=model)
     except InputError as error:
-        where = f"Of the {what}, on the {n_genes} genes that spots and reference share: "
         raise InputError([where + fault for fault in error.faults]) from error
 
 

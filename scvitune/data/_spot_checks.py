@@ -214,7 +214,7 @@ def _add_reach_faults(
             f"The deepest spot to match has {depths.max()} counts, which would take some "
             f"{needed:.0f} cells of type {str(names[poorest])!r} ({means[poorest]:.6g} counts a "
             f"cell); at most {_MOST_CELLS} are allowed. Check that the spots and the cells have "
-            "the same genes, or divide the depths."
+            "the same genes, or leave out spots as deep as that."
         )
     if int(totals.max()) * max_cells >= _MOST_COUNTS:
         faults.add(

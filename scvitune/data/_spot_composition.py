@@ -6,6 +6,7 @@ Plain arrays in, plain arrays out; knows nothing of AnnData.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -72,6 +73,7 @@ def simulate_composition(
     concentration: float = CONCENTRATION,
     smoothness: float = 0.0,
     cells: npt.NDArray[np.int64] | None = None,
+    names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> SimulatedSpots:
     r"""Draw spots of random composition and sum real cells into them.
@@ -125,6 +127,8 @@ def simulate_composition(
         spots along an edge of the grid.
     cells
         Indices of the cells to draw from, in any order; None for all.
+    names
+        What errors call the cell types; None: by their codes.
     seed
         Equal arguments give equal spots. Compositions depend on neither counts nor depths.
 
@@ -169,7 +173,7 @@ def simulate_composition(
     chosen = add_source_faults(
         totals,
         codes,
-        range(n_labels),
+        range(n_labels) if names is None else names,
         cells=chosen,
         depths=targets,
         max_cells=max_cells,

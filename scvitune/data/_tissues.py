@@ -13,7 +13,7 @@ from scvitune.contracts import PreparedData, Split
 from scvitune.data._counts import read_counts
 from scvitune.data._fingerprint import compute_fingerprint
 from scvitune.data._preparation import compute_library_prior
-from scvitune.data._spot_composition import simulate_composition
+from scvitune.data._spot_composition import CONCENTRATION, MAX_CELLS, simulate_composition
 
 _HELD_OUT = 0.15
 """Of each type's cells, for each of two simulated tissues."""
@@ -61,14 +61,24 @@ def take_genes(prepared: PreparedData, kept: npt.NDArray[np.bool_]) -> PreparedD
     return PreparedData(**fields, fingerprint=compute_fingerprint(fields))
 
 
+def _types_of(reference: PreparedData) -> list[str]:
+    key = reference.setup["kwargs"]["labels_key"]
+    return [str(name) for name in reference.setup["categories"][key]]
+
+
 def simulate_tissue(
     reference: PreparedData,
     like: PreparedData,
     *,
     cells: npt.NDArray[np.int64],
     seed: int,
+    max_cells: int = MAX_CELLS,
+    concentration: float = CONCENTRATION,
+    smoothness: float = 0.0,
 ) -> PreparedData:
     """Sum cells into as many spots as there are, as deep as they are, of known composition.
+
+    The settings of its composition count in its fingerprint.
 
     Parameters
     ----------
@@ -80,6 +90,13 @@ def simulate_tissue(
         Indices of the cells to draw from.
     seed
         Of compositions, cells and thinning.
+    max_cells, concentration, smoothness
+        See `simulate_composition`.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range, or the cells cannot make up a spot as deep as the deepest.
     """
     counts = sp.csr_matrix(
         (reference.values, reference.indices, reference.indptr),
@@ -88,6 +105,11 @@ def simulate_tissue(
     totals = np.add.reduceat(
         np.append(np.asarray(like.values, dtype=np.int64), 0), np.asarray(like.indptr[:-1])
     )
+    settings = {
+        "max_cells": max_cells,
+        "concentration": concentration,
+        "smoothness": smoothness,
+    }
     made = simulate_composition(
         counts,
         np.asarray(reference.labels),
@@ -95,7 +117,11 @@ def simulate_tissue(
         n_spots=like.n_cells,
         depths=totals,
         cells=cells,
+        names=_types_of(reference),
         seed=seed,
+        max_cells=max_cells,
+        concentration=concentration,
+        smoothness=smoothness,
     )
     found = read_counts(made.counts)
     zeros = np.zeros(like.n_cells, dtype=np.int64)
@@ -116,7 +142,13 @@ def simulate_tissue(
         "library_log_means": means,
         "library_log_vars": variances,
         "gene_names": reference.gene_names,
-        "setup": {"model": "DestVI", "kwargs": {}, "categories": {}, "category_dtypes": {}},
+        "setup": {
+            "model": "DestVI",
+            "kwargs": {},
+            "categories": {},
+            "category_dtypes": {},
+            "simulation": settings,
+        },
         "proportions": made.proportions,
     }
     return PreparedData(**fields, fingerprint=compute_fingerprint(fields))

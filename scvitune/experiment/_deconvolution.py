@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from scvitune._seeding import derive_seed
-from scvitune.config import StudyConfig
+from scvitune.config import DataConfig, SimulationConfig, StudyConfig
 from scvitune.contracts import PreparedData, RunLayout, Split
 from scvitune.data import (
     DeconvolutionData,
+    add_setting_faults,
     load_prepared,
     load_split,
     prepare_deconvolution,
@@ -32,6 +33,8 @@ TARGETS = ("simulated", "truth", "likelihood")
 _HELD_OUT_GENES = 0.1
 """Share of the genes that trials are judged by under the target ``likelihood``."""
 
+_USED_OF_DATA = ("path", "reference", "layer", "batch_key", "labels_key")
+
 TRUTH_KEY = "proportions"
 SETTINGS = "deconvolution"
 """Where study.yaml keeps what is here."""
@@ -39,7 +42,7 @@ SETTINGS = "deconvolution"
 
 @dataclass(frozen=True)
 class Tissues:
-    """The data of a study of spots, on disk.
+    """The data of a study of spots, in memory until they are saved.
 
     Attributes
     ----------
@@ -60,6 +63,16 @@ class Tissues:
     test: PreparedData
     split: Split
     held_out: PreparedData | None = None
+
+    def saved(self, storage: Path) -> Tissues:
+        """Write them beside the runs and return them from there."""
+        return Tissues(
+            reference=save_prepared(self.reference, storage),
+            search=save_prepared(self.search, storage),
+            test=save_prepared(self.test, storage),
+            split=self.split,
+            held_out=None if self.held_out is None else save_prepared(self.held_out, storage),
+        )
 
     @property
     def held_out_dir(self) -> str | None:
@@ -114,6 +127,11 @@ def check_target(config: StudyConfig, *, has_reference: bool, faults: Faults) ->
                 f"reference is for models of spatial spots (DestVI); {config.model} takes none. "
                 "Leave it out."
             )
+        if config.simulation is not None:
+            faults.add(
+                "simulation describes tissue simulated for models of spatial spots (DestVI); "
+                f"{config.model} has none. Leave it out."
+            )
         return
     if not has_reference:
         faults.add(
@@ -147,41 +165,90 @@ def prepare_spots(config: StudyConfig, adata: Any, reference: Any) -> Deconvolut
         of_spots = {} if data.batch_key is None else {"batch_key": data.batch_key}
         keys = {"spots_keys": of_both | of_spots, "cells_keys": dict(of_both)}
     name, _, key = config.target.partition(":")
-    return prepare_deconvolution(
-        adata,
-        reference,
-        labels_key=None if data is None else data.labels_key,
-        truth=(key or TRUTH_KEY) if name == "truth" else None,
-        **keys,
-    )
+    faults = Faults()
+    _refuse_choices_of_cells(data, faults)
+    _check_simulation(config, n_spots=getattr(adata, "n_obs", None), faults=faults)
+    prepared = None
+    with faults.collecting():
+        prepared = prepare_deconvolution(
+            adata,
+            reference,
+            labels_key=None if data is None else data.labels_key,
+            truth=(key or TRUTH_KEY) if name == "truth" else None,
+            **keys,
+        )
+    faults.raise_if_any()
+    if prepared is None:
+        raise RuntimeError("What cannot be prepared is a fault.")
+    return prepared
 
 
-def save_tissues(prepared: DeconvolutionData, storage: Path, *, target: str, seed: int) -> Tissues:
-    """Simulate what is to be simulated and write all of it beside the runs."""
+def _refuse_choices_of_cells(data: DataConfig | None, faults: Faults) -> None:
+    """Refuse keys of a configuration that would be ignored for two files at once."""
+    given = {} if data is None else data.model_dump(exclude=set(_USED_OF_DATA), exclude_none=True)
+    if given:
+        named = " and ".join(f"data.{name}" for name in given)
+        faults.add(
+            f"{named} cannot be used with spots and a reference: all genes that both have and all "
+            "spots and cells are used. Choose genes and cells in the files themselves "
+            "(sc.pp.highly_variable_genes on the reference, sc.pp.filter_cells), and use layer, "
+            "batch_key and labels_key only."
+        )
+
+
+def with_simulation(config: StudyConfig) -> StudyConfig:
+    """Return the configuration with the simulation's defaults, if the model wants one."""
+    if config.simulation is not None or get_adapter(config.model).first_stage_prefix is None:
+        return config
+    return config.model_copy(update={"simulation": SimulationConfig()})
+
+
+def _check_simulation(config: StudyConfig, *, n_spots: Any, faults: Faults) -> None:
+    """Check the ranges of what simulated tissues are to be like."""
+    found = Faults()
+    add_setting_faults(found, n_spots=n_spots, **_simulation_of(config))
+    try:
+        found.raise_if_any()
+    except InputError as error:
+        for fault in error.faults:
+            faults.add(f"simulation.{fault}")
+
+
+def _simulation_of(config: StudyConfig) -> dict[str, Any]:
+    return (config.simulation or SimulationConfig()).model_dump()
+
+
+def simulate_tissues(prepared: DeconvolutionData, config: StudyConfig) -> Tissues:
+    """Split the reference and simulate what is to be simulated; nothing is written.
+
+    Raises
+    ------
+    InputError
+        If the cells held out cannot make up such a tissue.
+    """
+    seed, target = config.search.seed, config.target
     split = split_reference(prepared.reference, seed)
 
     def simulate(name: str, cells: Any) -> PreparedData:
-        made = simulate_tissue(
+        return simulate_tissue(
             prepared.reference,
             prepared.spots,
             cells=cells,
             seed=derive_seed(seed, "tissue", name),
+            **_simulation_of(config),
         )
-        return save_prepared(made, storage)
 
-    held_out = None
+    held_out, search = None, prepared.spots
     if target == "simulated":
         search = simulate("search", split.validation)
     elif target == "likelihood":
         rng = np.random.default_rng(derive_seed(seed, "held-out genes"))
         n_held = max(1, round(_HELD_OUT_GENES * prepared.spots.n_genes))
         held = rng.permutation(prepared.spots.n_genes) < n_held
-        search = save_prepared(take_genes(prepared.spots, ~held), storage)
-        held_out = save_prepared(take_genes(prepared.spots, held), storage)
-    else:
-        search = save_prepared(prepared.spots, storage)
+        search = take_genes(prepared.spots, ~held)
+        held_out = take_genes(prepared.spots, held)
     return Tissues(
-        reference=save_prepared(prepared.reference, storage),
+        reference=prepared.reference,
         search=search,
         held_out=held_out,
         test=simulate("test", split.test),

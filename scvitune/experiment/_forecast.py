@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scvitune.config import SimulationConfig
 from scvitune.contracts import Choice, Domain, Hyperparameter
+from scvitune.experiment._deconvolution import Tissues
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY
 
@@ -24,15 +26,15 @@ def describe_preparation(preparation: Preparation) -> list[str]:
     plan, prepared = preparation.plan, preparation.prepared
     n_nonzeros = len(prepared.values)
     density = n_nonzeros / max(1, prepared.n_cells * prepared.n_genes)
-    split = plan.split
+    tissues = preparation.tissues
     seconds, memory = forecast_seconds(plan, prepared.n_genes), forecast_memory_mb(preparation)
     searched = ", ".join(f"{h.name} ({_describe(h)})" for h in plan.space.hyperparameters)
     lines = [
-        f"Data:       {prepared.n_cells} cells x {prepared.n_genes} genes, "
+        f"Data:       {prepared.n_cells} {'cells' if tissues is None else 'spots'} x "
+        f"{prepared.n_genes} genes, "
         f"{100 * density:.1f} % non-zero, {prepared.n_batch} batch"
         + ("es" if prepared.n_batch != 1 else ""),
-        f"Split:      {len(split.train)} train, {len(split.validation)} validation, "
-        f"{len(split.test)} test",
+        *(_describe_split(plan) if tissues is None else _describe_tissues(plan, tissues)),
         f"Model:      {plan.config.model}, judged by {plan.config.metric} "
         f"({'lower' if plan.mode == 'min' else 'higher'} is better)",
         f"Searched:   {searched or 'nothing: the default configuration only'}",
@@ -90,6 +92,28 @@ def _describe_follow_ups(plan: Plan) -> list[str]:
     if plan.config.final_fit is not None:
         lines.append("Final fit:  the winner once more, on all cells")
     return lines
+
+
+def _describe_split(plan: Plan) -> list[str]:
+    split = plan.split
+    return [
+        f"Split:      {len(split.train)} train, {len(split.validation)} validation, "
+        f"{len(split.test)} test"
+    ]
+
+
+def _describe_tissues(plan: Plan, tissues: Tissues) -> list[str]:
+    reference, split, shares = tissues.reference, tissues.split, tissues.test.proportions
+    wanted = plan.config.simulation or SimulationConfig()
+    near = wanted.smoothness
+    n_types = 0.0 if shares is None else float((shares > 0).sum(axis=1).mean())
+    return [
+        f"Reference:  {reference.n_cells} cells of {reference.n_labels} types: {len(split.train)} "
+        f"to train CondSCVI, {len(split.validation)} and {len(split.test)} for simulated tissues",
+        f"Simulated:  1 to {wanted.max_cells} cells a spot (more where yours are deeper), of "
+        f"{n_types:.1f} types on average, "
+        + (f"alike over about {near:g} spots" if near else "independent of each other"),
+    ]
 
 
 def forecast_seconds(plan: Plan, n_genes: int) -> float:

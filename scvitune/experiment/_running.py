@@ -14,7 +14,6 @@ from rich.console import Console
 from scvitune.config import StudyConfig
 from scvitune.contracts import ENDED, PreparedData, RunLayout
 from scvitune.data import (
-    DeconvolutionData,
     prepare_anndata,
     prepare_file,
     save_prepared,
@@ -25,7 +24,8 @@ from scvitune.experiment._deconvolution import (
     Tissues,
     check_target,
     prepare_spots,
-    save_tissues,
+    simulate_tissues,
+    with_simulation,
 )
 from scvitune.experiment._driver import ray_session, run_plan
 from scvitune.experiment._following_up import (
@@ -64,7 +64,7 @@ _KEPT = 3
 class Preparation:
     """A study that could start: everything is checked, nothing is written.
 
-    ``prepared`` is in memory; ``adata`` is what it was prepared from. ``spots`` is set where
+    ``prepared`` is in memory; ``adata`` is what it was prepared from. ``tissues`` is set where
     the model is one of spots. ``functions`` are the user's own metrics.
     """
 
@@ -73,7 +73,7 @@ class Preparation:
     adata: Any
     layout: RunLayout
     name: str
-    spots: DeconvolutionData | None = None
+    tissues: Tissues | None = None
     functions: Mapping[str, OwnFunction] = field(default_factory=dict)
 
 
@@ -110,7 +110,7 @@ def prepare_experiment(
     functions = resolve_functions(config.own_metrics, functions or {}, faults)
     name = choose_name(config)
     check_storage(Path(config.storage), name, faults)
-    prepared = spots = None
+    prepared = tissues = None
     if config.model in MODELS:  # else a fault already, and its data cannot be set up
         named = config.data is not None and config.data.reference is not None
         has_reference = reference is not None or (adata is None and named)
@@ -120,7 +120,9 @@ def prepare_experiment(
             with faults.collecting():
                 spots = prepare_spots(config, adata, reference)
                 adata, prepared = spots.adata, spots.spots
-        elif not has_reference:
+                config = with_simulation(config)
+                tissues = simulate_tissues(spots, config)
+        elif not has_reference and get_adapter(config.model).first_stage_prefix is None:
             with faults.collecting():
                 adata, prepared = _prepare(config, adata)
                 for fault in get_adapter(config.model).data_faults(prepared):
@@ -130,7 +132,7 @@ def prepare_experiment(
         raise InputError("There is no data.")
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
     layout = RunLayout(Path(config.storage) / name)
-    return Preparation(plan, prepared, adata, layout, name, spots, functions)
+    return Preparation(plan, prepared, adata, layout, name, tissues, functions)
 
 
 def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
@@ -148,14 +150,9 @@ def start_experiment(preparation: Preparation, *, console: Console | None = None
     plan, layout = preparation.plan, preparation.layout
     layout.root.parent.mkdir(parents=True, exist_ok=True)
     prepared = save_prepared(preparation.prepared, layout.root.parent)
-    tissues = None
-    if preparation.spots is not None:
-        tissues = save_tissues(
-            preparation.spots,
-            layout.root.parent,
-            target=plan.config.target,
-            seed=plan.config.search.seed,
-        )
+    tissues = preparation.tissues
+    if tissues is not None:
+        tissues = tissues.saved(layout.root.parent)
     create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
     _drive(
         plan,

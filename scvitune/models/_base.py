@@ -86,6 +86,7 @@ MUTABLE = frozenset(
         "eps",
         "batch_size",
         "dropout_rate",
+        "dropout_amortization",
         "max_kl_weight",
         "min_kl_weight",
         "gradient_clip_val",
@@ -347,8 +348,8 @@ def _type_fault(info: HyperparameterInfo, value: Any) -> str | None:
         return (
             f"batch_size must be at least 3 (batch norm needs several cells), but got {value!r}."
         )
-    if name == "dropout_rate" and not 0 <= value < 1:
-        return f"dropout_rate must be at least 0 and below 1, but got {value!r}."
+    if name in ("dropout_rate", "dropout_amortization") and not 0 <= value < 1:
+        return f"{name} must be at least 0 and below 1, but got {value!r}."
     if name in ("lr", "eps") and value <= 0:
         return f"{name} must be above 0, but got {value!r}."
     if name in _NON_NEGATIVE and value < 0:

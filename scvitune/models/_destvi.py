@@ -26,6 +26,7 @@ from scvitune.models._mrdeconv import SpotObjective
 PREFIX = "condscvi_"
 MAX_EPOCHS = f"{PREFIX}max_epochs"
 _VAMP_COMPONENTS = "vamp_prior_p"
+_COUNTS = ("n_samples_augmentation", "n_states_per_label", "add_celltypes")
 
 _FROM_THE_FIRST = "DestVI has it from its first stage; tune {} instead"
 _FROM_THE_DATA = "it follows from the data"
@@ -124,8 +125,11 @@ class DestVIAdapter(ModelAdapter):
 
     def extra_faults(self, name: str, value: Value) -> str | None:
         """Refuse what the module cannot be built with."""
-        if name == "n_samples_augmentation" and isinstance(value, int) and value < 1:
-            return f"n_samples_augmentation must be at least 1, but got {value!r}."
+        number: Any = value  # of a type like the default's
+        if name in _COUNTS and (number != int(number) or number < 1):
+            return f"{name} must be a whole number of at least 1, but got {value!r}."
+        if name == "eps_v" and number < 0:
+            return f"eps_v must not be negative, but got {value!r}."
         return None
 
     def offers(self, metric: str) -> bool:

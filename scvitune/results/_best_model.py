@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scvitune.errors import StudyError
+from scvitune.results._first_stage import FIRST_STAGE, write_first_stage
 from scvitune.results._handing_over import Trained, read_model, write_model
 from scvitune.results._run_directory import Run
 from scvitune.results._spots import train_on_spots
@@ -15,7 +16,7 @@ from scvitune.results._weights import load_final_fit, load_weights
 
 
 def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None) -> Path:
-    """Write the best model to ``best/`` as scvi-tools saves it.
+    """Write the best model to ``best/`` as scvi-tools saves it, a DestVI with its first stage.
 
     Parameters
     ----------
@@ -46,6 +47,8 @@ def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None)
     partial = target.with_name(".best.partial")
     shutil.rmtree(partial, ignore_errors=True)
     write_model(run, trained, adata, partial)
+    if run.is_of_spots:
+        write_first_stage(run, trained.config, partial / FIRST_STAGE)
     if target.exists():
         shutil.rmtree(target)
     partial.rename(target)

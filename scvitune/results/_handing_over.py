@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scvitune.contracts import Config, Split
+from scvitune.contracts import Config, PreparedData, Split
 from scvitune.data import rebuild_anndata
 from scvitune.errors import StudyError
 from scvitune.models import get_adapter
@@ -96,9 +96,19 @@ def read_model(run: Run, directory: Path, adata: Any) -> Any:
         Cells with the genes that were tuned on; more genes are left out on a copy. None: the
         cells that were tuned on, rebuilt from the prepared arrays.
     """
-    import scvi
-
     prepared, _ = load_run_data(run)
+    return load_saved(run.settings["model"], directory, adata, prepared)
+
+
+def load_saved(model: str, directory: Path, adata: Any, prepared: PreparedData) -> Any:
+    """Return a saved model of a class of ``scvi.model`` on the cells that were prepared.
+
+    Parameters
+    ----------
+    adata
+        As for `read_model`.
+    """
+    import scvi
 
     if adata is None:
         adata = rebuild_anndata(prepared)
@@ -110,7 +120,7 @@ def read_model(run: Run, directory: Path, adata: Any) -> Any:
                 f"study was run on, among them {', '.join(missing[:3])}."
             )
         adata = adata[:, list(prepared.gene_names)].copy()
-    model_class = getattr(scvi.model, run.settings["model"])
+    model_class = getattr(scvi.model, model)
     log = logging.getLogger("scvi")
     level = log.level
     log.setLevel(logging.WARNING)  # it would speak of a download, which this is not

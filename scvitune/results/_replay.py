@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from scvitune.contracts import Config, PreparedData, Split
+from scvitune.contracts import PreparedData, Split
 from scvitune.errors import StudyError
 from scvitune.events import Phase
 from scvitune.metrics import name_metrics
@@ -13,6 +13,7 @@ from scvitune.results._handing_over import Trained, hand_over
 from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import find_trial
+from scvitune.results._spots import train_on_spots
 from scvitune.results._weights import load_run_data
 from scvitune.training import Divergence, TrainingLoop
 
@@ -23,12 +24,16 @@ def replay_schedule(
     """Do what `scvitune.replay` says.
 
     Weights are drawn anew; at each change of the schedule the hyperparameters change and the
-    weights and moments of the optimiser stay, as in the study.
+    weights and moments of the optimiser stay, as in the study. A model of spots is trained on the
+    real ones, to the epoch of the trial's best report.
     """
     record = find_trial(run, trial_id)
     lineage = record.lineage
     if not lineage:
         raise StudyError(f"Trial {record.trial_id} has no report, so no schedule to follow.")
+    if run.is_of_spots:
+        trained = train_on_spots(run, record.trial_id, seed=seed)
+        return hand_over(run, trained, adata)
     prepared, split = load_run_data(run)
     training = Replay(run, prepared, split, seed=seed)
     try:
@@ -62,19 +67,8 @@ class Replay:
 
     def follow(self, phases: list[Phase], epochs: list[float]) -> None:
         """Train through all phases, with a report at each of the epochs."""
-        loop: TrainingLoop | None = None
-        before: Config = {}
-        for i, phase in enumerate(phases):
-            following = self._loops.build(phase.config, seed=self._seed)
-            if loop is not None:
-                lr_before = self._loops.adapter.training_arguments(before)["lr"]
-                following.adopt(loop.state_dict(), lr_before=lr_before)
-            loop, before = following, phase.config
-            end = phases[i + 1].epoch if i + 1 < len(phases) else math.inf
-            for epoch in epochs:
-                if phase.epoch < epoch <= end + 1e-9 and not loop.stopped_early:
-                    loop.advance(epoch)
-                    self._report(loop)
+        for loop in self._loops.follow(phases, epochs, seed=self._seed):
+            self._report(loop)
 
     def _report(self, loop: TrainingLoop) -> None:
         metrics = name_metrics(loop.training_losses(), "train")

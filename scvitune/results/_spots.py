@@ -51,8 +51,15 @@ def judge_on_test_tissue(run: Run) -> dict[str, dict[str, float]]:
     return judged
 
 
-def train_on_spots(run: Run, trial_id: str) -> Trained:
+def train_on_spots(run: Run, trial_id: str, *, seed: int | None = None) -> Trained:
     """Train a trial's configuration on the real spots, for its best number of epochs.
+
+    In a population it trains under the schedule of the trial's lineage.
+
+    Parameters
+    ----------
+    seed
+        Of weights, batches and noise; None: the study's.
 
     Raises
     ------
@@ -61,12 +68,17 @@ def train_on_spots(run: Run, trial_id: str) -> Trained:
     """
     prepared, _ = load_run_data(run)
     record = run.records[trial_id]
-    loop, reports = _train(run, record, prepared, purpose="spots")
+    loop, reports = _train(run, record, prepared, purpose="spots", seed=seed)
     return Trained(record.config, loop.copy_weights(), reports)
 
 
 def _train(
-    run: Run, record: TrialRecord, prepared: PreparedData, *, purpose: str
+    run: Run,
+    record: TrialRecord,
+    prepared: PreparedData,
+    *,
+    purpose: str,
+    seed: int | None = None,
 ) -> tuple[TrainingLoop, list[tuple[float, dict[str, float]]]]:
     best = record.best_report(run.metric, run.mode)
     if best is None:
@@ -77,10 +89,10 @@ def _train(
     builder = LoopBuilder(
         run, prepared, Split(np.arange(prepared.n_cells), nobody, nobody), stages=stages_of(run)
     )
-    loop = builder.build(record.config, seed=derive_seed(run.search["seed"], purpose))
+    seed = derive_seed(run.search["seed"] if seed is None else seed, purpose)
+    epochs = [best.epoch * i / _N_REPORTS for i in range(1, _N_REPORTS + 1)]
     reports = []
-    for i in range(1, _N_REPORTS + 1):
-        loop.advance(best.epoch * i / _N_REPORTS)
+    for loop in builder.follow(record.phases, epochs, seed=seed):
         losses = loop.training_losses()
         if losses:
             reports.append((loop.epoch, name_metrics(losses, "train")))

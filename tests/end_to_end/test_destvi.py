@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scvi
+import torch
 
 import scvitune
 from scvitune.cli import main
-from scvitune.errors import InputError
+from scvitune.errors import InputError, StudyError
 from scvitune.metrics import compute_proportion_metrics
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -91,6 +92,47 @@ def test_the_best_model_is_an_ordinary_destvi_on_the_real_spots(study, spots, tm
     assert (study.path / "report.html").stat().st_size > 10_000
 
 
+def test_its_first_stage_is_an_ordinary_condscvi_on_the_cells(study, cells, spots):
+    """DestVI built on it by scvi-tools has the decoder and prior of the best model."""
+    first = study.best_first_stage(cells.copy())
+    assert type(first) is scvi.model.CondSCVI
+    assert first.adata.n_obs == cells.n_obs
+    best, config = study.best_model(spots), study.best_config
+    assert first.module.n_latent == best.module.n_latent
+    for name, value in first.module.decoder.state_dict().items():
+        torch.testing.assert_close(value, best.module.decoder.state_dict()[name])
+    assert first.init_params_["kwargs"]["module_kwargs"]["prior"] == config["condscvi_prior"]
+    # What users do with one.
+    latent = first.get_latent_representation()
+    assert latent.shape == (cells.n_obs, first.module.n_latent)
+    prior = first.get_vamp_prior(p=3)
+    n_components = 10 if config["condscvi_prior"] == "mog" else 3
+    assert prior["mean_vprior"].shape == (4, n_components, first.module.n_latent)
+    assert np.isfinite(first.get_elbo(indices=first.validation_indices))
+    assert list(first.history["elbo_train"].index)[-1] == 15
+    rebuilt = scvi.model.DestVI.from_rna_model(spots.copy(), first)
+    assert list(rebuilt.cell_type_mapping) == list(best.cell_type_mapping)
+    if config["condscvi_prior"] == "mog":
+        torch.testing.assert_close(rebuilt.module.mean_vprior, best.module.mean_vprior)
+    with pytest.raises(StudyError, match="lacks 10 of the 60 genes"):
+        study.best_first_stage(cells[:, 10:].copy())
+
+
+def test_both_lie_in_the_run_directory_as_scvi_tools_saves_them(study, cells, spots):
+    destvi = scvi.model.DestVI.load(str(study.path / "best"), adata=spots.copy())
+    condscvi = scvi.model.CondSCVI.load(str(study.path / "best" / "condscvi"), adata=cells.copy())
+    np.testing.assert_allclose(
+        condscvi.get_latent_representation(),
+        study.best_first_stage().get_latent_representation(),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    # Expression and states of one cell type in each spot, by scvi-tools' own methods.
+    name = destvi.cell_type_mapping[0]
+    assert destvi.get_scale_for_ct(name).shape == (70, 60)
+    assert destvi.get_gamma()[name].shape == (70, condscvi.module.n_latent)
+
+
 def test_it_goes_on_with_more_trials(study):
     resumed = scvitune.resume(study.path, num_samples=5)
     assert len(resumed.trials) == 6
@@ -121,6 +163,7 @@ name: truth
         assert ended.value.code == 0
     study = scvitune.load(tmp_path / "runs" / "truth")
     assert study.trials["proportion_pcc"].notna().all()
+    assert study.best_first_stage(cells.copy()).get_latent_representation().shape == (400, 5)
     assert "proportion_pcc" in capsys.readouterr().out
 
 
@@ -212,6 +255,7 @@ def test_judged_by_genes_that_no_trial_trains_on(cells, spots, tmp_path):
     assert "second simulated tissue" in study.summary()
     assert study.best_model(spots).get_proportions().shape == (70, 4)
     assert study.best_model(spots).adata.n_vars == 60
+    assert study.best_first_stage(cells.copy()).adata.n_vars == 60
 
 
 def test_a_target_and_a_metric_that_do_not_go_together(cells, spots, tmp_path):

@@ -18,6 +18,7 @@ from scvitune.config import (
     DataConfig,
     Resources,
     SearchConfig,
+    SimulationConfig,
     StudyConfig,
     dump_yaml,
     load_config,
@@ -323,12 +324,14 @@ def test_arguments_of_tune(tmp_path):
         reference=None,
         labels_key="cell_type",
         target="simulated",
+        simulation={"smoothness": 2},
         seed=1,
         storage=tmp_path,
         name=None,
     )
     assert config.data == DataConfig(labels_key="cell_type")
     assert config.mode == "max"
+    assert config.simulation == SimulationConfig(max_cells=10, concentration=3.0, smoothness=2.0)
     assert config.search.points_to_evaluate == ({"lr": 1e-3},)
     assert type(config.search.points_to_evaluate[0]["lr"]) is float
     assert config.search.num_samples == 7
@@ -388,6 +391,7 @@ configs = st.builds(
         seed=st.integers(0, 2**63 - 1),
     ),
     resources=st.none() | st.builds(Resources, gpu=st.floats(0, 1)),
+    simulation=st.none() | st.builds(SimulationConfig, smoothness=st.floats(0, 20)),
     confirm=st.none() | st.builds(ConfirmConfig, top_k=st.integers(1), seeds=st.integers(1)),
     name=st.none() | st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._+=-]{0,50}", fullmatch=True),
 )

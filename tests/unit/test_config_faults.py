@@ -189,3 +189,21 @@ def test_files_that_cannot_be_read(tmp_path):
         load_config(binary)
     with pytest.raises(InputError, match="cannot be read"):
         load_config("a\0b")
+
+
+def test_faults_of_a_simulation_come_at_once():
+    given = {"max_cells": 0, "concentration": "some", "smoothness": -1, "sparsity": 2}
+    with pytest.raises(InputError) as raised:
+        StudyConfig.from_arguments("DestVI", simulation=given)
+    for expected in (
+        "simulation.max_cells must be a whole number of at least 1, but is 0.",
+        "simulation.concentration must be a number above 0, but is 'some'.",
+        "simulation.smoothness must be a number of at least 0, but is -1.",
+        "Unknown key 'simulation.sparsity'",
+    ):
+        assert expected in str(raised.value)
+
+
+def test_a_key_of_a_simulation_elsewhere_is_put_in_its_place(tmp_path):
+    (fault,) = faults_of(tmp_path, "model: DestVI\ndata: {path: x}\nsmoothness: 3\n")
+    assert "belongs in the section 'simulation', as 'simulation.smoothness'" in fault

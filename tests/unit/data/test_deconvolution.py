@@ -172,7 +172,7 @@ def test_types_with_too_few_cells(spots, cells):
     labels.iloc[:9] = "rare"
     cells.obs["cell_type"] = labels
     (fault,) = faults(spots, cells)
-    assert "1 of 4 cell types have fewer than 10 cells: 'rare (9)'" in fault
+    assert "1 of 4 cell types have fewer than 10 cells: 'rare' (9)" in fault
     labels.iloc[9] = "rare"
     cells.obs["cell_type"] = labels
     assert "rare" in prepare_deconvolution(spots, cells, labels_key="cell_type").types
@@ -211,6 +211,14 @@ def test_spots_without_counts_on_the_shared_genes(spots, cells):
     (fault,) = faults(spots, cells)
     assert fault.startswith("Of the spots, on the 20 genes that spots and reference share: 3 of")
     assert "have no counts" in fault
+    # What it advises works, and comes with what is wrong with the cells.
+    assert "shared = spots.var_names.intersection(reference.var_names); spots = " in fault
+    advice = fault.partition("Drop them: ")[2].removesuffix(".")
+    names = {"spots": spots, "reference": cells, "np": np}
+    exec(advice, names)
+    assert prepare_deconvolution(names["spots"], cells, labels_key="cell_type").spots.n_cells == 57
+    cells.obs["cell_type"] = "one"
+    assert len(faults(spots, cells)) == 2
 
 
 @pytest.mark.parametrize(
@@ -235,7 +243,7 @@ def test_all_faults_come_at_once(spots, cells):
     cells.var_names = [f"ENSG{i}" for i in range(cells.n_vars)]
     found = faults(spots, cells, spots_keys={"layer": "counts"})
     assert len(found) == 4
-    for words in ("spots.layers", "is missing in 2", "'rare (2)'", "0 of the 30 genes"):
+    for words in ("spots.layers", "is missing in 2", "'rare' (2)", "0 of the 30 genes"):
         assert sum(words in fault for fault in found) == 1, words
 
 

@@ -1,0 +1,82 @@
+"""The model that the best one is built on: saved beside it, and handed over as scvi-tools' own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scvitune.data import load_prepared, load_split, rebuild_anndata
+from scvitune.errors import StudyError
+from scvitune.models import get_adapter
+from scvitune.results._handing_over import Trained, load_saved
+from scvitune.results._run_directory import Run
+from scvitune.results._tables import best_trial_id
+from scvitune.results._weights import stages_of
+from scvitune.staging import FIRST_MODEL
+
+FIRST_STAGE = "condscvi"
+"""Its folder within the best model's."""
+
+
+def write_first_stage(run: Run, config: Mapping[str, Any], directory: Path) -> None:
+    """Save the first stage of a configuration as scvi-tools saves it.
+
+    Its training cells are those that it was trained on; those of the two simulated tissues are its
+    validation and test cells.
+
+    Parameters
+    ----------
+    config
+        Of the model that is built on it.
+    """
+    stages = stages_of(run)
+    stage = stages.obtain(get_adapter(run.settings["model"]).first_stage_config(config))
+    split = load_split(Path(stages.split))
+    adapter = get_adapter(FIRST_MODEL)
+    trained = Trained(
+        {k: v for k, v in stage.config.items() if k in adapter.hyperparameters},
+        stage.weights,
+        stage.reports,
+    )
+    model = adapter.build_model(
+        rebuild_anndata(load_prepared(Path(stages.reference_dir))),
+        trained.config,
+        weights=trained.weights,
+        train_indices=split.train,
+        validation_indices=split.validation,
+        test_indices=split.test,
+        history=trained.history,
+    )
+    model.save(str(directory), overwrite=True)
+
+
+def load_first_stage(run: Run, reference: Any) -> Any:
+    """Return the saved first stage of the best model on the reference, loaded by scvi-tools.
+
+    Parameters
+    ----------
+    reference
+        Cells with the genes that were tuned on; more genes are left out on a copy. None: those
+        that were tuned on, rebuilt from the prepared arrays.
+
+    Raises
+    ------
+    StudyError
+        If the study's model is built on no other, or no trial has a result.
+    """
+    if not run.is_of_spots:
+        raise StudyError(
+            f"{run.settings['model']} is built on no other model; only a study of DestVI has a "
+            "first stage. Its own best model is study.best_model(adata)."
+        )
+    best = best_trial_id(run)
+    if best is None:
+        raise StudyError(
+            f"{run.layout.root} has no trial with a result, so there is no best first stage."
+        )
+    prepared = load_prepared(Path(stages_of(run).reference_dir))
+    directory = run.layout.best / FIRST_STAGE
+    if not directory.exists():
+        write_first_stage(run, run.records[best].config, directory)
+    return load_saved(FIRST_MODEL, directory, reference, prepared)
