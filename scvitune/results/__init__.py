@@ -4,7 +4,6 @@ Tables and reports need no data either; the best model is imported when it is as
 it brings torch and scvi-tools.
 """
 
-from scvitune.results._figures import plot_curves, plot_history
 from scvitune.results._report import render_report, write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._schedule import fit_schedule, origins_table, schedule_table
@@ -15,6 +14,7 @@ from scvitune.results._tables import (
     comparison_table,
     config_table,
     history_table,
+    rank_trials,
     read_table,
     trial_status,
     trials_table,
@@ -31,8 +31,7 @@ __all__ = [
     "fit_schedule",
     "history_table",
     "origins_table",
-    "plot_curves",
-    "plot_history",
+    "rank_trials",
     "read_run",
     "read_table",
     "render_report",
