@@ -55,7 +55,7 @@ EDGES: dict[str, set[str]] = {
         "searchers",
         "schedulers",
     },
-    "results": {"models", "training", "metrics", "data", "staging"},
+    "results": {"models", "training", "metrics", "data", "spaces", "staging"},
     "_replay": {"results", "study"},
     "study": {"experiment", "results", "spaces"},
     "cluster": set(),

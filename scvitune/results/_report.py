@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scvitune.results._cautions import find_cautions
+from scvitune.results._methods import describe_methods
 from scvitune.results._population_rows import population_rows
 from scvitune.results._report_facts import (
     config_snippet,
@@ -25,9 +26,14 @@ from scvitune.results._report_tables import (
     MAX_ROWS,
     describe_comparison,
     describe_config,
+    describe_published,
+    describe_run_times,
+    describe_rungs,
+    describe_stopped,
     describe_trials,
 )
 from scvitune.results._run_directory import Run
+from scvitune.results._study_tables import best_trials_table, worst_trials_table
 from scvitune.results._summary import (
     count_trials,
     describe_gains,
@@ -38,8 +44,11 @@ from scvitune.results._summary import (
 from scvitune.results._tables import comparison_table, rank_trials
 from scvitune.results._wording import describe_metric, split_metric
 
-SECTIONS = ("search", "mattered", "population")
+SECTIONS = ("search", "mattered", "latent", "population")
 """Where in the report figures stand."""
+
+_FEW = 25
+"""Of no more trials than this, the ten best and the ten worst say nothing new."""
 
 _TEMPLATE, _STYLE, _SCRIPT = "report.html.jinja", "report.css", "report.js"
 
@@ -99,6 +108,14 @@ def _view(run: Run) -> dict[str, Any]:
         "figures": figures,
         "trials": describe_trials(run, rank_trials(run)),
         "trials_words": _trials_words(run),
+        "few_trials": len(run.records) <= _FEW,
+        "best_trials": describe_trials(run, best_trials_table(run)),
+        "worst_trials": describe_trials(run, worst_trials_table(run)),
+        "published": describe_published(run),
+        "run_times": describe_run_times(run),
+        "rungs": describe_rungs(run),
+        "stopped": describe_stopped(run),
+        "methods": describe_methods(run),
         "population": population_rows(run),
         "facts": list_facts(run),
         "resume": resume_command(run) if is_unfinished(run) else "",

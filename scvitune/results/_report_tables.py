@@ -10,6 +10,12 @@ from typing import Any
 import pandas as pd
 
 from scvitune.results._run_directory import Run
+from scvitune.results._study_tables import (
+    published_table,
+    run_times_table,
+    rungs_table,
+    stopped_table,
+)
 from scvitune.results._tables import (
     CONFIG_PREFIX,
     best_trial_id,
@@ -149,25 +155,80 @@ def describe_trials(run: Run, table: pd.DataFrame) -> TableView:
     return TableView(headings, rows)
 
 
-def describe_table(
-    table: pd.DataFrame, headings: Mapping[str, str], *, numeric: Sequence[str] = ()
-) -> TableView:
-    """Return any table, its columns as named in ``headings``, in that order.
+def describe_published(run: Run) -> TableView:
+    """Return best against default as scVI's own tuning studies print it, as far as measured."""
+    columns = [("Metric", False), ("Measured on", False), ("Default", True), ("Best", True)]
+    rows = []
+    for name, row in published_table(run).iterrows():
+        label = f"{row['label']} ({row['unit']})" if row["unit"] else str(row["label"])
+        cells = [Cell(label, note=str(name)), Cell(row["cells"])]
+        rows.append(("", [*cells, number_cell(row["default"]), number_cell(row["best"])]))
+    return TableView([*columns], rows)
 
-    Parameters
-    ----------
-    table
-        The rows.
-    headings
-        Column -> heading.
-    numeric
-        Columns that hold numbers.
-    """
+
+_QUANTITIES = {
+    "wall_s": "Wall time",
+    "trial_s": "Time of all trials together",
+    "slots": "Trials at a time",
+    "busy": "Share of the slots' time in training",
+    "epochs": "Epochs of all trials",
+    "epochs_per_trial": "Epochs a trial, on average",
+    "epochs_per_s": "Epochs a second of wall time",
+    "epochs_per_slot_s": "Epochs a second of a trial's own time",
+}
+
+
+def describe_run_times(run: Run) -> TableView:
+    """Return what the search cost."""
+    values = run_times_table(run)["value"]
+    rows = []
+    for name, words in _QUANTITIES.items():
+        value = float(values[name])
+        if math.isnan(value):
+            continue
+        text = f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}"
+        if name in ("wall_s", "trial_s"):
+            text = format_duration(value)
+        elif name == "busy":
+            text = f"{100 * value:.0f} %"
+        rows.append(("", [Cell(words), number_cell(value, text)]))
+    return TableView([("Quantity", False), ("Value", True)], rows)
+
+
+def describe_rungs(run: Run) -> TableView:
+    """Return what happened at each rung."""
+    headings = {
+        "epoch": "Rung (epoch)",
+        "reached": "Reached by",
+        "stopped": "Stopped there",
+        "went_on": "Went on",
+        "lost": "Lost",
+        "best": f"Best {run.metric} until there",
+    }
+    return _describe(rungs_table(run), headings)
+
+
+def describe_stopped(run: Run) -> TableView:
+    """Return who was stopped when."""
+    headings = {
+        "trial_id": "Trial",
+        "epoch": "Stopped at epoch",
+        "rung": "Rung",
+        "value": f"Best {run.metric} until then",
+        "time_s": "Trained for (s)",
+    }
+    return _describe(stopped_table(run), headings)
+
+
+def _describe(table: pd.DataFrame, headings: Mapping[str, str]) -> TableView:
     rows = []
     for _, row in table.head(MAX_ROWS).iterrows():
-        cells = [
-            number_cell(row[name]) if name in numeric else Cell(str(row[name]))
-            for name in headings
-        ]
+        cells = []
+        for name in headings:
+            if name == "trial_id":
+                cells.append(Cell(str(row[name])))
+            else:
+                is_metric = name in ("best", "value")
+                cells.append(number_cell(row[name], None if is_metric else f"{row[name]:g}"))
         rows.append(("", cells))
-    return TableView([(words, name in numeric) for name, words in headings.items()], rows)
+    return TableView([(words, name != "trial_id") for name, words in headings.items()], rows)

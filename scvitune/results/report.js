@@ -7,7 +7,8 @@
       responsive: true,
       displaylogo: false,
       displayModeBar: true,
-      modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+      // named one by one: plotly's own set has one that uploads the figure
+      modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
       toImageButtonOptions: { format: "svg", filename: place.dataset.name },
       locale: "en",
     });

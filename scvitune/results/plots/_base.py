@@ -24,7 +24,8 @@ class Plot:
     draw
         Takes the run (and options of its own) and returns the figure with the data it shows.
     section
-        Where in the report it stands: ``search``, ``mattered`` or ``population``; empty: it is
+        Where in the report it stands: ``search``, ``mattered``, ``latent`` or
+        ``population``; empty: it is
         drawn on request only.
     is_shown
         Whether the report of this run shows it; cheap.

@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from scvitune.contracts import Mode
+from scvitune.results._ranges import good_range
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import best_trial_id, metric_mode
 from scvitune.results._wording import describe_metric, format_number
@@ -17,7 +18,6 @@ from scvitune.results.plots._style import (
     DEFAULT,
     colour_at,
     colour_bar,
-    good_range,
     joined,
     metric_axis,
     new_figure,
@@ -97,7 +97,7 @@ def plot_curves(run: Run, metric: str | None = None) -> tuple[go.Figure, pd.Data
                 name=label,
             )
     mode: Mode = metric_mode(run, metric) or run.mode
-    low, high = good_range(_later_values(data), mode)
+    low, high = good_range(_later_values(data, mode), mode)
     figure.update_yaxes(title_text=metric_axis(metric, mode), range=[low, high])
     figure.update_xaxes(title_text="Epochs", range=[0, 1.02 * data["epoch"].max()])
     return figure, data
@@ -129,11 +129,13 @@ def _add_others(figure: go.Figure, others: pd.DataFrame, last: int) -> None:
     )
 
 
-def _later_values(data: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return the values that matter: the later half of the curves that went far."""
+def _later_values(data: pd.DataFrame, mode: Mode) -> npt.NDArray[np.float64]:
+    """Return the values that matter: the later half of the curves that went far, and bests."""
     ends = data.groupby("trial_id")["epoch"].transform("max")
     later = (data["epoch"] >= ends / 2) & (ends >= data["epoch"].max() / 2)
-    return data["value"][later].to_numpy(dtype=float)
+    bests = data.groupby("trial_id")["value"].agg(["min", "max"])
+    values = [*data["value"][later], *bests.loc[data["trial_id"][later].unique(), mode]]
+    return np.array(values, dtype=float)
 
 
 def _words(run: Run, data: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from scvitune.results._ranges import good_range
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import trial_status
 from scvitune.results._wording import STATUS_WORDS, describe_metric, format_number
@@ -17,7 +18,6 @@ from scvitune.results.plots._style import (
     BEST,
     DEFAULT,
     GREY,
-    good_range,
     metric_axis,
     new_figure,
     plain,
@@ -61,7 +61,7 @@ def history_data(run: Run) -> pd.DataFrame:
 def plot_history(run: Run) -> tuple[go.Figure, pd.DataFrame]:
     """Plot each trial's value in the order in which trials ended, and the best so far.
 
-    A trial far worse than those that trained long is drawn at the edge.
+    A trial far worse than the others is drawn at the edge.
 
     Returns
     -------
@@ -72,10 +72,8 @@ def plot_history(run: Run) -> tuple[go.Figure, pd.DataFrame]:
     if data.empty:
         return say_empty(figure, "No trial has reported yet"), data
     default = run.default.best_report(run.metric, run.mode) if run.default else None
-    long = data["value"][data["epochs"] >= data["epochs"].max() / 2]
-    extra = [default.metrics[run.metric]] if default is not None else []
-    low, high = good_range([*long, *extra], run.mode)
     lost = data["status"].isin(_LOST)
+    low, high = good_range(data["value"][~lost] if not lost.all() else data["value"], run.mode)
     beyond = (data["value"] > high) | (data["value"] < low)
     stopped = data["status"] == "stopped"
     edge = "triangle-up" if run.mode == "min" else "triangle-down"

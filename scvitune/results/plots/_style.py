@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -86,31 +84,6 @@ def metric_axis(name: str, mode: Mode | None) -> str:
     notes = ", ".join(part for part in (unit, better_way(mode) if mode else "") if part)
     text = plain(describe_metric(name))
     return f"{text}<br><span style='font-size:12px'>({notes})</span>" if notes else text
-
-
-def good_range(values: Iterable[float], mode: Mode) -> tuple[float, float]:
-    """Return the range of an axis that shows all good values, and the bad ones within reach.
-
-    A trial that learned nothing is orders of magnitude off and would squeeze all others into a
-    line: what is worse than three times the middle half's width beyond it lies outside.
-
-    Returns
-    -------
-    (-inf, inf) without any finite value.
-    """
-    found = np.asarray(list(values), dtype=float)
-    found = found[np.isfinite(found)]
-    if not len(found):
-        return -math.inf, math.inf
-    low, high = float(found.min()), float(found.max())
-    quarter, middle, three = np.quantile(found, [0.25, 0.5, 0.75])
-    reach = 3 * max(float(three - quarter), 1e-3 * abs(float(middle)))
-    if mode == "min":
-        high = min(high, float(three) + reach)
-    else:
-        low = max(low, float(quarter) - reach)
-    margin = 0.08 * (high - low) or 0.01 * abs(high) or 1.0
-    return low - margin, high + margin
 
 
 def colour_at(part: float, colours: Sequence[str] = SEQUENCE) -> str:
