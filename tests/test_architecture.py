@@ -60,7 +60,7 @@ EDGES: dict[str, set[str]] = {
         "searchers",
         "schedulers",
     },
-    "results": {"models", "training", "metrics", "data", "staging", "judging"},
+    "results": {"models", "training", "metrics", "data", "spaces", "staging", "judging"},
     "_replay": {"results", "study"},
     "_arguments": {"spaces", "metrics"},
     "_learning_curve": {"experiment", "results", "study"},

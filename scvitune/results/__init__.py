@@ -5,7 +5,6 @@ it brings torch and scvi-tools.
 """
 
 from scvitune.results._confirmation import confirmation_table
-from scvitune.results._figures import plot_curves, plot_history
 from scvitune.results._learning_curve import LearningCurve, read_learning_curve
 from scvitune.results._pareto import pareto_table
 from scvitune.results._report import render_report, write_report
@@ -18,6 +17,7 @@ from scvitune.results._tables import (
     comparison_table,
     config_table,
     history_table,
+    rank_trials,
     read_table,
     trial_status,
     trials_table,
@@ -37,8 +37,7 @@ __all__ = [
     "history_table",
     "origins_table",
     "pareto_table",
-    "plot_curves",
-    "plot_history",
+    "rank_trials",
     "read_learning_curve",
     "read_run",
     "read_table",

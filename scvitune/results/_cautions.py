@@ -14,12 +14,14 @@ from scvitune.results._wording import describe_metric, format_value
 _EDGE = 0.03
 """A value within this part of its range from an end is at the edge."""
 _MANY_FAILED = 0.2
+_TRIALS_EACH, _TRIALS_WANTED = 3, 10
+"""A hyperparameter: fewer are too few, and so many are usual for Bayesian searchers."""
 
 
 def find_cautions(run: Run) -> list[str]:
     """Return one sentence a caution, the weightiest first; none is good news."""
     best_id = best_trial_id(run)
-    cautions = [*_unfinished(run), *_failed(run), *_default(run)]
+    cautions = [*_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
     if best_id is not None:
         best = run.records[best_id]
         cautions += [*_disagreement(run), *_edges(run, best), *_still_improving(run, best)]
@@ -61,6 +63,25 @@ def _default(run: Run) -> list[str]:
     if run.default.status in ("failed", "diverged"):
         return [f"The default configuration itself {run.default.status}; compare with care."]
     return []
+
+
+def _too_few(run: Run) -> list[str]:
+    """Warn where a finished search has hardly more than looked around."""
+    space = run.settings.get("space")
+    if not run.finished or not isinstance(space, Mapping):
+        return []
+    if run.search.get("searcher") == "grid" or any(r.perturbations for r in run.records.values()):
+        return []  # a grid is complete, and a population searches while it trains
+    searched = [name for name, domain in space.items() if isinstance(domain, Mapping)]
+    tried = sum(r.origin != "default" and bool(r.reports) for r in run.records.values())
+    if tried >= _TRIALS_EACH * len(searched):
+        return []
+    trials = "1 trial is" if tried == 1 else f"{tried} trials are"
+    return [
+        f"{trials} few for {len(searched)} hyperparameters: with fewer than {_TRIALS_EACH} each "
+        f"the search has hardly looked around. `scvitune resume RUN_DIR --num-samples "
+        f"{_TRIALS_WANTED * len(searched)}` adds to them, or search fewer hyperparameters."
+    ]
 
 
 def _disagreement(run: Run) -> list[str]:
@@ -119,7 +140,7 @@ def _edge(value: Any, domain: Mapping[str, Any]) -> str:
 def _scale_edge(value: Any, values: list[Any], *, ordered: bool) -> str:
     """Return the end of a scale of choices that a value is at."""
     numbers = [_number(v) for v in values]
-    if len(values) < 2 or (not ordered and (len(values) < 3 or None in numbers)):
+    if len(values) < 3 or (not ordered and None in numbers):  # of two, each is an end
         return ""
     if None not in numbers:
         values = sorted(values, key=float)
@@ -154,7 +175,7 @@ def _still_improving(run: Run, best: TrialRecord) -> list[str]:
     moving = "falling" if run.mode == "min" else "rising"
     return [
         f"{describe_metric(run.metric)} was still {moving} at the last epoch of the best trial "
-        f"({format_value(float(budget))}): more epochs may do better."
+        f"({format_value(float(budget))}): more epochs may do better, raise max_epochs."
     ]
 
 

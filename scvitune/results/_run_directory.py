@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,29 @@ from scvitune.errors import InputError, nearest
 from scvitune.events import TrialRecord, fold, read_events
 from scvitune.metrics import AskedMetric, ask_metrics
 from scvitune.ranking import choose_candidates
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When something happened to a trial.
+
+    Attributes
+    ----------
+    time
+        Unix seconds.
+    at_work_s
+        Seconds that drivers had been at work until then; see `Run.elapsed_s`.
+    event
+        ``start``, ``report`` or ``end``.
+    epoch
+        Of a report, else NaN.
+    """
+
+    time: float
+    at_work_s: float
+    event: str
+    trial_id: str
+    epoch: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +62,8 @@ class Run:
         Identifiers of the trials that have ended, in that order.
     elapsed_s
         Seconds that drivers were at work on it, breaks between a stop and a resume left out.
+    moments
+        Starts, reports and ends of trials, in the order in which they were logged.
     """
 
     layout: RunLayout
@@ -47,6 +73,7 @@ class Run:
     driver_lines: tuple[Mapping[str, Any], ...] = ()
     end_order: tuple[str, ...] = ()
     elapsed_s: float = 0.0
+    moments: tuple[Moment, ...] = ()
 
     @property
     def is_of_spots(self) -> bool:
@@ -129,6 +156,7 @@ def read_run(root: Path) -> Run:
     layout = RunLayout(Path(root))
     settings = _read_settings(layout)
     events = read_events(layout.events)
+    elapsed_s, moments = _clock(events)
     return Run(
         layout=layout,
         settings=settings,
@@ -136,7 +164,8 @@ def read_run(root: Path) -> Run:
         driver_alive=_is_locked(layout.lock),
         driver_lines=tuple(e for e in events if e["event"] == "driver"),
         end_order=_end_order(events),
-        elapsed_s=_elapsed_s(events),
+        elapsed_s=elapsed_s,
+        moments=moments,
     )
 
 
@@ -205,21 +234,29 @@ def _end_order(events: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(order)
 
 
-def _elapsed_s(events: Iterable[Mapping[str, Any]]) -> float:
-    """Return the time of each driver from its first line to its last, added up."""
+def _clock(events: Iterable[Mapping[str, Any]]) -> tuple[float, tuple[Moment, ...]]:
+    """Return the time of each driver from its first line to its last, added up, and who did what.
+
+    Judgements come after the search: they take no time of it.
+    """
     total, began, last = 0.0, None, None
+    moments = []
     for event in events:
-        time = event.get("time")
+        time, kind = event.get("time"), event["event"]
         if not isinstance(time, int | float):
             continue
-        if event["event"] == "driver" and event.get("action") in ("start", "resume"):
+        if kind == "driver" and event.get("action") in ("start", "resume"):
             if began is not None and last is not None:
                 total += max(0.0, last - began)
             began = time
         elif began is None:
             began = time
-        if event["event"] not in ("judgement", "learning_curve") or last is None:
+        if kind not in ("judgement", "learning_curve") or last is None:
             last = time
+        if kind in ("start", "report", "end"):
+            at_work_s = total + max(0.0, time - began)
+            epoch = float(event.get("epoch", math.nan))
+            moments.append(Moment(time, at_work_s, kind, event["trial_id"], epoch))
     if began is not None and last is not None:
         total += max(0.0, last - began)
-    return total
+    return total, tuple(moments)

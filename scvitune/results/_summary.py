@@ -58,7 +58,13 @@ def summarise(run: Run) -> str:
 
 
 def describe_outcome(run: Run) -> str:
-    """Return in one sentence who won."""
+    """Return in one sentence who won, or who leads so far."""
+    outcome = _describe_leader(run)
+    is_open = run.at_work or is_unfinished(run)
+    return f"So far: {outcome}" if is_open and best_trial_id(run) is not None else outcome
+
+
+def _describe_leader(run: Run) -> str:
     best_id = best_trial_id(run)
     if best_id is None:
         return "No trial has a result yet."

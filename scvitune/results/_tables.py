@@ -120,6 +120,16 @@ def _ranked(run: Run) -> list[str]:
     return rank_trials(run.records, metric=run.metric, mode=run.mode)
 
 
+def rank_trials(run: Run) -> pd.DataFrame:
+    """Return `trials_table` with the best first; diverged and failed trials last."""
+    table = trials_table(run)
+    lost = table["status"].isin(["diverged", "failed"])
+    value = table[run.metric] if run.mode == "min" else -table[run.metric]
+    order = pd.DataFrame({"lost": lost, "value": value}, index=table.index)
+    ranked = order.sort_values(["lost", "value"], kind="stable", na_position="last")
+    return table.loc[ranked.index]
+
+
 def comparison_table(run: Run) -> pd.DataFrame:
     """Return the best trial against the default, one row a metric not of the training cells.
 

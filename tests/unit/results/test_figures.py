@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from scvitune.results import plot_curves, plot_history
+from scvitune.results.plots import PLOTS, plot_curves, plot_history
+
+
+def trace(figure, name: str):
+    (found,) = [one for one in figure.data if one.name == name]
+    return found
 
 
 def test_history_follows_the_order_of_end(small_run) -> None:
@@ -11,11 +18,11 @@ def test_history_follows_the_order_of_end(small_run) -> None:
     assert data["trial_id"].tolist() == ["00000", "00001", "00002", "00003"]
     assert data["value"].tolist() == [10.0, 8.0, 30.0, 1.0]
     assert data["best_so_far"].tolist() == [10.0, 8.0, 8.0, 8.0]
-    axes = figure.axes[0]
-    assert "Negative ELBO on the validation cells" in axes.get_ylabel()
-    assert "nats per cell" in axes.get_ylabel()
-    default = [line for line in axes.lines if line.get_label() == "default configuration"]
-    assert list(default[0].get_ydata()) == [10.0, 10.0]
+    title = figure.layout.yaxis.title.text
+    assert "Negative ELBO on the validation cells" in title
+    assert "nats per cell, lower is better" in title
+    assert list(trace(figure, "default configuration").y) == [10.0, 10.0]
+    assert list(trace(figure, "best so far").y) == [10.0, 8.0, 8.0, 8.0]
 
 
 def test_history_of_a_maximised_metric(new_run) -> None:
@@ -32,14 +39,23 @@ def test_curves_mark_best_and_default(small_run) -> None:
     roles = data.drop_duplicates("trial_id").set_index("trial_id")["role"]
     assert roles.to_dict() == {"00000": "default", "00001": "best", "00002": "", "00003": ""}
     assert data[data["trial_id"] == "00001"]["value"].tolist() == [15.0, 8.0, 9.0]
-    labels = [line.get_label() for line in figure.axes[0].lines]
-    assert "best (trial 00001)" in labels
+    assert list(trace(figure, "best trial").y) == [15.0, 8.0, 9.0]
 
 
 def test_curves_of_another_metric(small_run) -> None:
     figure, data = plot_curves(small_run.read(), "elbo_train")
     assert data[data["trial_id"] == "00000"]["value"].tolist() == [19.0, 11.0, 9.0]
-    assert "training cells" in figure.axes[0].get_ylabel()
+    assert "training cells" in figure.layout.yaxis.title.text
+
+
+def test_every_report_is_in_the_curves_however_many_trials(new_run) -> None:
+    builder = new_run()
+    for number in range(100):
+        builder.trial(f"{number:05d}", values={1.0: 5.0 + number, 2.0: 4.0 + number})
+    figure, data = plot_curves(builder.read())
+    drawn = sorted(y for one in figure.data for y in one.y if y is not None)
+    assert drawn == sorted(data["value"])
+    assert len(figure.data) < 50
 
 
 def test_early_large_values_do_not_squeeze_the_curves(new_run) -> None:
@@ -48,15 +64,40 @@ def test_early_large_values_do_not_squeeze_the_curves(new_run) -> None:
     for number in range(6):
         values = 100 + number + 1e6 * np.exp(-epochs)
         builder.trial(f"{number:05d}", values=dict(zip(epochs, values, strict=True)))
-    low, high = plot_curves(builder.read())[0].axes[0].get_ylim()
+    low, high = plot_curves(builder.read())[0].layout.yaxis.range
     assert 90 < low < 100
     assert 105 < high < 130
 
 
-@pytest.mark.parametrize("plot", [plot_history, plot_curves])
-def test_a_run_without_reports_draws_an_empty_plot(new_run, plot) -> None:
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_run_without_reports_draws_an_empty_plot(new_run, name) -> None:
     builder = new_run()
     builder.trial("00000", status=None)
-    figure, data = plot(builder.read())
-    assert data.empty
-    assert figure.axes[0].texts[0].get_text() == "No trial has reported yet"
+    run = builder.read()
+    assert not PLOTS[name].is_shown(run)
+    if PLOTS[name].section:
+        figure, data = PLOTS[name].draw(run)
+        assert data.empty
+        assert figure.layout.annotations[0].text
+        assert PLOTS[name].words(run, data)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_text_from_data_is_no_markup_in_a_figure(new_run, name) -> None:
+    hostile = "<b>&<script>"
+    builder = new_run()
+    builder.settings(
+        space={
+            hostile: {"type": "choice", "values": [hostile, "b"]},
+            "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
+        }
+    )
+    for number in range(40):
+        config = {hostile: [hostile, "b"][number % 2], "lr": 1e-3 * (1 + number % 7)}
+        values = {2.0: 9.0 + number % 3 + number % 2, 4.0: 8.0 + number % 5}
+        builder.trial(f"<b>{number}", config, values=values, origin="tpe" if number else "default")
+    run = builder.read()
+    if PLOTS[name].section and PLOTS[name].is_shown(run):
+        text = json.dumps(PLOTS[name].draw(run)[0].to_dict(), default=str)
+        assert "<b>" not in text
+        assert "<script>" not in text

@@ -1,0 +1,268 @@
+"""The paragraph for a paper's methods section, with what has to be cited; says what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scvitune.contracts import Choice, IntRange
+from scvitune.results._cautions import max_epochs
+from scvitune.results._citations import MODELS, POPULATION, REFERENCES, SCHEDULERS, SEARCHERS
+from scvitune.results._comparable import compare_trials
+from scvitune.results._run_directory import Run
+from scvitune.results._searched import list_searched
+from scvitune.results._summary import is_unfinished
+from scvitune.results._tables import best_trial_id, comparison_table, metric_mode
+from scvitune.results._wording import (
+    cells_of,
+    describe_difference,
+    format_duration,
+    format_number,
+    format_value,
+    in_sentence,
+    metric_words,
+    split_metric,
+)
+
+
+@dataclass
+class Methods:
+    """A methods paragraph.
+
+    Attributes
+    ----------
+    text
+        The paragraph.
+    references
+        What it cites, in the order in which it does.
+    """
+
+    text: str
+    references: list[str]
+
+
+@dataclass
+class _Writer:
+    """Collects sentences, and citations in the order in which they are made."""
+
+    run: Run
+    sentences: list[str] = field(default_factory=list)
+    cited: dict[str, str] = field(default_factory=dict)
+
+    def say(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    def cite(self, *keys: str, before: str = "") -> str:
+        """Return citations in brackets, after something else that belongs there."""
+        for key in keys:
+            self.cited[key] = REFERENCES[key]
+        inside = "; ".join(part for part in (before, *keys) if part)
+        return f" ({inside})" if inside else ""
+
+    def version(self, package: str) -> str:
+        versions = self.run.settings.get("versions")
+        known = versions.get(package) if isinstance(versions, Mapping) else None
+        return f"{package} {known}" if known else package
+
+
+def describe_methods(run: Run) -> Methods:
+    """Return the methods paragraph of a run: only what this run did, with the versions it used."""
+    writer = _Writer(run)
+    _say_what(writer)
+    _say_split(writer)
+    _say_search(writer)
+    _say_space(writer)
+    _say_confirmation(writer)
+    _say_result(writer)
+    if compare_trials(run).is_enough:
+        fanova, ped = writer.cite("Hutter et al., 2014"), writer.cite("Watanabe et al., 2023")
+        writer.say(
+            f"Hyperparameter importance was computed by fANOVA{fanova} and PED-ANOVA{ped} as "
+            f"implemented in {writer.version('optuna')}{writer.cite('Akiba et al., 2019')}."
+        )
+    return Methods(" ".join(writer.sentences), list(writer.cited.values()))
+
+
+def _say_what(writer: _Writer) -> None:
+    model = str(writer.run.settings.get("model", "model"))
+    name, key = MODELS.get(model, (model, ""))
+    own = writer.cite(*([key] if key else []))
+    if model == "DestVI":
+        name = "CondSCVI and DestVI"
+    writer.say(
+        f"Hyperparameters of {name}{own} as implemented in {writer.version('scvi-tools')}"
+        f"{writer.cite('Gayoso et al., 2022')} were tuned with {writer.version('scvitune')} on "
+        f"Ray Tune{_number(writer.version('ray'))}{writer.cite('Liaw et al., 2018')}."
+    )
+
+
+def _number(package: str) -> str:
+    _, _, number = package.partition(" ")
+    return f" {number}" if number else ""
+
+
+def _say_split(writer: _Writer) -> None:
+    run = writer.run
+    cells, genes = run.settings.get("n_cells"), run.settings.get("n_genes")
+    split = run.settings.get("split")
+    if not (cells and genes):
+        return
+    if run.is_of_spots:
+        writer.say(
+            f"Trials were trained on a simulated tissue in the likeness of the {cells:,} spots "
+            f"({genes:,} genes), summed from reference cells, whose composition is known."
+            if run.settings.get("target") == "simulated"
+            else f"Trials were trained on {cells:,} spots ({genes:,} genes)."
+        )
+        return
+    text = f"The data comprised {cells:,} cells and {genes:,} genes"
+    if isinstance(split, Mapping) and split:
+        parts = [f"{split.get('train', 0):,} cells were used for training"]
+        parts.append(f"{split.get('validation', 0):,} for validation")
+        if split.get("test"):
+            parts.append(f"{split['test']:,} were held out from the search as test cells")
+        text += f"; {_join(parts)}"
+    writer.say(f"{text}.")
+
+
+def _say_search(writer: _Writer) -> None:
+    run, search = writer.run, writer.run.search
+    proposed = [r for r in run.records.values() if r.origin not in ("default", "point")]
+    points = sum(r.origin == "point" for r in run.records.values())
+    words, package, keys = SEARCHERS.get(
+        str(search.get("searcher")), (f"proposed by {search.get('searcher')}", "", ())
+    )
+    own = writer.cite(*keys, before=writer.version(package) if package else "")
+    counts = [f"{_count(len(proposed), 'configuration')} {words}{own}"]
+    counts += [f"{_count(points, 'configuration')} given beforehand"] if points else []
+    counts += ["the default configuration of scvi-tools"] if run.default else []
+    budget = max_epochs(run)
+    length = f" for at most {budget:,.6g} epochs" if budget else ""
+    are = "were" if len(counts) > 1 or len(proposed) != 1 else "was"
+    label = in_sentence(metric_words(run.metric).label)
+    cells = cells_of(run.metric)
+    way = "minimise" if run.mode == "min" else "maximise"
+    seed = f" (seed {search['seed']})" if search.get("seed") is not None else ""
+    writer.say(
+        f"To {way} the {label}{f' on the {cells}' if cells else ''} ({run.metric}), "
+        f"{_join(counts)} {are} trained{length}{seed}."
+    )
+    _say_stopping(writer)
+    lost = sum(r.status in ("diverged", "failed") for r in run.records.values())
+    if lost:
+        trials = "1 trial" if lost == 1 else f"{lost} trials"
+        writer.say(f"{trials} diverged or failed and did not count.")
+    spent = sum(r.reports[-1].epoch for r in run.records.values() if r.reports)
+    slots = [line["slots"] for line in run.driver_lines if line.get("slots")]
+    at_a_time = f" with {_count(int(slots[-1]), 'trial')} at a time" if slots else ""
+    state = " so far" if is_unfinished(run) or run.at_work else ""
+    writer.say(
+        f"The search trained {spent:,.6g} epochs in all{state}, in "
+        f"{format_duration(run.elapsed_s)}{at_a_time}."
+    )
+    writer.say(
+        "Each trial was judged by its best report, and the weights of that report were kept."
+    )
+
+
+def _say_stopping(writer: _Writer) -> None:
+    run = writer.run
+    name = str(run.search.get("scheduler"))
+    if name not in SCHEDULERS:
+        return
+    words, keys = SCHEDULERS[name]
+    own = writer.cite(*keys)
+    if name in POPULATION:
+        changes = sum(len(r.perturbations) for r in run.records.values())
+        writer.say(
+            f"Trials formed a population under {words}{own}: {_count(changes, 'time')} a trial "
+            "went on with the weights of a better one and changed hyperparameters."
+        )
+        return
+    stopped = sum(record.status == "stopped" for record in run.records.values())
+    rungs = run.settings.get("rungs") or []
+    where = f", at rungs of {_join([f'{r:g}' for r in rungs])} epochs" if rungs else ""
+    writer.say(
+        f"{words[:1].upper() + words[1:]}{own} stopped {stopped} of {len(run.records)} trials "
+        f"early{where}."
+    )
+
+
+def _say_space(writer: _Writer) -> None:
+    """Say what was searched, of what differed between trials."""
+    parts = []
+    for one in list_searched(writer.run):
+        if isinstance(one.domain, Choice):
+            parts.append(f"{one.name} ({', '.join(format_value(v) for v in one.choices)})")
+        else:
+            low, high = (format_value(v) for v in one.bounds)
+            scale = ", logarithmic" if one.is_log else ""
+            whole = ", integer" if isinstance(one.domain, IntRange) else ""
+            parts.append(f"{one.name} ({low} to {high}{whole}{scale})")
+    if parts:
+        writer.say(f"Searched were {_join(parts)}.")
+
+
+def _say_confirmation(writer: _Writer) -> None:
+    confirmed = [
+        [one for one in getattr(record, "confirmations", ()) if one.status == "finished"]
+        for record in writer.run.records.values()
+    ]
+    counts = [len(seeds) for seeds in confirmed if seeds]
+    if counts:
+        seeds = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+        writer.say(
+            f"{_count(len(counts), 'configuration')} were trained again with {seeds} fresh seeds "
+            "each to the full budget and compared on the test cells, paired over seeds."
+        )
+
+
+def _say_result(writer: _Writer) -> None:
+    run = writer.run
+    best_id = best_trial_id(run)
+    if best_id is None:
+        return
+    record = run.records[best_id]
+    best = record.best_report(run.metric, run.mode)
+    varied = {one.name for one in list_searched(run)}
+    settings = _join([f"{k} = {format_value(v)}" for k, v in record.config.items() if k in varied])
+    is_default = run.default is not None and run.default.trial_id == best_id
+    open_ = " so far" if is_unfinished(run) or run.at_work else ""
+    if is_default:
+        writer.say(f"No configuration tried{open_} was better than the default.")
+        return
+    at = f" after {best.epoch:g} epochs" if best else ""
+    writer.say(f"The best configuration{open_} was reached{at}: {settings}.")
+    table = comparison_table(run)
+    base = split_metric(run.metric)[0]
+    for name in (f"{base}_test", "proportion_jsd_test", run.metric):
+        if name in table.index and table.loc[name, ["best", "default"]].notna().all():
+            row = table.loc[name]
+            if name.startswith("proportion_"):
+                writer.cite("Li et al., 2022")
+            difference = describe_difference(
+                row["default"], row["best"], name=name, mode=metric_mode(run, name)
+            )
+            cells = cells_of(name)
+            writer.say(
+                f"{'On the ' + cells + ', its' if cells else 'Its'} "
+                f"{in_sentence(metric_words(name).label)} was {format_number(row['best'])} against "
+                f"{format_number(row['default'])} for the default: {difference}."
+            )
+            return
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def _join(parts: Iterable[Any]) -> str:
+    texts = [str(part) for part in parts]
+    return (
+        texts[0]
+        if len(texts) == 1
+        else f"{', '.join(texts[:-1])} and {texts[-1]}"
+        if texts
+        else ""
+    )

@@ -1,0 +1,128 @@
+"""What the report says of a run in words: key figures, how it was run, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from scvitune.results._cautions import max_epochs
+from scvitune.results._run_directory import Run
+from scvitune.results._summary import display_path
+from scvitune.results._tables import best_trial_id, is_missing
+from scvitune.results._wording import (
+    cells_of,
+    cells_of_split,
+    describe_metric,
+    format_duration,
+    format_number,
+    in_sentence,
+    split_metric,
+    split_order,
+)
+
+
+def describe_subject(run: Run) -> str:
+    """Return what was judged by what, on how many cells."""
+    parts = [f"Judged by {run.metric}: {in_sentence(describe_metric(run.metric))}"]
+    cells, genes = run.settings.get("n_cells"), run.settings.get("n_genes")
+    if cells and genes:
+        what = "spots" if run.is_of_spots else "cells"
+        parts.append(f"{cells:,} {what} × {genes:,} genes")
+    parts.append("running now" if run.at_work else "")
+    return " · ".join(part for part in parts if part)
+
+
+def key_figures(run: Run, comparison: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the few numbers that matter, each with what it is."""
+    figures: list[tuple[str, str]] = []
+    names = dict.fromkeys([run.metric, f"{split_metric(run.metric)[0]}_test"])
+    gain: list[tuple[str, str]] = []
+    for name in names:
+        if name in comparison.index:
+            row = comparison.loc[name]
+            if not is_missing(row["best"]):
+                figures.append(
+                    (format_number(row["best"]), f"{describe_metric(name)}, best trial")
+                )
+            gain = _gain_figure(name, row) or gain
+    is_default = run.default is not None and run.default.trial_id == best_trial_id(run)
+    figures += [] if is_default else gain
+    figures.append((str(len(run.records)), "trials"))
+    figures.append((format_duration(run.elapsed_s), "time in all"))
+    spent, full = _cost(run)
+    if full:
+        figures.append((f"{100 * spent / full:.0f} %", "of the epochs of a full search"))
+    return figures
+
+
+def _gain_figure(name: str, row: pd.Series) -> list[tuple[str, str]]:
+    if is_missing(row["relative"]):
+        return []
+    way = "equal to" if not row["difference"] else row["verdict"] or "different"
+    text = f"{100 * abs(row['relative']):.2g} %"
+    joint = "the default" if way == "equal to" else "than the default"
+    cells = cells_of(name)
+    return [(text, f"{way} {joint}" + (f" on the {cells}" if cells else ""))]
+
+
+def model_snippet(run: Run) -> str:
+    """Return the Python that loads the best model."""
+    model = str(run.settings.get("model", "model"))
+    kind = model if model.isidentifier() else "SCVI"
+    return (
+        "import scvitune\n\n"
+        f"study = scvitune.load({display_path(run.layout.root)!r})\n"
+        f"model = study.best_model()  # an ordinary scvi.model.{kind}, on the study's own cells\n"
+        "model = study.best_model(adata)  # or on an AnnData of yours with the same genes"
+    )
+
+
+def config_snippet(run: Run) -> str:
+    """Return the best configuration as Python."""
+    best_id = best_trial_id(run)
+    if best_id is None:
+        return ""
+    lines = [f"    {name!r}: {value!r}," for name, value in run.records[best_id].config.items()]
+    return "\n".join(["best_config = {", *lines, "}"])
+
+
+def _cost(run: Run) -> tuple[float, float]:
+    """Return the epochs spent, and those had every started trial trained to its full length."""
+    budget = max_epochs(run)
+    started = [r for r in run.records.values() if r.status != "pending"]
+    spent = sum(record.reports[-1].epoch for record in started if record.reports)
+    return spent, len(started) * budget if budget else 0.0
+
+
+def split_sizes(run: Run) -> Mapping[str, Any]:
+    """Return split -> number of cells, as far as the run says."""
+    split = run.settings.get("split")
+    return split if isinstance(split, Mapping) else {}
+
+
+def list_facts(run: Run) -> list[tuple[str, str]]:
+    """Return what is needed to repeat the run, as terms and words."""
+    settings, search = run.settings, run.search
+    facts: list[tuple[str, Any]] = [("Run directory", display_path(run.layout.root))]
+    names = [search.get(key) for key in ("searcher", "scheduler")]
+    facts.append(("Search", " + ".join(str(name) for name in names if name)))
+    facts.append(("Strategy", settings.get("strategy")))
+    facts.append(("Seed", search.get("seed")))
+    parts = sorted(split_sizes(run).items(), key=lambda item: split_order(item[0]))
+    facts.append(("Split", ", ".join(f"{n:,} {cells_of_split(name)}" for name, n in parts)))
+    spent, full = _cost(run)
+    if full:
+        facts.append(
+            ("Epochs trained", f"{spent:,.4g} of {full:,.4g}, had no trial been stopped early")
+        )
+    slots = [line.get("slots") for line in run.driver_lines if line.get("slots")]
+    facts.append(("Trials at a time", slots[-1] if slots else None))
+    resumed = sum(line.get("action") == "resume" for line in run.driver_lines)
+    facts.append(("Resumed", f"{resumed} times" if resumed > 1 else "once" if resumed else None))
+    facts.append(("Data fingerprint", settings.get("fingerprint")))
+    versions = settings.get("versions")
+    if isinstance(versions, Mapping):
+        facts.append(("Versions", ", ".join(f"{k} {v}" for k, v in versions.items())))
+    return [(term, str(words)) for term, words in facts if words not in (None, "")]

@@ -1,0 +1,234 @@
+"""The report's tables as text with sort keys; what they hold is decided in `_tables`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from scvitune.results._run_directory import Run
+from scvitune.results._study_tables import (
+    published_table,
+    run_times_table,
+    rungs_table,
+    stopped_table,
+)
+from scvitune.results._tables import (
+    CONFIG_PREFIX,
+    best_trial_id,
+    comparison_table,
+    config_table,
+    is_missing,
+    trials_table,
+)
+from scvitune.results._wording import (
+    STATUS_WORDS,
+    cells_of,
+    format_duration,
+    format_number,
+    format_value,
+    metric_words,
+)
+
+MAX_ROWS = 1000
+"""More trials than this are in the Parquet file only; a browser would choke on them."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows; ``key`` is what numbers are sorted by, None for text or nothing."""
+
+    text: str
+    key: float | None = None
+    note: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table as the template draws it.
+
+    Attributes
+    ----------
+    columns
+        Heading and whether the column holds numbers.
+    rows
+        Class of the row (``best``, ``changed`` or empty) and its cells.
+    """
+
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[tuple[str, Sequence[Cell]]] = field(default=())
+
+
+def number_cell(value: Any, text: str | None = None) -> Cell:
+    """Return a number's cell, of a text of its own if that is given."""
+    if is_missing(value) or value is None:
+        return Cell("–")
+    number = float(value)
+    return Cell(
+        format_number(number) if text is None else text, number if math.isfinite(number) else None
+    )
+
+
+def setting_cell(value: Any) -> Cell:
+    """Return the cell of a hyperparameter's value; a missing one is not used."""
+    if is_missing(value):
+        return Cell("–")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(format_value(value), float(value) if is_number else None)
+
+
+def describe_comparison(run: Run) -> TableView:
+    """Return best against default."""
+    has_default = run.default is not None
+    columns = [("Metric", False), ("Measured on", False)]
+    columns += [("Default", True)] if has_default else []
+    columns += [("Best", True)]
+    columns += [("Difference", True), ("", False)] if has_default else []
+    rows = []
+    for name, row in comparison_table(run).iterrows():
+        words, difference = metric_words(str(name)), row["difference"]
+        label = f"{words.label} ({words.unit})" if words.unit else words.label
+        cells = [Cell(label, note=str(name)), Cell(cells_of(str(name)))]
+        cells += [number_cell(row["default"])] if has_default else []
+        cells += [number_cell(row["best"])]
+        if has_default:
+            cells += [_difference(difference), Cell(row["verdict"], kind=str(row["verdict"]))]
+        rows.append(("", cells))
+    return TableView(columns, rows)
+
+
+def _difference(value: Any) -> Cell:
+    if is_missing(value):
+        return Cell("–")
+    sign = "+" if value > 0 else "−" if value < 0 else ""
+    return Cell(sign + format_number(abs(float(value)), digits=3), float(value))
+
+
+def describe_config(run: Run) -> TableView:
+    """Return the best configuration beside the default's; what changed is marked."""
+    has_default = run.default is not None
+    columns = [("Hyperparameter", False), ("Best", True)]
+    columns += [("Default", True)] if has_default else []
+    rows = []
+    if best_trial_id(run) is not None:
+        for name, row in config_table(run).iterrows():
+            cells = [Cell(str(name), kind="code"), setting_cell(row["best"])]
+            cells += [setting_cell(row["default"])] if has_default else []
+            rows.append(("changed" if row["changed"] else "", cells))
+    return TableView(columns, rows)
+
+
+def describe_trials(run: Run, table: pd.DataFrame) -> TableView:
+    """Return trials (rows of `trials_table`) in the order given, at most `MAX_ROWS`.
+
+    Of the hyperparameters, those are shown in which the trials of the run differ.
+    """
+    everyone = trials_table(run)
+    columns = [name for name in everyone.columns if name.startswith(CONFIG_PREFIX)]
+    varied = [n for n in columns if len({setting_cell(v).text for v in everyone[n]}) > 1]
+    with_reason = bool((table["reason"] != "").any())
+    best_id = best_trial_id(run)
+    default_id = run.default.trial_id if run.default else None
+    headings = [
+        *[("Trial", False), (run.metric, True), ("How it ended", False)],
+        *[("Epochs", True), ("Best epoch", True), ("Time", True)],
+        *[(name.removeprefix(CONFIG_PREFIX), True) for name in varied],
+        *([("Reason", False)] if with_reason else []),
+    ]
+    rows = []
+    for trial_id, row in table.head(MAX_ROWS).iterrows():
+        cells = [
+            Cell(str(trial_id), note="default" if trial_id == default_id else "", kind="id"),
+            number_cell(row[run.metric]),
+            Cell(STATUS_WORDS.get(row["status"], str(row["status"])), kind="w"),
+            number_cell(row["epochs"], f"{row['epochs']:g}"),
+            number_cell(row["best_epoch"], f"{row['best_epoch']:g}"),
+            number_cell(row["time_s"], format_duration(row["time_s"])),
+            *[setting_cell(row[name]) for name in varied],
+            *([Cell(str(row["reason"])[:300], kind="long")] if with_reason else []),
+        ]
+        rows.append(("best" if trial_id == best_id else "", cells))
+    return TableView(headings, rows)
+
+
+def describe_published(run: Run) -> TableView:
+    """Return best against default as scVI's own tuning studies print it, as far as measured."""
+    columns = [("Metric", False), ("Measured on", False), ("Default", True), ("Best", True)]
+    rows = []
+    for name, row in published_table(run).iterrows():
+        label = f"{row['label']} ({row['unit']})" if row["unit"] else str(row["label"])
+        cells = [Cell(label, note=str(name)), Cell(row["cells"])]
+        rows.append(("", [*cells, number_cell(row["default"]), number_cell(row["best"])]))
+    return TableView([*columns], rows)
+
+
+_QUANTITIES = {
+    "wall_s": "Wall time",
+    "trial_s": "Time of all trials together",
+    "slots": "Trials at a time",
+    "busy": "Share of the slots' time in training",
+    "epochs": "Epochs of all trials",
+    "epochs_per_trial": "Epochs a trial, on average",
+    "epochs_per_s": "Epochs a second of wall time",
+    "epochs_per_slot_s": "Epochs a second of a trial's own time",
+}
+
+
+def describe_run_times(run: Run) -> TableView:
+    """Return what the search cost."""
+    values = run_times_table(run)["value"]
+    rows = []
+    for name, words in _QUANTITIES.items():
+        value = float(values[name])
+        if math.isnan(value):
+            continue
+        text = f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}"
+        if name in ("wall_s", "trial_s"):
+            text = format_duration(value)
+        elif name == "busy":
+            text = f"{100 * value:.0f} %"
+        rows.append(("", [Cell(words), number_cell(value, text)]))
+    return TableView([("Quantity", False), ("Value", True)], rows)
+
+
+def describe_rungs(run: Run) -> TableView:
+    """Return what happened at each rung."""
+    headings = {
+        "epoch": "Rung (epoch)",
+        "reached": "Reached by",
+        "stopped": "Stopped there",
+        "went_on": "Went on",
+        "lost": "Lost",
+        "best": f"Best {run.metric} until there",
+    }
+    return _describe(rungs_table(run), headings)
+
+
+def describe_stopped(run: Run) -> TableView:
+    """Return who was stopped when."""
+    headings = {
+        "trial_id": "Trial",
+        "epoch": "Stopped at epoch",
+        "rung": "Rung",
+        "value": f"Best {run.metric} until then",
+        "time_s": "Trained for (s)",
+    }
+    return _describe(stopped_table(run), headings)
+
+
+def _describe(table: pd.DataFrame, headings: Mapping[str, str]) -> TableView:
+    rows = []
+    for _, row in table.head(MAX_ROWS).iterrows():
+        cells = []
+        for name in headings:
+            if name == "trial_id":
+                cells.append(Cell(str(row[name])))
+            else:
+                is_metric = name in ("best", "value")
+                cells.append(number_cell(row[name], None if is_metric else f"{row[name]:g}"))
+        rows.append(("", cells))
+    return TableView([(words, name != "trial_id") for name, words in headings.items()], rows)

@@ -1,0 +1,104 @@
+"""Plots of a run: first the numbers, then the drawing, both returned; with plotly.
+
+A plot is one file and one line here. Importing this imports plotly, so others import it where
+they draw.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from scvitune.errors import InputError, nearest, one_of
+from scvitune.results._run_directory import Run
+from scvitune.results.plots import (
+    _curves,
+    _history,
+    _importance,
+    _interactions,
+    _parallel,
+    _pareto,
+    _progress,
+    _schedule,
+    _slices,
+    _umap,
+)
+from scvitune.results.plots._base import Plot
+from scvitune.results.plots._confirmation import plot_confirmation
+from scvitune.results.plots._curves import curves_data, plot_curves
+from scvitune.results.plots._history import history_data, plot_history
+from scvitune.results.plots._importance import importance_data, plot_importance
+from scvitune.results.plots._interactions import interactions_data, plot_interactions
+from scvitune.results.plots._learning_curve import plot_learning_curve
+from scvitune.results.plots._parallel import parallel_data, plot_parallel
+from scvitune.results.plots._pareto import find_front, pareto_data, plot_pareto
+from scvitune.results.plots._progress import plot_progress, progress_data
+from scvitune.results.plots._schedule import plot_schedule, schedule_data
+from scvitune.results.plots._slices import plot_slices, slices_data
+from scvitune.results.plots._umap import plot_umap, umap_data
+
+__all__ = [
+    "PLOTS",
+    "Plot",
+    "curves_data",
+    "draw_plot",
+    "find_front",
+    "history_data",
+    "importance_data",
+    "interactions_data",
+    "parallel_data",
+    "pareto_data",
+    "plot_confirmation",
+    "plot_curves",
+    "plot_history",
+    "plot_importance",
+    "plot_interactions",
+    "plot_learning_curve",
+    "plot_parallel",
+    "plot_pareto",
+    "plot_progress",
+    "plot_schedule",
+    "plot_slices",
+    "plot_umap",
+    "progress_data",
+    "schedule_data",
+    "slices_data",
+    "umap_data",
+]
+
+PLOTS: dict[str, Plot] = {
+    "history": _history.PLOT,
+    "curves": _curves.PLOT,
+    "progress": _progress.PLOT,
+    "importance": _importance.PLOT,
+    "interactions": _interactions.PLOT,
+    "slices": _slices.PLOT,
+    "parallel": _parallel.PLOT,
+    "umap": _umap.PLOT,
+    "schedule": _schedule.PLOT,
+    "pareto": _pareto.PLOT,
+}
+"""Name -> plot, in the order of the report."""
+
+
+def draw_plot(run: Run, name: str, **options: Any) -> tuple[go.Figure, pd.DataFrame]:
+    """Draw a plot of a run by name.
+
+    Parameters
+    ----------
+    options
+        Of the plot itself, such as ``metric`` of ``curves`` and ``first`` and ``second`` of
+        ``pareto``.
+
+    Raises
+    ------
+    InputError
+        If there is no such plot.
+    """
+    if name not in PLOTS:
+        raise InputError(
+            f"There is no plot {name!r}.{nearest(name, PLOTS)} There are {one_of(PLOTS)}."
+        )
+    return PLOTS[name].draw(run, **options)

@@ -1,0 +1,124 @@
+"""The confirmed configurations: mean over fresh seeds, with its uncertainty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from scvitune.contracts import Mode
+from scvitune.results._wording import format_number, metric_words
+from scvitune.results.plots._style import (
+    BEST,
+    CATEGORIES,
+    DEFAULT,
+    metric_axis,
+    new_figure,
+    plain,
+    say_empty,
+    style,
+)
+
+
+def plot_confirmation(
+    table: pd.DataFrame, *, metric: str, mode: Mode, default_id: str | None = None
+) -> tuple[go.Figure, pd.DataFrame]:
+    """Plot each confirmed configuration's mean, and its difference from the default.
+
+    Parameters
+    ----------
+    table
+        Index ``trial_id``; columns ``seeds``, ``mean``, ``standard_error``, ``difference``,
+        ``difference_low``, ``difference_high`` (the interval of the difference from the default,
+        paired over seeds), ``probability_better``, ``p_value`` and ``winner``.
+    metric, mode
+        What was measured, and which way is better.
+    default_id
+        The default's trial, drawn dark.
+
+    Returns
+    -------
+    The figure, and the table, best mean first.
+    """
+    data = table.sort_values("mean", ascending=mode == "min", kind="stable")
+    if data.empty:
+        return say_empty(new_figure(), "Nothing was confirmed"), data
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
+    style(figure, height=170 + 44 * len(data))
+    names = [_name(trial_id, row, default_id) for trial_id, row in data.iterrows()]
+    colours = [
+        BEST if row["winner"] else DEFAULT if trial_id == default_id else CATEGORIES[0]
+        for trial_id, row in data.iterrows()
+    ]
+    hover = [_hover(row) for _, row in data.iterrows()]
+    _add(figure, names, data["mean"], data["standard_error"], None, colours, hover, column=1)
+    differs = data["difference"].notna() & (data.index != default_id)
+    part = data[differs]
+    _add(
+        figure,
+        [name for name, keep in zip(names, differs, strict=True) if keep],
+        part["difference"],
+        part["difference_high"] - part["difference"],
+        part["difference"] - part["difference_low"],
+        [colour for colour, keep in zip(colours, differs, strict=True) if keep],
+        [text for text, keep in zip(hover, differs, strict=True) if keep],
+        column=2,
+    )
+    figure.add_vline(x=0, line={"color": DEFAULT, "dash": "dash", "width": 1.5}, row=1, col=2)
+    unit = metric_words(metric).unit
+    figure.update_xaxes(title_text=metric_axis(metric, mode), nticks=5, row=1, col=1)
+    note = f"<br><span style='font-size:12px'>({unit})</span>" if unit else ""
+    figure.update_xaxes(title_text=f"Difference from the default{note}", nticks=6, row=1, col=2)
+    figure.update_yaxes(
+        type="category", autorange="reversed", showgrid=False, ticks="", categoryarray=names
+    )
+    figure.update_yaxes(categoryorder="array")
+    return figure, data
+
+
+def _add(
+    figure: go.Figure,
+    names: list[str],
+    x: pd.Series,
+    high: pd.Series,
+    low: pd.Series | None,
+    colours: list[str],
+    hover: list[str],
+    *,
+    column: int,
+) -> None:
+    for number, name in enumerate(names):
+        error: dict[str, Any] = {"type": "data", "array": [high.iloc[number]], "width": 6}
+        if low is not None:
+            error |= {"symmetric": False, "arrayminus": [low.iloc[number]]}
+        figure.add_scatter(
+            x=[x.iloc[number]],
+            y=[name],
+            error_x=error | {"color": colours[number], "thickness": 2},
+            mode="markers",
+            marker={"size": 10, "color": colours[number]},
+            text=[hover[number]],
+            hovertemplate="%{text}<extra></extra>",
+            showlegend=False,
+            row=1,
+            col=column,
+        )
+
+
+def _name(trial_id: object, row: pd.Series, default_id: str | None) -> str:
+    text = f"trial {plain(trial_id)}"
+    if trial_id == default_id:
+        text = "default"
+    return f"{text} (winner)" if row["winner"] else text
+
+
+def _hover(row: pd.Series) -> str:
+    text = (
+        f"{format_number(row['mean'])} ± {format_number(row['standard_error'], digits=2)} "
+        f"(standard error of {row['seeds']} seeds)"
+    )
+    if pd.notna(row["probability_better"]):
+        text += f"<br>better than the default with probability {row['probability_better']:.3f}"
+    return text

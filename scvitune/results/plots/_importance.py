@@ -1,0 +1,105 @@
+"""How much each hyperparameter mattered."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from scvitune.results._comparable import compare_trials, trials_wanted
+from scvitune.results._importance import compute_importance
+from scvitune.results._run_directory import Run
+from scvitune.results.plots._base import Plot
+from scvitune.results.plots._style import CATEGORIES, INK, new_figure, plain, say_empty, style
+
+
+def importance_data(run: Run) -> pd.DataFrame:
+    """Return `compute_importance` of the trials that can be compared; empty if they are too few.
+
+    At least 20 trials, and 4 a hyperparameter, are wanted.
+    """
+    trials = compare_trials(run)
+    if not trials.is_enough:
+        columns = ["fanova", "fanova_sd", "fanova_low", "fanova_high", "ped_anova"]
+        return pd.DataFrame(columns=columns, dtype=float).rename_axis("hyperparameter")
+    return compute_importance(trials)
+
+
+def plot_importance(run: Run) -> tuple[go.Figure, pd.DataFrame]:
+    """Plot hyperparameter importance by fANOVA, with its spread over trees, and by PED-ANOVA.
+
+    Returns
+    -------
+    The figure, and what it shows; see `importance_data`.
+    """
+    data = importance_data(run)
+    figure = new_figure()
+    if data.empty:
+        return say_empty(figure, say_too_few(run)), data
+    shown = data.iloc[::-1]
+    names = [plain(name) for name in shown.index]
+    style(figure, height=150 + 46 * len(names))
+    figure.add_bar(
+        y=names,
+        x=shown["ped_anova"],
+        orientation="h",
+        name="PED-ANOVA: tells the best tenth from the rest",
+        marker={"color": CATEGORIES[4]},
+        hovertemplate="%{y}: %{x:.3f}<extra>PED-ANOVA</extra>",
+    )
+    figure.add_bar(
+        y=names,
+        x=shown["fanova"],
+        orientation="h",
+        name="fANOVA: explains the whole range",
+        marker={"color": CATEGORIES[0]},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": (shown["fanova_high"] - shown["fanova"]).clip(lower=0),
+            "arrayminus": (shown["fanova"] - shown["fanova_low"]).clip(lower=0),
+            "color": INK,
+            "thickness": 1.4,
+            "width": 4,
+        },
+        hovertemplate="%{y}: %{x:.3f}<extra>fANOVA</extra>",
+    )
+    figure.update_layout(barmode="group", bargap=0.35, legend_traceorder="reversed")
+    figure.update_xaxes(title_text="Importance (share)", rangemode="tozero")
+    figure.update_yaxes(showgrid=False, ticks="", type="category")
+    return figure, data
+
+
+def say_too_few(run: Run) -> str:
+    """Return why there is no importance."""
+    trials = compare_trials(run)
+    wanted = trials_wanted(len(trials.searched))
+    return (
+        f"{len(trials.values)} trials can be compared; this wants {wanted}, "
+        "in which several hyperparameters differ"
+    )
+
+
+def describe_comparison(run: Run) -> str:
+    """Return in words which trials were compared, and where."""
+    trials = compare_trials(run)
+    out = f" ({trials.n_left_out} with fewer epochs are left out)" if trials.n_left_out else ""
+    return (
+        f"{len(trials.values)} trials are compared by their best value until epoch "
+        f"{trials.epoch:g}{out}."
+    )
+
+
+def _words(run: Run, data: pd.DataFrame) -> str:
+    return (
+        f"{describe_comparison(run)} Lines: the middle 80 % of the trees of fANOVA's forest, each "
+        "grown on another draw of the trials; where they are long, more trials are needed to tell."
+    )
+
+
+PLOT = Plot(
+    "What mattered most",
+    _words,
+    plot_importance,
+    section="mattered",
+    is_shown=lambda run: compare_trials(run).is_enough,
+)

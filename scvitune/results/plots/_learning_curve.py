@@ -1,0 +1,59 @@
+"""ELBO over the size of the training set."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from scvitune.results.plots._style import CATEGORIES, metric_axis, new_figure, say_empty
+
+_CURVES = (
+    ("elbo_train", "training cells", CATEGORIES[0], "circle"),
+    ("elbo_validation", "validation cells", CATEGORIES[5], "square"),
+)
+
+
+def plot_learning_curve(table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
+    """Plot the ELBO on training and validation cells over the number of training cells.
+
+    Parameters
+    ----------
+    table
+        ``n_cells``, ``seed``, ``elbo_train`` and ``elbo_validation`` (negative ELBO, nats per
+        cell), one row a training.
+
+    Returns
+    -------
+    The figure, and what it shows: index ``n_cells``; columns ``elbo_train``, ``elbo_validation``
+    (means over seeds), and with ``_se`` their standard errors (NaN for one seed).
+    """
+    groups = table.groupby("n_cells", sort=True)[["elbo_train", "elbo_validation"]]
+    errors = groups.sem().add_suffix("_se")
+    data = pd.concat([groups.mean(), errors], axis=1)
+    figure = new_figure()
+    if data.empty:
+        return say_empty(figure, "Nothing was trained"), data
+    for name, label, colour, symbol in _CURVES:
+        figure.add_scatter(
+            x=table["n_cells"],
+            y=table[name],
+            mode="markers",
+            marker={"size": 5, "color": colour, "opacity": 0.45, "symbol": symbol},
+            showlegend=False,
+            hovertemplate="%{x} cells: %{y:.6g}<extra></extra>",
+        )
+        figure.add_scatter(
+            x=data.index,
+            y=data[name],
+            error_y={"type": "data", "array": data[f"{name}_se"].fillna(0), "color": colour},
+            mode="lines+markers",
+            line={"color": colour, "width": 2.5},
+            marker={"size": 8, "symbol": symbol},
+            name=label,
+            hovertemplate="%{x} cells: %{y:.6g} (mean)<extra></extra>",
+        )
+    figure.update_xaxes(
+        title_text="Cells trained on", type="log", tickvals=list(data.index), tickformat=",d"
+    )
+    figure.update_yaxes(title_text=metric_axis("elbo", "min"))
+    return figure, data

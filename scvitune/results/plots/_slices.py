@@ -1,0 +1,202 @@
+"""The metric against each hyperparameter, one panel each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from scvitune.contracts import IntRange
+from scvitune.results._ranges import good_range
+from scvitune.results._run_directory import Run
+from scvitune.results._searched import Searched, list_searched
+from scvitune.results._tables import best_trial_id, is_missing, trial_status
+from scvitune.results._wording import describe_metric, format_number, format_value
+from scvitune.results.plots._base import Plot, has_reports
+from scvitune.results.plots._style import (
+    BEST,
+    DEFAULT,
+    colour_scale,
+    metric_axis,
+    new_figure,
+    plain,
+    say_empty,
+    style,
+)
+
+_COLUMNS = 3
+_PANEL = 250
+NOT_USED = "not used"
+
+
+def slices_data(run: Run) -> pd.DataFrame:
+    """Return each trial's value beside each hyperparameter in which trials differ.
+
+    Returns
+    -------
+    One row a trial and hyperparameter: ``hyperparameter``, ``trial_id``, ``setting`` (NaN where
+    it is inactive), ``value`` (the metric at the trial's best report), ``epochs`` (spent),
+    ``status`` and ``role`` (``best``, ``default`` or empty). Trials without a report are left
+    out.
+    """
+    best_id = best_trial_id(run)
+    default_id = run.default.trial_id if run.default else None
+    rows = []
+    for one in list_searched(run):
+        for setting, (trial_id, record) in zip(one.values, run.records.items(), strict=True):
+            report = record.best_report(run.metric, run.mode)
+            if report is None:
+                continue
+            role = "best" if trial_id == best_id else "default" if trial_id == default_id else ""
+            epochs = record.reports[-1].epoch if record.reports else 0.0
+            status = trial_status(run, record)
+            value = report.metrics[run.metric]
+            rows.append((one.name, trial_id, setting, value, epochs, status, role))
+    columns = ["hyperparameter", "trial_id", "setting", "value", "epochs", "status", "role"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["setting"] = pd.Series([row[2] for row in rows], index=table.index, dtype=object)
+    return table.astype({"value": float, "epochs": float})
+
+
+def plot_slices(run: Run) -> tuple[go.Figure, pd.DataFrame]:
+    """Plot the metric against each hyperparameter, coloured by the epochs spent.
+
+    Returns
+    -------
+    The figure, and what it shows; see `slices_data`.
+    """
+    data, searched = slices_data(run), list_searched(run)
+    if data.empty:
+        return say_empty(new_figure(), "No two trials differ yet"), data
+    n_rows = math.ceil(len(searched) / _COLUMNS)
+    figure = make_subplots(
+        rows=n_rows,
+        cols=_COLUMNS,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.34 / n_rows if n_rows > 1 else 0.0,
+    )
+    style(figure, height=_PANEL * n_rows + 110)
+    once = data.drop_duplicates("trial_id")
+    lost = once["status"].isin(["diverged", "failed"])
+    low, high = good_range(once["value"][~lost] if not lost.all() else once["value"], run.mode)
+    for number, one in enumerate(searched):
+        row, column = divmod(number, _COLUMNS)
+        part = data[data["hyperparameter"] == one.name]
+        _draw(figure, one, part, place={"row": row + 1, "col": column + 1}, low=low, high=high)
+        if column == 0:
+            title = metric_axis(run.metric, run.mode) if n_rows == 1 else plain(run.metric)
+            figure.update_yaxes(title_text=title, row=row + 1, col=1)
+    for number in range(len(searched), n_rows * _COLUMNS):
+        row, column = divmod(number, _COLUMNS)
+        figure.update_xaxes(visible=False, row=row + 1, col=column + 1)
+        figure.update_yaxes(visible=False, row=row + 1, col=column + 1)
+    figure.update_yaxes(range=[low, high])
+    figure.update_layout(
+        coloraxis={
+            "colorscale": colour_scale(),
+            "colorbar": {
+                "title": {"text": "Epochs trained", "side": "right"},
+                "thickness": 12,
+                "outlinewidth": 0,
+            },
+        }
+    )
+    return figure, data
+
+
+def _draw(
+    figure: go.Figure,
+    one: Searched,
+    part: pd.DataFrame,
+    *,
+    place: dict[str, int],
+    low: float,
+    high: float,
+) -> None:
+    if one.is_numeric:
+        part = part[[not is_missing(value) for value in part["setting"]]]
+        figure.update_xaxes(type="log" if one.is_log else "linear", nticks=6, **place)
+        if isinstance(one.domain, IntRange) and one.bounds[1] - one.bounds[0] < 8:
+            figure.update_xaxes(dtick=1, **place)
+        elif one.is_log:
+            figure.update_xaxes(dtick=1, exponentformat="power", **place)
+        x: Sequence[Any] = [float(value) for value in part["setting"]]
+    else:
+        x = [setting_text(value) for value in part["setting"]]
+        labels = [setting_text(value) for value in one.choices]
+        labels += [NOT_USED] if NOT_USED in x and NOT_USED not in labels else []
+        figure.update_xaxes(
+            type="category", categoryorder="array", categoryarray=labels, tickangle=0, **place
+        )
+        figure.update_xaxes(range=[-0.5, len(labels) - 0.5], **place)
+        if len(labels) > 4 or max(map(len, labels)) > 9:
+            figure.update_xaxes(tickangle=-30, **place)
+    figure.update_xaxes(title_text=plain(one.name), **place)
+    first = place["row"] == place["col"] == 1
+    beyond = (part["value"] > high) | (part["value"] < low)
+    for role, colour, size, label in (
+        ("", None, 7, "trial"),
+        ("default", DEFAULT, 11, "default configuration"),
+        ("best", BEST, 12, "best trial"),
+    ):
+        chosen = (part["role"] == role).to_numpy()
+        if not chosen.any():
+            continue
+        some = part[chosen]
+        symbols = {"": "circle", "default": "diamond", "best": "star"}
+        marker: dict[str, Any] = {
+            "size": size,
+            "symbol": [
+                ("triangle-up" if value > high else "triangle-down") if out else symbols[role]
+                for out, value in zip(beyond[chosen], some["value"], strict=True)
+            ],
+            "line": {"width": 0.8, "color": "#ffffff"},
+            "color": some["epochs"].tolist() if colour is None else colour,
+        }
+        figure.add_scatter(
+            x=[value for value, keep in zip(x, chosen, strict=True) if keep],
+            y=some["value"].clip(low, high),
+            mode="markers",
+            marker=marker | ({"coloraxis": "coloraxis"} if colour is None else {}),
+            text=[_hover(entry) for entry in some.itertuples()],
+            hovertemplate="%{text}<extra></extra>",
+            name=label,
+            legendgroup=label,
+            showlegend=first,
+            cliponaxis=False,
+            **place,
+        )
+
+
+def setting_text(value: Any) -> str:
+    """Return a hyperparameter's value as a label."""
+    return NOT_USED if is_missing(value) else plain(format_value(value))
+
+
+def _hover(row: Any) -> str:
+    return (
+        f"trial {plain(row.trial_id)}: {format_number(row.value)}<br>"
+        f"{plain(row.hyperparameter)} = {setting_text(row.setting)}<br>{row.epochs:g} epochs"
+    )
+
+
+def _words(run: Run, data: pd.DataFrame) -> str:
+    return (
+        f"{describe_metric(run.metric)} of each trial at its best epoch against each "
+        "hyperparameter. Compare dots of one colour: a trial of few epochs was stopped early and "
+        "is worse for that too. Triangles lie beyond the axis."
+    )
+
+
+PLOT = Plot(
+    "Each hyperparameter",
+    _words,
+    plot_slices,
+    section="mattered",
+    is_shown=lambda run: has_reports(run) and bool(list_searched(run)),
+)
