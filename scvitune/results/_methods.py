@@ -247,7 +247,8 @@ def _say_result(writer: _Writer) -> None:
             cells = cells_of(name)
             writer.say(
                 f"{'On the ' + cells + ', its' if cells else 'Its'} "
-                f"{in_sentence(metric_words(name).label)} was {format_number(row['best'])} against "
+                f"{in_sentence(metric_words(name).label)} was "
+                f"{format_number(row['best'])} against "
                 f"{format_number(row['default'])} for the default: {difference}."
             )
             return

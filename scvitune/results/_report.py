@@ -41,7 +41,7 @@ from scvitune.results._summary import (
     is_unfinished,
     resume_command,
 )
-from scvitune.results._tables import comparison_table, rank_trials
+from scvitune.results._tables import comparison_table, ranked_trials
 from scvitune.results._wording import describe_metric, split_metric
 
 SECTIONS = ("search", "mattered", "latent", "population")
@@ -106,7 +106,7 @@ def _view(run: Run) -> dict[str, Any]:
         "tested": bool(test) and bool(comparison.loc[test, "best"].notna().any()),
         "no_test_because": " yet" if split_sizes(run).get("test", 1) else ": none were held out",
         "figures": figures,
-        "trials": describe_trials(run, rank_trials(run)),
+        "trials": describe_trials(run, ranked_trials(run)),
         "trials_words": _trials_words(run),
         "few_trials": len(run.records) <= _FEW,
         "best_trials": describe_trials(run, best_trials_table(run)),

@@ -18,7 +18,7 @@ from scvitune.results._tables import (
     config_table,
     history_table,
     metric_mode,
-    rank_trials,
+    ranked_trials,
     trial_status,
     trials_table,
 )
@@ -38,13 +38,13 @@ _PUBLISHED = (
 
 def best_trials_table(run: Run) -> pd.DataFrame:
     """Return the ten best trials, best first, in the form of `trials_table`."""
-    ranked = rank_trials(run)
+    ranked = ranked_trials(run)
     return ranked[ranked[run.metric].notna() & ~_lost(ranked)].head(_FEW)
 
 
 def worst_trials_table(run: Run) -> pd.DataFrame:
     """Return the ten worst trials that have a result, worst first."""
-    ranked = rank_trials(run)
+    ranked = ranked_trials(run)
     known = ranked[ranked[run.metric].notna() & ~_lost(ranked)]
     return known.iloc[::-1].head(_FEW)
 

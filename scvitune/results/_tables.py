@@ -120,7 +120,7 @@ def _ranked(run: Run) -> list[str]:
     return rank_trials(run.records, metric=run.metric, mode=run.mode)
 
 
-def rank_trials(run: Run) -> pd.DataFrame:
+def ranked_trials(run: Run) -> pd.DataFrame:
     """Return `trials_table` with the best first; diverged and failed trials last."""
     table = trials_table(run)
     lost = table["status"].isin(["diverged", "failed"])
