@@ -154,8 +154,11 @@ class StudySearcher(Searcher):
         value = result.get(self.metric)
         if result.get("outcome") in ("diverged", "failed"):
             return
-        reported = result.get("metrics", {}) if self._further else {}
-        values: tuple[Any, ...] = (value, *(reported.get(name) for name in self._further))
+        # Ray hands searchers nested results flat.
+        values: tuple[Any, ...] = (
+            value,
+            *(result.get(f"metrics/{name}") for name in self._further),
+        )
         if value is not None and all(v is not None and math.isfinite(v) for v in values):
             best = self._best.get(trial_id)
             if best is None or self._signs[0] * value < self._signs[0] * best[0]:

@@ -103,3 +103,10 @@ def test_the_rungs_of_asha_are_met_exactly(max_epochs):
             n_train=n_train, n_genes=n_genes, max_epochs=max_epochs, rungs=rungs
         )
         assert set(rungs) <= set(epochs)
+
+
+def test_dear_metrics_are_reported_at_rungs_and_the_end_alone():
+    given = {"n_train": 500, "n_genes": 700, "max_epochs": 64.0, "dear": True}
+    assert compute_report_epochs(**given, rungs=(4.0, 16.0, 64.0)) == (4.0, 16.0, 64.0)
+    assert compute_report_epochs(**given, rungs=()) == (16.0, 32.0, 48.0, 64.0)
+    assert len(compute_report_epochs(**given | {"dear": False}, rungs=())) > 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+from dataclasses import replace
 
 import pytest
 from ray.tune.search import Searcher
@@ -388,3 +389,52 @@ def test_ray_cannot_change_what_the_study_said():
     searcher = build(proposer, mode="max", queue=[])
     assert searcher.set_search_properties("other", "min", {})
     assert (searcher.metric, searcher.mode) == ("loss", "max")
+
+
+def several(proposer, *, past=()):
+    return build(proposer, queue=[], past=list(past), further=(("gain", "max"),))
+
+
+def test_several_metrics_are_told_together_by_the_best_report_of_the_first():
+    proposer = Counting()
+    searcher = several(proposer)
+    for i, reports in enumerate([[(5.0, 1.0), (3.0, 2.0), (4.0, 9.0)], [(2.0, 7.0)]]):
+        searcher.suggest(f"ray{i}")
+        for epoch, (loss, gain) in enumerate(reports, 1):
+            result = {"loss": loss, "epoch": epoch, "metrics/gain": gain}  # flat, as Ray has it
+            searcher.on_trial_result(f"ray{i}", result)
+        searcher.on_trial_complete(f"ray{i}", result)
+    assert [values for _, values, _ in proposer.told] == [(3.0, 2.0), (2.0, 7.0)]
+    searcher.suggest("ray2")
+    searcher.on_trial_complete("ray2", {"loss": 1e38, "outcome": "failed"})
+    assert proposer.told[-1][1] == (3.0, 2.0), "the worst of each"
+
+
+def test_a_resumed_study_tells_all_its_values_again():
+    def tell_live(proposer):
+        searcher = several(proposer)
+        for i in range(3):
+            given = searcher.suggest(f"ray{i}")
+            loss, gain = 3.0 - i, float(i % 2)
+            result = {"loss": loss, "epoch": 1, "metrics/gain": gain}
+            searcher.on_trial_complete(f"ray{i}", result)
+            yield PastTrial(
+                Proposal(given["trial_id"], given["hyperparameters"], given["origin"]),
+                "finished",
+                ((1.0, loss),),
+                ((gain,),),
+            )
+
+    def nsga2():
+        problem = SearchProblem(SPACE, "loss", "min", 20, 0, (("gain", "max"),))
+        return build_searcher("nsga2", problem)
+
+    live = nsga2()
+    past = list(tell_live(live))
+    again = nsga2()
+    known = [
+        PastTrial(replace(p.proposal, origin="counting"), p.status, p.reports, p.further)
+        for p in past
+    ]
+    searcher = several(again, past=known)
+    assert searcher.suggest("next")["hyperparameters"] == live.propose(3)

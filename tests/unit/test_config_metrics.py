@@ -1,0 +1,162 @@
+"""One metric, several, and the user's own, in every form that they may be given."""
+
+from __future__ import annotations
+
+import pytest
+
+from scvitune.config import StudyConfig, load_config
+from scvitune.errors import Faults, InputError
+from scvitune.experiment._metrics import check_metrics, check_several, own_functions
+from scvitune.metrics import ask_metrics, load_function, take_functions
+
+MINE = {"name": "mine", "function": "json:dumps", "mode": "max"}
+
+
+def config(metric, **more):
+    return StudyConfig.from_yaml_dict({"model": "SCVI", "metric": metric, **more})
+
+
+def faults_of(metric, **more):
+    faults = Faults()
+    check_metrics(config(metric, **more), faults)
+    with pytest.raises(InputError) as error:
+        faults.raise_if_any()
+    return str(error.value)
+
+
+def test_one_name_is_what_it_was():
+    one = config("elbo_validation")
+    assert (one.metric, one.further_metrics, one.own_metrics) == ("elbo_validation", (), ())
+    assert one.metrics == ("elbo_validation",)
+    assert one.metric_options.n_mc_samples == 100
+
+
+def test_the_first_of_several_decides():
+    several = config(["elbo_validation", "nmi_validation"])
+    assert several.metrics == ("elbo_validation", "nmi_validation")
+    assert several.metric == "elbo_validation"
+
+
+@pytest.mark.parametrize(
+    "metric", [MINE, ["elbo_validation", MINE], ["json:dumps", "elbo_validation"], "json:dumps"]
+)
+def test_what_is_frozen_reads_back(metric):
+    given = config(metric, mode="max" if metric in ("json:dumps", MINE) else None)
+    again = StudyConfig.from_yaml_dict(given.to_yaml_dict())
+    assert again == given
+    assert given.own_metrics[0]["function"] == "json:dumps"
+
+
+def test_arguments_on_the_command_line(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("model: SCVI\ndata: {path: pbmc68k}\n")
+    read = load_config(
+        path, ["metric=[elbo_validation, nmi_train]", "metric_options.n_mc_samples=5"]
+    )
+    assert read.metrics == ("elbo_validation", "nmi_train")
+    assert read.metric_options.n_mc_samples == 5
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ([], "empty list"),
+        (["elbo_validation", "elbo_validation"], "twice"),
+        ([3], "name or a list of names"),
+        ({"function": "a:b"}, "name is missing"),
+        ({"name": "mine", "funktion": "a:b"}, "Did you mean 'function'"),
+        ({"name": "a b", "function": "a:b"}, "letters, digits and _"),
+        ({"name": "my_test", "function": "a:b"}, "not end with"),
+        ({"name": "mine", "function": "a.b"}, "package.module:function"),
+        ({"name": "mine", "function": "a:b", "mode": "up"}, "'min' or 'max'"),
+        ({"name": "mine", "function": "a:b", "cost": "free"}, "'cheap' or 'dear'"),
+    ],
+)
+def test_wrong_forms_are_refused(metric, words):
+    with pytest.raises(InputError, match=words):
+        config(metric)
+
+
+@pytest.mark.parametrize(
+    ("metric", "more", "words"),
+    [
+        (["elbo_validation", "nmi_valid"], {}, "Did you mean 'nmi_validation'"),
+        (["elbo_validation", "nmi_test"], {}, "kept for the final judgement"),
+        (MINE | {"mode": None}, {}, "direction of your metric"),
+        (MINE | {"name": "scib_total"}, {}, "give yours another name"),
+        ("elbo_validation", {"mode": "max"}, "Leave mode out"),
+        ("elbo_validation", {"model": "CondSCVI", "metric": "nmi_validation"}, "not measured by"),
+        (
+            ["proportion_jsd", "reconstruction_loss_validation"],
+            {"model": "DestVI"},
+            "Leave one kind out",
+        ),
+    ],
+)
+def test_wrong_metrics_are_refused(metric, more, words):
+    assert words in faults_of(**{"metric": metric} | more)
+
+
+def test_mode_may_stand_beside_the_own_metric_that_decides():
+    given = config(MINE | {"mode": None}, mode="min")
+    faults = Faults()
+    check_metrics(given, faults)
+    faults.raise_if_any()
+    (asked,) = ask_metrics(given.metrics, given.own_metrics, mode=given.mode)
+    assert (asked.mode, asked.own, asked.cost, asked.tested) == ("min", True, "cheap", "mine_test")
+
+
+def test_several_together_want_a_scheduler_that_stops_nothing():
+    metrics = ask_metrics(["elbo_validation", "nmi_validation"])
+    faults = Faults()
+    check_several("nsga2", "fifo", metrics, faults)
+    check_several("tpe", "asha", metrics, faults)  # the first decides
+    check_several("nsga2", object(), metrics[:1], faults)
+    assert not len(faults)
+    check_several("nsga2", object(), metrics, faults)
+    with pytest.raises(InputError, match="would stop trials by elbo_validation alone.*'fifo'"):
+        faults.raise_if_any()
+
+
+def score(model, data, cells):
+    return 1.0
+
+
+def test_functions_are_taken_out_and_found_again():
+    plain, functions = take_functions(["elbo_validation", score, {"name": "b", "function": len}])
+    assert plain[0] == "elbo_validation"
+    assert plain[1]["name"] == "score"
+    assert plain[2] == {"name": "b", "function": "builtins:len"}
+    assert functions == {"score": score, "b": len}
+    assert load_function("builtins:len") is len
+    inner, _ = take_functions({"name": "inner", "function": lambda *_: 0.0})
+    assert inner["function"] is None
+
+
+@pytest.mark.parametrize(
+    "path", ["nowhere_at_all:score", "json:nothing", "json:__name__", "antigravity_:x"]
+)
+def test_what_cannot_be_imported_says_so(path):
+    with pytest.raises(InputError, match="cannot be imported|no function"):
+        load_function(path)
+
+
+def test_paths_in_a_run_directory_are_followed_only_if_nobody_else_wrote_them(tmp_path):
+    from scvitune.contracts import RunLayout
+
+    layout = RunLayout(tmp_path)
+    layout.study.write_text("")
+    tmp_path.chmod(0o755)
+    layout.study.chmod(0o644)
+    given = config(MINE)
+    import json
+
+    assert own_functions(layout, given, {}) == {"mine": json.dumps}
+    for path, mode in ((layout.study, 0o664), (layout.study, 0o646), (tmp_path, 0o775)):
+        path.chmod(mode)
+        with pytest.raises(InputError, match="can be written by others.*chmod go-w"):
+            own_functions(layout, given, {})
+        assert own_functions(layout, given, {"mine": score}) == {"mine": score}
+        path.chmod(0o755 if path == tmp_path else 0o644)
+    with pytest.raises(InputError, match="Give it again"):
+        own_functions(layout, config(MINE | {"function": None}), {})
