@@ -12,7 +12,7 @@ from scvitune.metrics import name_metrics
 from scvitune.results._handing_over import Trained, read_model, write_model
 from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
-from scvitune.results._spots import judge_on_test_tissue, train_on_spots
+from scvitune.results._spots import train_on_spots
 from scvitune.results._tables import best_trial_id
 from scvitune.results._weights import load_final_fit, load_run_data, load_weights, weights_path
 
@@ -27,7 +27,7 @@ def judge_on_test_cells(run: Run) -> dict[str, dict[str, float]]:
     Trial -> metrics ending in ``_test``. Empty if there are no test cells.
     """
     if run.is_of_spots:
-        return judge_on_test_tissue(run)
+        return {}  # judged on another tissue, by trainings that followed the search
     prepared, split = load_run_data(run)
     if len(split.test) == 0:
         return {}
@@ -63,12 +63,12 @@ def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None)
         raise StudyError(
             f"{run.layout.root} has no trial with a result, so there is no best model."
         )
-    if run.is_of_spots:
-        trained = train_on_spots(run, trial_id)
-    elif (final := load_final_fit(run, trial_id)) is not None:
+    if (final := load_final_fit(run, trial_id)) is not None:
         trained = Trained(
             run.records[trial_id].config, final["weights"], final["reports"], on_all_cells=True
         )
+    elif run.is_of_spots:
+        trained = train_on_spots(run, trial_id)
     else:
         record = run.records[trial_id]
         trained = Trained(

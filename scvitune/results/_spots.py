@@ -1,58 +1,25 @@
-"""Models of spots after the search: judged on a tissue no trial saw, trained on the real one."""
+"""Models of spots, trained on the real ones in this process, where no follow-up training was."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from scvitune._seeding import derive_seed
-from scvitune.contracts import PreparedData, Split
-from scvitune.data import load_prepared
+from scvitune.contracts import Split
 from scvitune.errors import StudyError
-from scvitune.events import EventLog, TrialRecord
-from scvitune.metrics import name_metrics, proportion_means
+from scvitune.metrics import name_metrics
 from scvitune.results._handing_over import Trained
 from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import best_trial_id
-from scvitune.results._weights import SETTINGS, load_run_data, stages_of
-from scvitune.training import TrainingLoop
+from scvitune.results._weights import load_run_data, stages_of
 
 _N_REPORTS = 20
 
 
-def judge_on_test_tissue(run: Run) -> dict[str, dict[str, float]]:
-    """Train the default and the best configuration anew on a tissue that no trial saw; log it.
-
-    Each trains for as many epochs as its best report had.
-
-    Returns
-    -------
-    Trial -> metrics ending in ``_test``.
-    """
-    tissue = load_prepared((run.layout.root / run.settings[SETTINGS]["test_dir"]).resolve())
-    if tissue.proportions is None:
-        raise StudyError(f"{tissue.directory} holds no proportions to judge by.")
-    default = run.default
-    wanted = [best_trial_id(run), default.trial_id if default is not None else None]
-    judged = {}
-    for trial_id in dict.fromkeys(t for t in wanted if t is not None):
-        record = run.records[trial_id]
-        if record.best_report(run.metric, run.mode) is None:
-            continue
-        loop, _ = _train(run, record, tissue, purpose="test tissue")
-        objective: Any = loop.objective
-        means = proportion_means(tissue.proportions, loop.collect(objective.proportions))
-        judged[trial_id] = name_metrics(means, "test")
-    with EventLog(run.layout.events) as log:
-        for trial_id, metrics in judged.items():
-            log.append("judgement", trial_id=trial_id, metrics=metrics)
-    return judged
-
-
 def train_on_spots(run: Run, trial_id: str) -> Trained:
-    """Train a trial's configuration on the real spots, for its best number of epochs.
+    """Train a trial's configuration on the real spots, for its best number of epochs, here.
+
+    The winner is trained on them in the study's slots; this is for any other trial.
 
     Raises
     ------
@@ -61,13 +28,6 @@ def train_on_spots(run: Run, trial_id: str) -> Trained:
     """
     prepared, _ = load_run_data(run)
     record = run.records[trial_id]
-    loop, reports = _train(run, record, prepared, purpose="spots")
-    return Trained(record.config, loop.copy_weights(), reports)
-
-
-def _train(
-    run: Run, record: TrialRecord, prepared: PreparedData, *, purpose: str
-) -> tuple[TrainingLoop, list[tuple[float, dict[str, float]]]]:
     best = record.best_report(run.metric, run.mode)
     if best is None:
         raise StudyError(
@@ -77,11 +37,11 @@ def _train(
     builder = LoopBuilder(
         run, prepared, Split(np.arange(prepared.n_cells), nobody, nobody), stages=stages_of(run)
     )
-    loop = builder.build(record.config, seed=derive_seed(run.search["seed"], purpose))
+    loop = builder.build(record.config, seed=derive_seed(run.search["seed"], "spots"))
     reports = []
     for i in range(1, _N_REPORTS + 1):
         loop.advance(best.epoch * i / _N_REPORTS)
         losses = loop.training_losses()
         if losses:
             reports.append((loop.epoch, name_metrics(losses, "train")))
-    return loop, reports
+    return Trained(record.config, loop.copy_weights(), reports)

@@ -200,15 +200,21 @@ def test_judged_by_genes_that_no_trial_trains_on(cells, spots, tmp_path):
         storage=tmp_path,
         name="genes",
         seed=4,
+        confirm={"top_k": 1, "seeds": 2},
     )
     metric = "reconstruction_loss_validation"
     history = study.history
     assert study.trials[metric].notna().all()
-    assert study.best_trial_id == study.trials[metric].idxmin()
+    table = study.confirmation
+    assert {"00000", study.trials[metric].idxmin()} == set(table.index)
+    assert (table["seeds"] == 2).all()
+    assert study.best_trial_id == table[f"{metric}_mean"].idxmin()
     for _, curve in history.groupby("trial_id"):
         assert curve[metric].min() < curve[metric].iloc[0]  # it learns what it does not see
     # Tested by proportions all the same, and delivered on all genes.
     assert study.trials["proportion_jsd_test"].notna().sum() >= 1
+    assert table["proportion_jsd_test_mean"].between(0, 0.84).all()
+    assert (table["proportion_jsd_test_standard_error"] > 0).all()
     assert "second simulated tissue" in study.summary()
     assert study.best_model(spots).get_proportions().shape == (70, 4)
     assert study.best_model(spots).adata.n_vars == 60
