@@ -16,11 +16,13 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from scvitune.results._cautions import find_cautions, max_epochs
+from scvitune.results._confirmation_words import confirmation_rows, describe_confirmation
 from scvitune.results._figures import plot_curves, plot_history
 from scvitune.results._population_rows import population_rows
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import (
     count_trials,
+    describe_final_fit,
     describe_gains,
     describe_outcome,
     display_path,
@@ -94,11 +96,13 @@ def _view(run: Run) -> dict[str, Any]:
         "config_rows": [_config_row(name, row) for name, row in config.iterrows()],
         "any_changed": bool(len(config)) and bool(config["changed"].any()),
         "model_saved": run.layout.best.exists(),
+        "final_fit": describe_final_fit(run),
         "snippet": _snippet(run, model),
         "config_snippet": _config_snippet(run),
         "comparison": [_comparison_row(str(name), row) for name, row in comparison.iterrows()],
         "tested": bool(test) and bool(comparison.loc[test, "best"].notna().any()),
         "no_test_because": " yet" if _split_sizes(run).get("test", 1) else ": none were held out",
+        "confirmation": _confirmation(run),
         "plots": _plots(run),
         "trials": trials,
         "trials_words": _trials_words(run),
@@ -199,6 +203,11 @@ def _comparison_row(name: str, row: pd.Series) -> dict[str, str]:
         else sign + format_number(abs(float(difference)), digits=3),
         "verdict": str(row["verdict"]),
     }
+
+
+def _confirmation(run: Run) -> dict[str, Any]:
+    rows, notes = confirmation_rows(run)
+    return {"words": describe_confirmation(run), "rows": rows, "notes": notes}
 
 
 def _plots(run: Run) -> list[dict[str, str]]:

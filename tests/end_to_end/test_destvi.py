@@ -91,6 +91,17 @@ def test_the_best_model_is_an_ordinary_destvi_on_the_real_spots(study, spots, tm
     assert (study.path / "report.html").stat().st_size > 10_000
 
 
+def test_what_was_trained_in_a_slot_is_what_the_driver_itself_would_train(study):
+    from scvitune.results._spots import train_on_spots
+    from scvitune.results._weights import load_final_fit
+
+    delivered = load_final_fit(study._run, study.best_trial_id)
+    here = train_on_spots(study._run, study.best_trial_id)
+    assert [epoch for epoch, _ in delivered["reports"]] == [epoch for epoch, _ in here.reports]
+    for name, value in here.weights.items():
+        np.testing.assert_allclose(delivered["weights"][name], value, rtol=1e-4, atol=1e-6)
+
+
 def test_it_goes_on_with_more_trials(study):
     resumed = scvitune.resume(study.path, num_samples=5)
     assert len(resumed.trials) == 6
