@@ -7,25 +7,29 @@ the next writer.
 
 Kinds of line, all with ``event`` and ``time`` (Unix seconds):
 
-============== =================================================================================
-driver         ``action`` (start, resume, searched, end, interrupted), ``slots``, ``pid``,
-               ``host``; ``searched``: the search is over, what follows it is not
-proposal       ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
-start          ``trial_id``: it got a slot
-pause          ``trial_id``: it gave its slot to another and waits
-report         ``trial_id``, ``epoch``, ``time_s`` (seconds of this trial so far), ``n_params``,
-               ``metrics`` (name -> finite number)
-perturb        ``trial_id``, ``epoch``, ``source`` (the trial whose weights it goes on with),
-               ``before`` and ``config`` (its configuration until then, and from then on)
-generation     ``epoch``, ``members``: a population was compared; its ``perturb`` lines come before
-end            ``trial_id``, ``status`` (finished, stopped, diverged, failed), ``reason``
-judgement      ``trial_id``, ``metrics``: what was measured on the test cells after the search
-confirmation   ``trial_id``, ``seed`` (1, 2, ...: the same number is the same seed for all trials),
-               ``epoch`` (of the best report), ``time_s``, ``status`` (finished, diverged,
-               failed), ``reason``, ``metrics``: its configuration was trained with a fresh seed
-final_fit      the same: its configuration was trained on all cells
-learning_curve the same and ``n_cells``: its configuration was trained on so many cells
-============== =================================================================================
+================== ==============================================================================
+driver             ``action`` (start, resume, searched, end, interrupted), ``slots``, ``pid``,
+                   ``host``; ``searched``: the search is over, what follows it is not
+proposal           ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
+start              ``trial_id``: it got a slot
+pause              ``trial_id``: it gave its slot to another and waits
+report             ``trial_id``, ``epoch``, ``time_s`` (seconds of this trial so far),
+                   ``n_params``, ``metrics`` (name -> finite number)
+perturb            ``trial_id``, ``epoch``, ``source`` (the trial whose weights it goes on with),
+                   ``before`` and ``config`` (its configuration until then, and from then on)
+generation         ``epoch``, ``members``: a population was compared; its ``perturb`` lines come
+                   before
+end                ``trial_id``, ``status`` (finished, stopped, diverged, failed), ``reason``
+judgement          ``trial_id``, ``metrics``: what was measured on the test cells after the
+                   search; of spots also ``epoch``: so long it was trained on another tissue
+confirmation       ``trial_id``, ``seed`` (1, 2, ...: the same number is the same seed for all),
+                   ``epoch`` (of the best report), ``time_s``, ``status`` (finished, diverged,
+                   failed), ``reason``, ``metrics``: trained again with a fresh seed
+confirmation_test  the same: of spots, on another tissue with the same seed, for as long as the
+                   confirmation's best report took; belongs to that confirmation
+final_fit          the same: trained on all cells, or on the spots themselves
+learning_curve     the same and ``n_cells``: trained on so many of the training cells
+================== ==============================================================================
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,7 +48,7 @@ import numpy as np
 
 from scvitune.contracts import Config, Mode, Perturbation
 
-FOLLOW_UPS = ("confirmation", "final_fit", "learning_curve")
+FOLLOW_UPS = ("confirmation", "confirmation_test", "final_fit", "learning_curve")
 """Trainings after the search: the kinds of their lines."""
 
 
@@ -106,6 +110,8 @@ class FollowUp:
     reason: str
     metrics: Mapping[str, float]
     n_cells: int | None = None
+    tested: bool = False
+    """Of spots: whether its training on another tissue has ended, well or not."""
 
     @property
     def finished(self) -> bool:
@@ -140,6 +146,8 @@ class TrialRecord:
     """Its own reports after this epoch belong to the lineage."""
     compared_at: float = 0.0
     """Epoch of the last generation it took part in."""
+    judged_at: float | None = None
+    """Of spots: the epochs that the judgement's training took."""
     confirmations: list[FollowUp] = field(default_factory=list)
     """With fresh seeds, in order of their numbers."""
     final_fit: FollowUp | None = None
@@ -296,6 +304,7 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
             record.status, record.reason = event["status"], event.get("reason", "")
         elif kind == "judgement":
             record.judgement.update(event["metrics"])
+            record.judged_at = event.get("epoch")
         elif kind in FOLLOW_UPS:
             _follow_up(record, kind, event)
     for trial_id, by_epoch in reports.items():
@@ -306,6 +315,14 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
 def _follow_up(record: TrialRecord, kind: str, event: Mapping[str, Any]) -> None:
     """Note a training after the search; a later one replaces an earlier of the same purpose."""
     names = [f.name for f in fields(FollowUp)]
+    if kind == "confirmation_test":
+        record.confirmations = [
+            replace(c, metrics={**c.metrics, **event["metrics"]}, tested=True)
+            if c.seed == event["seed"]
+            else c
+            for c in record.confirmations
+        ]
+        return
     new = FollowUp(**{name: event[name] for name in names if name in event})
     if kind == "final_fit":
         record.final_fit = new

@@ -116,7 +116,9 @@ class FollowUpTrainable(StudyTrainable):
         loop, best = self._loop, self._best
         if loop is None or best is None:
             raise RuntimeError("a training has ended without any weights to keep")
-        metrics = dict(best["metrics"])
+        # A training that serves to measure its weights elsewhere tells nothing else.
+        only_measured = bool(self._task["measure"]) and not self._validates
+        metrics = {} if only_measured else dict(best["metrics"])
         if self._task["measure"]:
             loop.module.load_state_dict(best["weights"])
             for name in self._task["measure"]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from scvitune._seeding import derive_seed
 from scvitune.config import StudyConfig
@@ -20,6 +20,11 @@ from scvitune.ranking import (
 
 _N_REPORTS = 20
 """Of a training whose length is given."""
+_NEAR = 1.0
+"""Epochs by which a training may miss its length: it ends with a whole batch."""
+
+Stage: TypeAlias = tuple[str, Callable[[Mapping[str, TrialRecord]], Sequence["FollowUpTask"]]]
+"""What is done, for people, and the trainings that it takes, by what the log says."""
 
 
 def check_follow_ups(config: StudyConfig, *, of_spots: bool, faults: Faults) -> None:
@@ -104,6 +109,22 @@ class FollowUpTask:
 
 
 @dataclass(frozen=True)
+class SpotData:
+    """Where the data of a study of spots lie, other than what its trials are trained on.
+
+    Attributes
+    ----------
+    test_dir
+        A tissue of known composition that no trial saw.
+    spots_dir
+        The spots themselves, with all genes.
+    """
+
+    test_dir: str
+    spots_dir: str
+
+
+@dataclass(frozen=True)
 class FollowUpPlan:
     """What follows the search of a study.
 
@@ -111,10 +132,27 @@ class FollowUpPlan:
     ----------
     config, mode
         As resolved by the plan.
+    spots
+        Of a study of spots: none of them can be held out, so what is measured on test cells
+        elsewhere is measured on another tissue here, on which configurations are trained anew.
     """
 
     config: StudyConfig
     mode: Mode
+    spots: SpotData | None = None
+
+    def stages(self) -> list[Stage]:
+        """Return what is done after the search, in order."""
+        if self.spots is None:
+            return [
+                ("Confirming", self.confirmations),
+                ("Fitting on all cells", self.final_fit),
+            ]
+        return [
+            ("Confirming", self.confirmations),
+            ("Confirming on another tissue", self.confirmation_tests),
+            ("Training on another tissue and on the spots", self.deliveries),
+        ]
 
     @property
     def _decides(self) -> dict[str, Any]:
@@ -137,11 +175,67 @@ class FollowUpPlan:
                 seed,
                 phases_of(records[trial_id]),
                 self.fresh_seed(seed),
-                measure=("test",),
+                measure=("test",) if self.spots is None else (),
             )
             for seed in range(1, confirm.seeds + 1)
             for trial_id in self._candidates(records)
         ]
+
+    def confirmation_tests(self, records: Mapping[str, TrialRecord]) -> list[FollowUpTask]:
+        """Return the trainings of a study of spots on another tissue, one a confirmation."""
+        confirm = self.config.confirm
+        if confirm is None:
+            return []
+        return [
+            self._on_other_tissue("confirmation_test", records[trial_id], number, confirmed.epoch)
+            for number in range(1, confirm.seeds + 1)
+            for trial_id in self._candidates(records)
+            for confirmed in finished_confirmations(
+                records[trial_id], seeds=confirm.seeds
+            ).values()
+            if confirmed.seed == number
+        ]
+
+    def _on_other_tissue(
+        self, kind: str, record: TrialRecord, number: int, epochs: float
+    ) -> FollowUpTask:
+        if self.spots is None:
+            raise ValueError("only a study of spots has another tissue")
+        seed = derive_seed(self.config.search.seed, "test tissue")
+        return FollowUpTask(
+            kind,
+            record.trial_id,
+            number,
+            phases_of(record),
+            seed if kind == "judgement" else self.fresh_seed(number),
+            settings=_elsewhere(self.spots.test_dir, epochs),
+            share=None,
+            measure=("test",),
+        )
+
+    def deliveries(self, records: Mapping[str, TrialRecord]) -> list[FollowUpTask]:
+        """Return the trainings of the best and the default that a study of spots ends with."""
+        winner = self.winner(records)
+        if self.spots is None or winner is None:
+            return []
+        default = [t for t, r in records.items() if r.origin == "default"]
+        judged = [
+            self._on_other_tissue("judgement", records[t], 1, best.epoch)
+            for t in dict.fromkeys([winner, *default])
+            if (best := records[t].best_report(self.config.metric, self.mode)) is not None
+        ]
+        # The longest first, so that the slots end together.
+        final = FollowUpTask(
+            "final_fit",
+            winner,
+            1,
+            phases_of(records[winner]),
+            derive_seed(self.config.search.seed, "spots"),
+            settings=_elsewhere(self.spots.spots_dir, self._best_epochs(records[winner])),
+            share=None,
+            keep=True,
+        )
+        return [final, *judged]
 
     def fresh_seed(self, number: int) -> int:
         """Return a seed that no trial has: the same for all configurations, so they pair."""
@@ -204,6 +298,10 @@ def fixed_length(epochs: float) -> dict[str, Any]:
     }
 
 
+def _elsewhere(directory: str, epochs: float) -> dict[str, Any]:
+    return fixed_length(epochs) | {"data_dir": directory, "held_out_dir": None}
+
+
 def still_to_do(
     tasks: Sequence[FollowUpTask], records: Mapping[str, TrialRecord]
 ) -> list[FollowUpTask]:
@@ -214,6 +312,11 @@ def still_to_do(
 def _is_done(task: FollowUpTask, record: TrialRecord) -> bool:
     if task.kind == "confirmation":
         return any(c.seed == task.seed for c in record.confirmations)
+    if task.kind == "confirmation_test":
+        return any(c.seed == task.seed and c.tested for c in record.confirmations)
+    if task.kind == "judgement":
+        known = record.judged_at
+        return known is not None and abs(known - _length(task)) < _NEAR
     if task.kind == "learning_curve":
         done = {(c.n_cells, c.seed) for c in record.learning_curve}
         return (task.n_cells, task.seed) in done
@@ -221,7 +324,11 @@ def _is_done(task: FollowUpTask, record: TrialRecord) -> bool:
     if last is None:
         return False
     # One of another length is of a winner whose best epoch has changed since.
-    return not last.finished or abs(last.epoch - task.settings["report_epochs"][-1]) < 0.5
+    return not last.finished or abs(last.epoch - _length(task)) < _NEAR
+
+
+def _length(task: FollowUpTask) -> float:
+    return float(task.settings["report_epochs"][-1])
 
 
 def phases_of(record: TrialRecord) -> tuple[tuple[float, Config], ...]:

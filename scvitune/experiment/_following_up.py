@@ -6,21 +6,26 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any
 
 from ray import tune
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from scvitune.contracts import RunLayout
+from scvitune.contracts import PreparedData, RunLayout
 from scvitune.events import EventLog, TrialRecord, fold, read_events
+from scvitune.experiment._deconvolution import Tissues
 from scvitune.experiment._driver import fit
-from scvitune.experiment._follow_ups import FollowUpPlan, FollowUpTask, still_to_do
+from scvitune.experiment._follow_ups import (
+    FollowUpPlan,
+    FollowUpTask,
+    SpotData,
+    Stage,
+    still_to_do,
+)
 from scvitune.experiment._planning import Plan
 from scvitune.recording import FollowUpCallback, FollowUpProgress
-
-Stage: TypeAlias = tuple[str, Callable[[Mapping[str, TrialRecord]], Sequence[FollowUpTask]]]
-"""What is done, for people, and the trainings that it takes, by what the log says."""
 
 
 @dataclass(frozen=True)
@@ -137,15 +142,20 @@ class InterruptionStopper(tune.Stopper):
         return {}
 
 
-def stages_of_plan(plan: Plan) -> list[Stage]:
-    """Return what follows the search of a study: confirmation, then the fit on all cells."""
-    planned = FollowUpPlan(plan.config, plan.mode)
-    return [("Confirming", planned.confirmations), ("Fitting on all cells", planned.final_fit)]
+def stages_of_plan(plan: Plan, prepared: PreparedData, tissues: Tissues | None) -> list[Stage]:
+    """Return what follows the search of a study."""
+    spots = None
+    if tissues is not None:
+        spots = SpotData(
+            test_dir=str(Path(tissues.test.directory or "").resolve()),
+            spots_dir=str(Path(prepared.directory or "").resolve()),
+        )
+    return FollowUpPlan(plan.config, plan.mode, spots).stages()
 
 
-def has_follow_ups(plan: Plan, records: Mapping[str, TrialRecord]) -> bool:
+def has_follow_ups(stages: Sequence[Stage], records: Mapping[str, TrialRecord]) -> bool:
     """Whether something is still to do after the search."""
-    return any(still_to_do(choose(records), records) for _, choose in stages_of_plan(plan))
+    return any(still_to_do(choose(records), records) for _, choose in stages)
 
 
 def run_stages(session: Session, stages: Sequence[Stage]) -> None:

@@ -9,6 +9,7 @@ from scvitune.contracts import Choice, Domain, Hyperparameter
 from scvitune.experiment._deconvolution import Tissues
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY
+from scvitune.models import get_adapter
 
 if TYPE_CHECKING:
     from scvitune.experiment._running import Preparation
@@ -68,8 +69,13 @@ def follow_up_epochs(plan: Plan) -> float:
     confirm = plan.config.confirm
     epochs = plan.max_epochs if plan.config.final_fit is not None else 0.0
     if confirm is not None:
-        epochs += _n_candidates(plan) * confirm.seeds * plan.max_epochs
+        epochs += _n_candidates(plan) * confirm.seeds * _tissues(plan) * plan.max_epochs
     return epochs
+
+
+def _tissues(plan: Plan) -> int:
+    """Return on how many tissues a confirmation trains: spots cannot be held out of one."""
+    return 1 if get_adapter(plan.config.model).first_stage_prefix is None else 2
 
 
 def _n_candidates(plan: Plan) -> int:
@@ -84,10 +90,12 @@ def _n_candidates(plan: Plan) -> int:
 def _describe_follow_ups(plan: Plan) -> list[str]:
     lines, confirm = [], plan.config.confirm
     if confirm is not None:
-        n_trainings = _n_candidates(plan) * confirm.seeds
+        n_candidates = _n_candidates(plan)
+        n_trainings = n_candidates * confirm.seeds * _tissues(plan)
         lines.append(
-            f"Confirm:    at most {_n_candidates(plan)} configurations x {confirm.seeds} fresh "
-            f"seeds, {n_trainings} trainings: {n_trainings * plan.max_epochs:g} epochs more"
+            f"Confirm:    at most {n_candidates} configurations x {confirm.seeds} fresh seeds"
+            + (" on two tissues" if _tissues(plan) == 2 else "")
+            + f", {n_trainings} trainings: up to {n_trainings * plan.max_epochs:g} epochs more"
         )
     if plan.config.final_fit is not None:
         lines.append("Final fit:  the winner once more, on all cells")

@@ -243,7 +243,8 @@ def _drive(
             host=socket.gethostname(),
         )
         searched = _is_searched(plan, records, read_events(layout.events))
-        if searched and not has_follow_ups(plan, records):
+        stages = stages_of_plan(plan, prepared, tissues)
+        if searched and not has_follow_ups(stages, records):
             log.append("driver", action="end", reason="all trials had ended")
             return
         _announce(plan, layout, prepared, tissues, console)
@@ -278,7 +279,7 @@ def _drive(
                     interrupted=lambda: stopper.interrupted_by is not None,
                     on_setup=interruption.arm,
                 )
-                run_stages(session, stages_of_plan(plan))
+                run_stages(session, stages)
         interrupted = stopper.interrupted_by
         log.append(
             "driver",

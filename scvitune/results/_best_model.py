@@ -30,12 +30,12 @@ def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None)
         raise StudyError(
             f"{run.layout.root} has no trial with a result, so there is no best model."
         )
-    if run.is_of_spots:
-        trained = train_on_spots(run, trial_id)
-    elif (final := load_final_fit(run, trial_id)) is not None:
+    if (final := load_final_fit(run, trial_id)) is not None:
         trained = Trained(
             run.records[trial_id].config, final["weights"], final["reports"], on_all_cells=True
         )
+    elif run.is_of_spots:
+        trained = train_on_spots(run, trial_id)
     else:
         record = run.records[trial_id]
         trained = Trained(

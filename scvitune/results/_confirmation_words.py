@@ -72,17 +72,33 @@ def _describe_incomplete(run: Run, seeds: int) -> str:
 
 def render_confirmation(run: Run) -> str:
     """Return the confirmation as a table of plain text, ``""`` if there is none yet."""
-    table = confirmation_table(run)
-    if not table["seeds"].any():
+    rows, notes = confirmation_rows(run)
+    if len(rows) < 2:
         return ""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join(f"  {line}" for line in [*lines, *notes])
+
+
+def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
+    """Return the confirmation as rows of text, the first the heads, and notes to them.
+
+    No rows but the heads if no training has come to a result.
+    """
+    table = confirmation_table(run)
     metric, test = run.metric, test_metric(run)
-    rows = [["  trial", "seeds", metric, test, "against the default", "p"]]
+    rows = [["trial", "seeds", metric, test, "against the default", "p"]]
+    if not table["seeds"].any():
+        return rows, []
     for trial_id, row in table.iterrows():
         is_default = run.default is not None and run.default.trial_id == trial_id
         difference = _plus_minus(row["difference"], row["difference_standard_error"], signed=True)
         rows.append(
             [
-                f"{'* ' if row['winner'] else '  '}{trial_id}",
+                f"{trial_id}{' *' if row['winner'] else ''}",
                 str(row["seeds"]),
                 _plus_minus(row[f"{metric}_mean"], row[f"{metric}_standard_error"]),
                 _plus_minus(row[f"{test}_mean"], row[f"{test}_standard_error"]),
@@ -90,15 +106,10 @@ def render_confirmation(run: Run) -> str:
                 "" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
     notes = ["Means ± standard errors over seeds; each p of its comparison alone; * the winner."]
-    if table["seeds"].min() < table["seeds"].max() or table["seeds"].max() < _asked(run):
-        notes.append("Seeds with which a training failed or diverged are left out.")
-    return "\n".join(f"  {line}" for line in [*lines, *notes])
+    if table["seeds"].min() < _asked(run):
+        notes.append("Trainings that failed, diverged or are still to come are left out.")
+    return rows, notes
 
 
 def _asked(run: Run) -> int:

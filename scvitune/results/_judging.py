@@ -13,7 +13,6 @@ from scvitune.metrics import METRICS, OwnFunction, name_metrics
 from scvitune.models import get_adapter
 from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
-from scvitune.results._spots import judge_on_test_tissue
 from scvitune.results._tables import best_trial_id
 from scvitune.results._weights import load_run_data, load_weights, weights_path
 from scvitune.training import Divergence, TrainingLoop
@@ -40,7 +39,7 @@ def judge_on_test_cells(
     for. Empty if there are no test cells.
     """
     if run.is_of_spots:
-        return judge_on_test_tissue(run)
+        return {}  # judged on another tissue, by trainings that followed the search
     prepared, split = load_run_data(run)
     if len(split.test) == 0:
         return {}

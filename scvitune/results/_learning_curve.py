@@ -81,7 +81,7 @@ def judge_learning_curve(table: pd.DataFrame, trainings: list[FollowUp]) -> str:
         All of them, those without a result too.
     """
     lost = sum(not training.finished for training in trainings)
-    note = f" {lost} trainings failed or diverged and are left out." if lost else ""
+    note = f" {lost} of {len(trainings)} trainings failed or diverged." if lost else ""
     sizes = sorted(table["n_cells"].unique()) if len(table) else []
     if len(sizes) < 2:
         return "There are not two sizes with a result yet, so nothing can be said." + note

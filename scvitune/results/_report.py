@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scvitune.results._cautions import find_cautions
+from scvitune.results._confirmation_words import confirmation_rows, describe_confirmation
 from scvitune.results._methods import describe_methods
 from scvitune.results._population_rows import population_rows
 from scvitune.results._report_facts import (
@@ -36,6 +37,7 @@ from scvitune.results._run_directory import Run
 from scvitune.results._study_tables import best_trials_table, worst_trials_table
 from scvitune.results._summary import (
     count_trials,
+    describe_final_fit,
     describe_gains,
     describe_outcome,
     is_unfinished,
@@ -100,11 +102,13 @@ def _view(run: Run) -> dict[str, Any]:
         "config": config,
         "any_changed": any(kind == "changed" for kind, _ in config.rows),
         "model_saved": run.layout.best.exists(),
+        "final_fit": describe_final_fit(run),
         "snippet": model_snippet(run),
         "config_snippet": config_snippet(run),
         "comparison": describe_comparison(run),
         "tested": bool(test) and bool(comparison.loc[test, "best"].notna().any()),
         "no_test_because": " yet" if split_sizes(run).get("test", 1) else ": none were held out",
+        "confirmation": _confirmation(run),
         "figures": figures,
         "trials": describe_trials(run, ranked_trials(run)),
         "trials_words": _trials_words(run),
@@ -120,6 +124,11 @@ def _view(run: Run) -> dict[str, Any]:
         "facts": list_facts(run),
         "resume": resume_command(run) if is_unfinished(run) else "",
     }
+
+
+def _confirmation(run: Run) -> dict[str, Any]:
+    rows, notes = confirmation_rows(run)
+    return {"words": describe_confirmation(run), "rows": rows, "notes": notes}
 
 
 def _trials_words(run: Run) -> str:

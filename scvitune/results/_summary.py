@@ -101,7 +101,7 @@ def describe_final_fit(run: Run) -> list[str]:
     """Return in a sentence what the best model was trained on, if on all cells; else nothing."""
     best_id = best_trial_id(run)
     final = run.records[best_id].final_fit if best_id is not None else None
-    if final is None:
+    if final is None or run.is_of_spots:  # whose model is always one of all spots
         return []
     if not final.finished:
         return [

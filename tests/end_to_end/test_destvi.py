@@ -133,6 +133,17 @@ def test_both_lie_in_the_run_directory_as_scvi_tools_saves_them(study, cells, sp
     assert destvi.get_gamma()[name].shape == (70, condscvi.module.n_latent)
 
 
+def test_what_was_trained_in_a_slot_is_what_the_driver_itself_would_train(study):
+    from scvitune.results._spots import train_on_spots
+    from scvitune.results._weights import load_final_fit
+
+    delivered = load_final_fit(study._run, study.best_trial_id)
+    here = train_on_spots(study._run, study.best_trial_id)
+    assert [epoch for epoch, _ in delivered["reports"]] == [epoch for epoch, _ in here.reports]
+    for name, value in here.weights.items():
+        np.testing.assert_allclose(delivered["weights"][name], value, rtol=1e-4, atol=1e-6)
+
+
 def test_it_goes_on_with_more_trials(study):
     resumed = scvitune.resume(study.path, num_samples=5)
     assert len(resumed.trials) == 6
@@ -243,15 +254,21 @@ def test_judged_by_genes_that_no_trial_trains_on(cells, spots, tmp_path):
         storage=tmp_path,
         name="genes",
         seed=4,
+        confirm={"top_k": 1, "seeds": 2},
     )
     metric = "reconstruction_loss_validation"
     history = study.history
     assert study.trials[metric].notna().all()
-    assert study.best_trial_id == study.trials[metric].idxmin()
+    table = study.confirmation
+    assert {"00000", study.trials[metric].idxmin()} == set(table.index)
+    assert (table["seeds"] == 2).all()
+    assert study.best_trial_id == table[f"{metric}_mean"].idxmin()
     for _, curve in history.groupby("trial_id"):
         assert curve[metric].min() < curve[metric].iloc[0]  # it learns what it does not see
     # Tested by proportions all the same, and delivered on all genes.
     assert study.trials["proportion_jsd_test"].notna().sum() >= 1
+    assert table["proportion_jsd_test_mean"].between(0, 0.84).all()
+    assert (table["proportion_jsd_test_standard_error"] > 0).all()
     assert "second simulated tissue" in study.summary()
     assert study.best_model(spots).get_proportions().shape == (70, 4)
     assert study.best_model(spots).adata.n_vars == 60

@@ -216,3 +216,47 @@ def test_a_paused_trial_waits_until_it_starts_again(path):
     assert fold(read_events(path))["00000"].status == "pending"
     write(path, start)
     assert fold(read_events(path))["00000"].status == "running"
+
+
+def follow_up(kind, seed, value, trial_id="00000", **fields):
+    fields = {"epoch": 2.0, "time_s": 1.0, "status": "finished", "reason": ""} | fields
+    return (kind, {"trial_id": trial_id, "seed": seed, "metrics": {"loss": value}, **fields})
+
+
+def test_trainings_after_the_search_are_folded_into_their_trial(path):
+    write(
+        path,
+        proposal(),
+        report(1.0, 5.0),
+        follow_up("confirmation", 2, 4.0),
+        follow_up("confirmation", 1, 3.0, status="diverged", reason="NaN"),
+        follow_up("confirmation", 2, 4.5),
+        follow_up("confirmation", 1, 3.0, trial_id="00009"),
+        follow_up("learning_curve", 1, 9.0, n_cells=50),
+        follow_up("learning_curve", 2, 8.0, n_cells=10),
+        follow_up("final_fit", 1, 1.0, n_cells=60, something_new=True),
+    )
+    record = fold(read_events(path))["00000"]
+    assert [(c.seed, c.metrics["loss"]) for c in record.confirmations] == [(1, 3.0), (2, 4.5)]
+    assert [c.finished for c in record.confirmations] == [False, True]
+    assert record.confirmations[0].reason == "NaN"
+    assert [(c.n_cells, c.seed) for c in record.learning_curve] == [(10, 2), (50, 1)]
+    assert record.final_fit.n_cells == 60
+    assert record.final_fit.epoch == 2.0
+    assert len(record.reports) == 1, "they are no reports of the trial"
+
+
+def test_who_goes_on_otherwise_is_no_longer_confirmed(path):
+    changed = {"trial_id": "00000", "epoch": 1.0, "source": "00001"}
+    write(
+        path,
+        proposal(lr=1.0),
+        proposal("00001", lr=2.0),
+        report(1.0, 5.0, trial_id="00001"),
+        follow_up("confirmation", 1, 4.0),
+        follow_up("confirmation", 1, 4.0, trial_id="00001"),
+        ("perturb", {**changed, "before": {"lr": 1.0}, "config": {"lr": 2.5}}),
+    )
+    records = fold(read_events(path))
+    assert records["00000"].confirmations == []
+    assert len(records["00001"].confirmations) == 1

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scvi.dataloaders._data_splitting import validate_data_split
 
-from scvitune.data import load_split, save_split, split_cells
+from scvitune.data import load_split, save_split, split_cells, take_share
 from scvitune.errors import InputError, StudyError
 
 
@@ -136,3 +136,16 @@ def test_a_missing_or_broken_split_is_told(tmp_path):
         np.savez(file, train=np.arange(3))
     with pytest.raises(StudyError, match="cannot be read as a split"):
         load_split(path)
+
+
+def test_parts_of_the_training_cells_are_nested():
+    split = split_cells(100, train_size=0.5, test_size=0.1, seed=0)
+    parts = [take_share(split, share, seed=3) for share in (0.02, 0.3, 0.31, 1.0)]
+    assert [len(part.train) for part in parts] == [1, 15, 16, 50]
+    for smaller, larger in zip(parts, parts[1:], strict=False):
+        assert set(smaller.train) < set(larger.train)
+        assert np.array_equal(smaller.validation, split.validation)
+    assert np.array_equal(parts[-1].train, split.train)
+    again, other = take_share(split, 0.3, seed=3), take_share(split, 0.3, seed=4)
+    assert np.array_equal(again.train, parts[1].train)
+    assert not np.array_equal(other.train, parts[1].train)

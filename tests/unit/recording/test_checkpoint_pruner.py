@@ -27,8 +27,8 @@ class Study:
         self.layout = layout
         self.pruner = CheckpointPruner(layout, metric="loss", mode=mode, **options)
 
-    def begin(self, trial_id, *values, origin="tpe"):
-        self.pruner.proposal(Proposal(trial_id, {"n": trial_id}, origin))
+    def begin(self, trial_id, *values, origin="tpe", config=None):
+        self.pruner.proposal(Proposal(trial_id, config or {"n": trial_id}, origin))
         self.pruner.start(trial_id)
         for epoch, value in enumerate(values, 1):
             self.layout.checkpoint(trial_id).touch()
@@ -40,8 +40,8 @@ class Study:
     def end(self, trial_id, status="finished"):
         self.pruner.end(trial_id, status=status, reason="")
 
-    def play(self, trial_id, *values, status="finished", origin="tpe"):
-        self.begin(trial_id, *values, origin=origin)
+    def play(self, trial_id, *values, status="finished", origin="tpe", config=None):
+        self.begin(trial_id, *values, origin=origin, config=config)
         self.end(trial_id, status)
 
 
@@ -155,3 +155,18 @@ def test_what_ray_kept_of_a_pause_goes_when_the_trial_has_ended(layout):
     study.pruner.close()
     left = [path.parent.name for path in layout.ray.glob("tune/*/checkpoint_*")]
     assert left == ["00002"]
+
+
+def test_of_trials_with_the_same_configuration_the_best_is_kept(layout):
+    """Else twins of the best would push out the next best configuration."""
+    study = Study(layout)
+    for trial_id, value, n in (
+        ("00001", 3.0, 1),
+        ("00002", 2.0, 1),
+        ("00003", 2.0, 1),
+        ("00004", 5.0, 4),
+        ("00005", 6.0, 5),
+        ("00006", 7.0, 6),
+    ):
+        study.play(trial_id, value, config={"n": n})
+    assert kept(layout) == ["00002", "00004", "00005"]

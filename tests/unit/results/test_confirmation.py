@@ -9,9 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from scvitune.results import best_trial_id, confirmation_table, summarise
+from scvitune.results import best_trial_id, confirmation_table, render_report, summarise
 from scvitune.results._confirmation import claimed_p_value, compare_paired
-from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
+from scvitune.results._confirmation_words import (
+    confirmation_rows,
+    describe_confirmation,
+    render_confirmation,
+)
 
 LR = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128}
 
@@ -241,3 +245,21 @@ def test_a_final_fit_is_told_with_the_model(searched):
     text = summarise(run.read())
     assert "trained on all 100 cells for 3.5 epochs" in text
     assert "held-out cells are those of the model before that" in text
+
+
+def test_the_report_shows_it(searched):
+    confirm(searched, "00000", [10.0, 10.2, 9.8, 10.0])
+    confirm(searched, "00001", [9.5, 9.7, 9.4, 9.6])
+    confirm(searched, "00002", [8.0, 8.4, 8.1, 8.2])
+    run = searched.read()
+    html = render_report(run)
+    assert "Confirmation with fresh seeds" in html
+    assert describe_confirmation(run) in html
+    rows, notes = confirmation_rows(run)
+    assert len(rows) == 4
+    for text in [*(text for row in rows for text in row), *notes]:
+        assert text in html
+
+
+def test_a_report_without_it_says_nothing_of_it(small_run):
+    assert "Confirmation" not in render_report(small_run.read())

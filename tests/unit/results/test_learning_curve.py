@@ -57,7 +57,7 @@ def test_the_table_has_a_row_a_training_by_size_and_seed(small_run):
         [100, 2],
     ]
     assert found.table["elbo_validation"].tolist() == [99, 98, 90, 91]
-    assert "1 trainings failed" in found.verdict
+    assert "1 of 5 trainings failed" in found.verdict
 
 
 def test_a_run_without_a_curve_has_an_empty_table(small_run):
