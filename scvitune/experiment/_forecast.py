@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from scvitune.config import SimulationConfig
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 START_UP_S = 15.0
 """Imports and Ray, once a study; measured on two cores."""
 
+_SECONDS_PER_DECODED_ENTRY = 1.4e-7
+"""Of a spot, a gene and a cell type, for an epoch of DestVI; measured on one core."""
+
+_LAST_TRAININGS = 3  # the best on the spots; it and the default on the test tissue
+
 _IMPORTS_MB = 500.0
 _COPIES_OF_WEIGHTS = 6  # weights, gradients, two moments of Adam, the best, one being saved
 _COPIES_OF_BATCH = 14  # activations of the size of a minibatch, forward and backward
@@ -28,7 +34,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
     n_nonzeros = len(prepared.values)
     density = n_nonzeros / max(1, prepared.n_cells * prepared.n_genes)
     tissues = preparation.tissues
-    seconds, memory = forecast_seconds(plan, prepared.n_genes), forecast_memory_mb(preparation)
+    seconds, memory = forecast_seconds(preparation), forecast_memory_mb(preparation)
     searched = ", ".join(f"{h.name} ({_describe(h)})" for h in plan.space.hyperparameters)
     lines = [
         f"Data:       {prepared.n_cells} {'cells' if tissues is None else 'spots'} x "
@@ -124,15 +130,37 @@ def _describe_tissues(plan: Plan, tissues: Tissues) -> list[str]:
     ]
 
 
-def forecast_seconds(plan: Plan, n_genes: int) -> float:
+def forecast_seconds(preparation: Preparation) -> float:
     """Return the seconds that a study takes on CPU slots, to an order of magnitude."""
-    per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
-    seconds = START_UP_S + plan.expected_epochs * per_epoch / plan.slots.slots
+    plan, n_genes = preparation.plan, preparation.prepared.n_genes
+    if preparation.tissues is None:
+        per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
+        seconds = START_UP_S + plan.expected_epochs * per_epoch / plan.slots.slots
+    else:
+        seconds = START_UP_S + _spots_seconds(plan, preparation.tissues)
     budget = plan.config.search.time_budget_s
     if budget is not None:
         seconds = min(seconds, START_UP_S + budget)
     # What follows the search is in no budget.
     return seconds + follow_up_epochs(plan) * per_epoch / plan.slots.slots
+
+
+def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
+    """Return the seconds of trials on spots, their first stages, and the last trainings."""
+    reference, spots = tissues.reference, tissues.search
+    per_epoch = spots.n_cells * spots.n_genes * reference.n_labels * _SECONDS_PER_DECODED_ENTRY
+    adapter = get_adapter(plan.config.model)
+    prefix = str(adapter.first_stage_prefix)
+    n_configurations = 1.0
+    for searched in plan.space.hyperparameters:
+        if searched.name.startswith(prefix):
+            domain = searched.domain
+            n_configurations *= len(domain.values) if isinstance(domain, Choice) else math.inf
+    stage_epochs = float(adapter.first_stage_config(plan.default_config)["max_epochs"])
+    stage = stage_epochs * len(tissues.split.train) * reference.n_genes * SECONDS_PER_ENTRY
+    n_stages = min(n_configurations, plan.num_trials)
+    trials = plan.expected_epochs * per_epoch + n_stages * stage
+    return trials / plan.slots.slots + _LAST_TRAININGS * plan.max_epochs * per_epoch
 
 
 def forecast_memory_mb(preparation: Preparation) -> float:

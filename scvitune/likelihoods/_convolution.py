@@ -179,6 +179,6 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
         factor = grad[0]
-        scaled = [gradient * factor for gradient in ctx.gradients]
+        scaled = [gradient.mul_(factor) for gradient in ctx.gradients]  # nobody else has them
         ctx.gradients = None
         return (*scaled, None, None, None)

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import (
@@ -29,6 +29,7 @@ from scvitune.models import _scvi_tools
 from scvitune.models._augmentation import Augmented, augment
 from scvitune.models._first_stage import FirstStage
 from scvitune.models._forward import run_layers
+from scvitune.models._frozen_decoder import FrozenDecoder
 
 # The weights of the parts of the loss, scvi-tools' own defaults, which its training never changes.
 _RECONSTRUCTION = 3.0
@@ -91,6 +92,7 @@ class SpotObjective:
 
     def __init__(self, module: Any) -> None:
         self.module: Any = module
+        self._decode_hidden = FrozenDecoder(module.decoder)
         self._batch_key = _scvi_tools.registry_keys().BATCH_KEY
 
     # ------------------------------------------------------------------ training
@@ -283,42 +285,6 @@ class SpotObjective:
     def _bias(self) -> Tensor:
         bias: Tensor = self.module.px_decoder.bias + self.module.per_ct_bias
         return bias
-
-    def _decode_hidden(
-        self, states: Tensor, embedded: Tensor, labels: Tensor, noise: Noise
-    ) -> Tensor:
-        """Run all but the decoder's last layer; the labels' columns are looked up, not multiplied.
-
-        Parameters
-        ----------
-        states
-            (..., n_latent).
-        embedded
-            The batches' embeddings, broadcast to it.
-        labels
-            Codes, broadcast to all but its last dimension.
-        """
-        hidden = states
-        for i, block in enumerate(self.module.decoder.fc_layers):
-            for layer in block:
-                if isinstance(layer, nn.Linear):
-                    width = hidden.shape[-1]
-                    by_label: Tensor = layer.bias
-                    own, rest = layer.weight[:, :width], layer.weight[:, width:]
-                    if i == 0:
-                        by_batch = F.linear(embedded, rest[:, : embedded.shape[-1]])
-                        rest = rest[:, embedded.shape[-1] :]
-                    if rest.shape[1]:
-                        by_label = (rest.t() + layer.bias)[labels]
-                    hidden = F.linear(hidden, own) + by_label
-                    hidden = hidden + by_batch if i == 0 else hidden
-                elif isinstance(layer, nn.Dropout):
-                    if layer.training and layer.p > 0:
-                        keep = noise.keep(hidden, layer.p).to(hidden.dtype)
-                        hidden = hidden * keep.mul_(1 / (1 - layer.p))
-                elif layer is not None:
-                    hidden = layer(hidden)
-        return hidden
 
     # --------------------------------------------------------------------- prior
 
