@@ -12,15 +12,28 @@ _LAZY = {
     "tune": "scvitune.study",
     "load": "scvitune.study",
     "resume": "scvitune.study",
+    "from_ray_tune": "scvitune._ray_tune",
     "replay": "scvitune._replay",
     "Study": "scvitune.study",
 }
 _MODULES = ("data", "errors", "heuristics", "spaces")
 
-__all__ = ["Study", "data", "errors", "heuristics", "load", "replay", "resume", "spaces", "tune"]
+__all__ = [
+    "Study",
+    "data",
+    "errors",
+    "from_ray_tune",
+    "heuristics",
+    "load",
+    "replay",
+    "resume",
+    "spaces",
+    "tune",
+]
 
 if TYPE_CHECKING:
     from scvitune import data, errors, heuristics, spaces
+    from scvitune._ray_tune import from_ray_tune
     from scvitune._replay import replay
     from scvitune.study import Study, load, resume, tune
 

@@ -30,7 +30,7 @@ BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 # Room -> the rooms it may import besides itself and BASE.
 EDGES: dict[str, set[str]] = {
     **{room: set() for room in BASE},
-    "__init__": {"study", "_replay", "data", "spaces"},
+    "__init__": {"study", "_ray_tune", "_replay", "data", "spaces"},
     "data": set(),
     "_compiling": set(),
     "sparse": {"_compiling"},
@@ -57,7 +57,9 @@ EDGES: dict[str, set[str]] = {
     },
     "results": {"models", "training", "metrics", "data", "spaces", "staging"},
     "_replay": {"results", "study"},
-    "study": {"experiment", "results", "spaces"},
+    "_views": {"results"},
+    "_ray_tune": {"_views", "results"},
+    "study": {"experiment", "results", "spaces", "_views"},
     "cluster": set(),
     "cli": {"study", "cluster"},
 }

@@ -4,10 +4,13 @@ Tables and reports need no data either; the best model is imported when it is as
 it brings torch and scvi-tools.
 """
 
+from scvitune.results._optuna_study import build_optuna_study
+from scvitune.results._ray_tune import read_ray_tune
 from scvitune.results._report import render_report, write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._schedule import fit_schedule, origins_table, schedule_table
 from scvitune.results._schedule_fit import ScheduleCandidate, ScheduleFit
+from scvitune.results._study_tables import TABLES, build_table, write_csvs
 from scvitune.results._summary import summarise
 from scvitune.results._tables import (
     best_trial_id,
@@ -22,16 +25,20 @@ from scvitune.results._tables import (
 )
 
 __all__ = [
+    "TABLES",
     "Run",
     "ScheduleCandidate",
     "ScheduleFit",
     "best_trial_id",
+    "build_optuna_study",
+    "build_table",
     "comparison_table",
     "config_table",
     "fit_schedule",
     "history_table",
     "origins_table",
     "rank_trials",
+    "read_ray_tune",
     "read_run",
     "read_table",
     "render_report",
@@ -39,6 +46,7 @@ __all__ = [
     "summarise",
     "trial_status",
     "trials_table",
+    "write_csvs",
     "write_report",
     "write_tables",
 ]
