@@ -12,6 +12,7 @@ _LAZY = {
     "tune": "scvitune.study",
     "load": "scvitune.study",
     "resume": "scvitune.study",
+    "from_ray_tune": "scvitune._ray_tune",
     "replay": "scvitune._replay",
     "learning_curve": "scvitune._learning_curve",
     "Study": "scvitune.study",
@@ -22,6 +23,7 @@ __all__ = [
     "Study",
     "data",
     "errors",
+    "from_ray_tune",
     "heuristics",
     "learning_curve",
     "load",
@@ -34,6 +36,7 @@ __all__ = [
 if TYPE_CHECKING:
     from scvitune import data, errors, heuristics, spaces
     from scvitune._learning_curve import learning_curve
+    from scvitune._ray_tune import from_ray_tune
     from scvitune._replay import replay
     from scvitune.study import Study, load, resume, tune
 

@@ -114,12 +114,26 @@ def resume(
 
 
 @app.command()
-def report(run_dir: _RunDir) -> None:
-    """Write the tables, the plots and report.html of a study."""
+def report(
+    run_dir: _RunDir,
+    umap: Annotated[
+        bool,
+        typer.Option(help="Draw the latent spaces, tuned beside default (loads the models)."),
+    ] = True,
+) -> None:
+    """Write the tables, the plots and report.html of a study, and print its summary."""
     with _errors_as_exit_codes():
         from scvitune import study
 
-        _print(str(study.load(run_dir).write_report()))
+        found = study.load(run_dir)
+        if umap:
+            try:
+                found.plot("umap")
+            except ScvituneError as error:  # tables and the other plots need no models
+                _print(f"No UMAP: {error}", to_stderr=True)
+        path = found.write_report()
+        _print(found.summary())
+        _print(str(path))
 
 
 def _load_config(

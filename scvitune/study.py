@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scvitune._arguments import config_from_arguments, ready_object, take_functions
+from scvitune._views import Views
 from scvitune.config import StudyConfig
-from scvitune.contracts import Config, RunLayout
-from scvitune.errors import StudyError
+from scvitune.contracts import RunLayout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from scvitune.results import Run, ScheduleFit
 
 
-class Study:
+class Study(Views):
     """A study on disk: its trials, its best configuration, its best model.
 
     Made by `tune`, `load` and `resume`. Reading tables needs neither Ray nor the data.
@@ -48,58 +47,6 @@ class Study:
             self.__dict__.pop(name, None)
         return self
 
-    @cached_property
-    def trials(self) -> pd.DataFrame:
-        """One row a trial, by ``trial_id`` (``00000`` is the default).
-
-        Columns: ``status``, ``reason``, ``epochs``, ``best_epoch``, ``time_s``, ``n_params``, one
-        a metric (its value at the trial's best report), one a hyperparameter as ``config/NAME``.
-        """
-        from scvitune.results import trials_table
-
-        return trials_table(self._run)
-
-    @cached_property
-    def history(self) -> pd.DataFrame:
-        """One row a report: ``trial_id``, ``epoch``, ``time_s`` and the metrics."""
-        from scvitune.results import history_table
-
-        return history_table(self._run)
-
-    @property
-    def pareto_front(self) -> pd.DataFrame:
-        """The rows of `trials` that no other trial beats in all metrics that were asked for.
-
-        A trial is beaten by one that is at least as good in every metric and better in one, each
-        at the trial's best report. With one metric, these are the best trials.
-        """
-        from scvitune.results import pareto_table
-
-        return pareto_table(self._run)
-
-    @property
-    def best_trial_id(self) -> str:
-        """The trial with the best report; with ``confirm``, the winner once all is confirmed.
-
-        Raises
-        ------
-        StudyError
-            While no trial has a result.
-        """
-        from scvitune.results import best_trial_id
-
-        best = best_trial_id(self._run)
-        if best is None:
-            raise StudyError(
-                f"No trial of {self.path} has a result yet; see study.trials for their status."
-            )
-        return best
-
-    @property
-    def best_config(self) -> Config:
-        """The best configuration: flat, in scvi-tools' own names."""
-        return dict(self._run.records[self.best_trial_id].config)
-
     def best_model(self, adata: AnnData | None = None) -> Any:
         """Return the best model as an ordinary scvi-tools model.
 
@@ -112,17 +59,6 @@ class Study:
         from scvitune.results._best_model import load_best_model
 
         return load_best_model(self._run, adata)
-
-    @cached_property
-    def confirmation(self) -> pd.DataFrame:
-        """One row a trial that was trained again with fresh seeds, the winner first.
-
-        Means and standard errors over seeds, and the paired difference to the default on the
-        test cells, which have no say in who wins: see `scvitune.results.confirmation_table`.
-        """
-        from scvitune.results import confirmation_table
-
-        return confirmation_table(self._run)
 
     def best_first_stage(self, reference: AnnData | None = None) -> Any:
         """Return the CondSCVI that the best DestVI is built on, an ordinary scvi-tools model.
@@ -190,10 +126,14 @@ class Study:
         return summarise(self._run)
 
     def write_report(self) -> Path:
-        """Write the tables and ``report.html`` anew and return the report's path."""
-        from scvitune.results import write_report, write_tables
+        """Write the tables (also as CSV) and ``report.html`` anew and return the report's path.
+
+        The report shows the UMAP if it was drawn before: ``study.plot("umap")``.
+        """
+        from scvitune.results import write_csvs, write_report, write_tables
 
         write_tables(self._run)
+        write_csvs(self._run)
         return write_report(self._run)
 
     def __repr__(self) -> str:

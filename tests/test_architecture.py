@@ -32,7 +32,7 @@ BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 # Room -> the rooms it may import besides itself and BASE.
 EDGES: dict[str, set[str]] = {
     **{room: set() for room in BASE},
-    "__init__": {"study", "_replay", "_learning_curve", "data", "spaces"},
+    "__init__": {"study", "_ray_tune", "_replay", "_learning_curve", "data", "spaces"},
     "data": set(),
     "_compiling": set(),
     "sparse": {"_compiling"},
@@ -62,9 +62,11 @@ EDGES: dict[str, set[str]] = {
     },
     "results": {"models", "training", "metrics", "data", "spaces", "staging", "judging"},
     "_replay": {"results", "study"},
+    "_views": {"results"},
+    "_ray_tune": {"_views", "results"},
     "_arguments": {"spaces", "metrics"},
     "_learning_curve": {"experiment", "results", "study"},
-    "study": {"experiment", "results", "_arguments"},
+    "study": {"experiment", "results", "_arguments", "_views"},
     "cluster": set(),
     "cli": {"study", "cluster"},
 }

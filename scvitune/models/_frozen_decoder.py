@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scvitune._compiling import load_kernels
 from scvitune.contracts import Noise
-from scvitune.models._fused_layer import Buffers
+from scvitune.models._bound import Buffers
 
 DECODER_KERNELS = "scvitune.models._decoder_kernels"
 _COVERED = ([nn.LayerNorm, nn.ReLU], [nn.LayerNorm, nn.ReLU, nn.Dropout])
@@ -177,8 +177,8 @@ class _Hidden(torch.autograd.Function):
         made = []
         for i, step in enumerate(steps):
             width = len(step.weight)
-            y = torch.mm(hidden, step.weight.t(), out=buffers.rows(f"y{i}", n, width))
-            hidden, inverse_sd = buffers.rows(f"out{i}", n, width), torch.empty(n)
+            y = torch.mm(hidden, step.weight.t(), out=buffers.rows(f"y{i}", n, width).tensor)
+            hidden, inverse_sd = buffers.rows(f"out{i}", n, width).tensor, torch.empty(n)
             kernels.normalise(
                 y.numpy(),
                 step.by_label.numpy(),
@@ -204,7 +204,7 @@ class _Hidden(torch.autograd.Function):
         ):
             n, width = normal.shape
             # What came out has been multiplied on already.
-            by_y = ctx.buffers.rows(f"out{i}", n, width)
+            by_y = ctx.buffers.rows(f"out{i}", n, width).tensor
             kernels.normalise_backward(
                 grad.numpy(),
                 normal.numpy(),
@@ -214,9 +214,8 @@ class _Hidden(torch.autograd.Function):
                 by_y.numpy(),
             )
             if i:
-                grad = torch.mm(
-                    by_y, step.weight, out=ctx.buffers.rows("by_input", n, step.weight.shape[1])
-                )
+                by_input = ctx.buffers.rows("by_input", n, step.weight.shape[1])
+                grad = torch.mm(by_y, step.weight, out=by_input.tensor)
             else:
                 grad = torch.mm(by_y, step.weight)
         of_batches = by_y.view(ctx.n_batches, -1, by_y.shape[1]).sum(dim=1)

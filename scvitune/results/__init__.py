@@ -6,11 +6,14 @@ it brings torch and scvi-tools.
 
 from scvitune.results._confirmation import confirmation_table
 from scvitune.results._learning_curve import LearningCurve, read_learning_curve
+from scvitune.results._optuna_study import build_optuna_study
 from scvitune.results._pareto import pareto_table
+from scvitune.results._ray_tune import read_ray_tune
 from scvitune.results._report import render_report, write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._schedule import fit_schedule, origins_table, schedule_table
 from scvitune.results._schedule_fit import ScheduleCandidate, ScheduleFit
+from scvitune.results._study_tables import TABLES, build_table, write_csvs
 from scvitune.results._summary import summarise
 from scvitune.results._tables import (
     best_trial_id,
@@ -25,11 +28,14 @@ from scvitune.results._tables import (
 )
 
 __all__ = [
+    "TABLES",
     "LearningCurve",
     "Run",
     "ScheduleCandidate",
     "ScheduleFit",
     "best_trial_id",
+    "build_optuna_study",
+    "build_table",
     "comparison_table",
     "config_table",
     "confirmation_table",
@@ -39,6 +45,7 @@ __all__ = [
     "pareto_table",
     "ranked_trials",
     "read_learning_curve",
+    "read_ray_tune",
     "read_run",
     "read_table",
     "render_report",
@@ -46,6 +53,7 @@ __all__ = [
     "summarise",
     "trial_status",
     "trials_table",
+    "write_csvs",
     "write_report",
     "write_tables",
 ]

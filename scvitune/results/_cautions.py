@@ -79,8 +79,8 @@ def _too_few(run: Run) -> list[str]:
     trials = "1 trial is" if tried == 1 else f"{tried} trials are"
     return [
         f"{trials} few for {len(searched)} hyperparameters: with fewer than {_TRIALS_EACH} each "
-        f"the search has hardly looked around. `scvitune resume RUN_DIR --num-samples "
-        f"{_TRIALS_WANTED * len(searched)}` adds to them, or search fewer hyperparameters."
+        f"the search has hardly looked around. Resume it with --num-samples "
+        f"{_TRIALS_WANTED * len(searched)}, or search fewer hyperparameters."
     ]
 
 

@@ -241,15 +241,14 @@ def _say_result(writer: _Writer) -> None:
             row = table.loc[name]
             if name.startswith("proportion_"):
                 writer.cite("Li et al., 2022")
-            difference = describe_difference(
-                row["default"], row["best"], name=name, mode=metric_mode(run, name)
-            )
-            cells = cells_of(name)
+            ours, theirs = float(row["best"]), float(row["default"])
+            mode = metric_mode(run, name)
+            difference = describe_difference(theirs, ours, name=name, mode=mode)
+            place = f"On the {cells_of(name)}, its" if cells_of(name) else "Its"
+            label = in_sentence(metric_words(name).label)
             writer.say(
-                f"{'On the ' + cells + ', its' if cells else 'Its'} "
-                f"{in_sentence(metric_words(name).label)} was "
-                f"{format_number(row['best'])} against "
-                f"{format_number(row['default'])} for the default: {difference}."
+                f"{place} {label} was {format_number(ours)} against {format_number(theirs)} for "
+                f"the default: {difference}."
             )
             return
 

@@ -80,17 +80,25 @@ def list_searched(run: Run) -> list[Searched]:
     range of its values.
     """
     declared = _declared(run.settings.get("space"))
-    configs = [record.config for record in run.records.values()]
+    records = list(run.records.values())
+    configs = [record.config for record in records]
     names = dict.fromkeys([*declared, *(name for config in configs for name in config)])
     found = []
     for name in names:
         values = tuple(_scalar(config.get(name, math.nan)) for config in configs)
-        if len({(type(v), v) if not is_missing(v) else None for v in values}) < 2:
+        if _n_distinct(values) < 2:
             continue
+        others = [v for v, r in zip(values, records, strict=True) if r.origin != "default"]
+        if name not in declared and _n_distinct(others) < 2:
+            continue  # a constant, in which the default alone differs
         present = [value for value in values if not is_missing(value)]
         domain = _widened(declared[name], present) if name in declared else _inferred(present)
         found.append(Searched(name, domain, values))
     return found
+
+
+def _n_distinct(values: Sequence[Any]) -> int:
+    return len({None if is_missing(v) else (type(v), v) for v in values})
 
 
 def _declared(space: Any) -> dict[str, Domain]:

@@ -26,6 +26,11 @@ class FakeStudy:
     def summary(self) -> str:
         return "best [bold]trial[/bold] 00003"
 
+    def plot(self, name: str) -> None:
+        self.drawn = name
+        if not self.finished:
+            raise StudyError("no weights [yet]")
+
     def write_report(self) -> Path:
         return self.path / "report.html"
 
@@ -187,11 +192,22 @@ def test_resume_hands_on_its_arguments(room, tmp_path):
     assert room.calls == [("resume", Path("runs/x"), 80), ("resume", Path("runs/x"), None)]
 
 
-def test_report_prints_where_it_is(room, tmp_path):
+def test_report_prints_the_summary_and_where_it_is(room, tmp_path):
     room.outcome = FakeStudy(tmp_path)
     result = run("report", str(tmp_path))
     assert result.exit_code == 0
-    assert result.stdout == f"{tmp_path / 'report.html'}\n"
+    assert result.stdout == f"best [bold]trial[/bold] 00003\n{tmp_path / 'report.html'}\n"
+    assert room.outcome.drawn == "umap"
+
+
+def test_report_goes_without_a_umap_where_there_is_none(room, tmp_path):
+    room.outcome = FakeStudy(tmp_path, finished=False)
+    result = run("report", str(tmp_path))
+    assert result.exit_code == 0
+    assert result.stdout.endswith(f"{tmp_path / 'report.html'}\n")
+    assert "No UMAP: no weights [yet]" in result.stderr
+    room.outcome = FakeStudy(tmp_path, finished=False)
+    assert "UMAP" not in run("report", str(tmp_path), "--no-umap").stderr
 
 
 @pytest.mark.parametrize(

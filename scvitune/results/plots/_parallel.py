@@ -144,8 +144,9 @@ def _draw_axes(figure: go.Figure, run: Run, searched: list[Searched], data: pd.D
         )
         for height, text in marks:
             _label(figure, number, height, text)
-    if unused:
-        _label(figure, 0, _UNUSED, NOT_USED)
+    for number, one in enumerate(searched):
+        if any(is_missing(value) for value in one.values):
+            _label(figure, number, _UNUSED, NOT_USED)
     figure.update_xaxes(
         tickvals=list(range(len(ticks))),
         ticktext=[_axis_name(name) for name, _ in ticks],

@@ -87,8 +87,10 @@ def plot_schedule(run: Run, trial_id: str | None = None) -> tuple[go.Figure, pd.
         figure.update_yaxes(title_text=plain(name), row=row, col=1)
         if is_choice:
             figure.update_yaxes(type="category", row=row, col=1)
-        elif getattr(domain, "log", False):
-            figure.update_yaxes(type="log", dtick="D2", exponentformat="power", row=row, col=1)
+        elif getattr(domain, "log", False) and part["value"].max() > 10 * part["value"].min():
+            figure.update_yaxes(type="log", dtick=1, exponentformat="power", row=row, col=1)
+        else:
+            figure.update_yaxes(nticks=4, rangemode="tozero", row=row, col=1)
     figure.update_xaxes(range=[0, 1.02 * data["until"].max()])
     figure.update_xaxes(title_text="Epochs", row=len(names), col=1)
     return figure, data
@@ -102,7 +104,7 @@ def _words(run: Run, data: pd.DataFrame) -> str:
 
 
 PLOT = Plot(
-    "Schedule of the best trial",
+    "What the best trial was trained under",
     _words,
     plot_schedule,
     section="population",

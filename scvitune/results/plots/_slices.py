@@ -21,7 +21,7 @@ from scvitune.results.plots._style import (
     BEST,
     DEFAULT,
     colour_scale,
-    metric_axis,
+    log_ticks,
     new_figure,
     plain,
     say_empty,
@@ -30,6 +30,8 @@ from scvitune.results.plots._style import (
 
 _COLUMNS = 3
 _PANEL = 250
+_LINE = 30
+"""Characters that fit side by side below a panel."""
 NOT_USED = "not used"
 
 
@@ -89,16 +91,19 @@ def plot_slices(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         part = data[data["hyperparameter"] == one.name]
         _draw(figure, one, part, place={"row": row + 1, "col": column + 1}, low=low, high=high)
         if column == 0:
-            title = metric_axis(run.metric, run.mode) if n_rows == 1 else plain(run.metric)
-            figure.update_yaxes(title_text=title, row=row + 1, col=1)
+            figure.update_yaxes(title_text=plain(run.metric), row=row + 1, col=1)
     for number in range(len(searched), n_rows * _COLUMNS):
         row, column = divmod(number, _COLUMNS)
         figure.update_xaxes(visible=False, row=row + 1, col=column + 1)
         figure.update_yaxes(visible=False, row=row + 1, col=column + 1)
     figure.update_yaxes(range=[low, high])
+    first, last = float(data["epochs"].min()), float(data["epochs"].max())
     figure.update_layout(
         coloraxis={
             "colorscale": colour_scale(),
+            "cmin": first if last > first else last - 1,
+            "cmax": last,
+            "showscale": last > first,
             "colorbar": {
                 "title": {"text": "Epochs trained", "side": "right"},
                 "thickness": 12,
@@ -124,7 +129,9 @@ def _draw(
         if isinstance(one.domain, IntRange) and one.bounds[1] - one.bounds[0] < 8:
             figure.update_xaxes(dtick=1, **place)
         elif one.is_log:
-            figure.update_xaxes(dtick=1, exponentformat="power", **place)
+            ticks = log_ticks(*one.bounds)
+            texts = [format_value(tick) for tick in ticks]
+            figure.update_xaxes(tickvals=ticks, ticktext=texts, **place)
         x: Sequence[Any] = [float(value) for value in part["setting"]]
     else:
         x = [setting_text(value) for value in part["setting"]]
@@ -134,7 +141,7 @@ def _draw(
             type="category", categoryorder="array", categoryarray=labels, tickangle=0, **place
         )
         figure.update_xaxes(range=[-0.5, len(labels) - 0.5], **place)
-        if len(labels) > 4 or max(map(len, labels)) > 9:
+        if sum(len(label) + 2 for label in labels) > _LINE:
             figure.update_xaxes(tickangle=-30, **place)
     figure.update_xaxes(title_text=plain(one.name), **place)
     first = place["row"] == place["col"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -84,6 +85,14 @@ def metric_axis(name: str, mode: Mode | None) -> str:
     notes = ", ".join(part for part in (unit, better_way(mode) if mode else "") if part)
     text = plain(describe_metric(name))
     return f"{text}<br><span style='font-size:12px'>({notes})</span>" if notes else text
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers for a logarithmic axis: powers of ten, and thirds of short ranges."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1,) if last - first > 2 else (1, 3) if last - first > 1 else (1, 2, 5)
+    ticks = [float(f"{step}e{power}") for power in range(first, last + 1) for step in steps]
+    return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
 
 
 def colour_at(part: float, colours: Sequence[str] = SEQUENCE) -> str:

@@ -81,7 +81,8 @@ def test_epochs_spent_against_a_full_search(small_run) -> None:
 
 
 def test_trials_are_listed_best_first(small_run) -> None:
-    first = [row[0] for row in page(small_run).rows if row and re.match(r"0000\d", row[0])]
+    rows = [row for row in page(small_run).rows if len(row) > 5]
+    first = [row[0] for row in rows if re.match(r"0000\d", row[0])]
     assert [cell[:5] for cell in first] == ["00001", "00000", "00002", "00003"]
 
 
@@ -182,10 +183,40 @@ def test_does_not_ask_for_less_than_nothing(new_run) -> None:
 
 
 def test_does_not_warn_in_the_middle(small_run) -> None:
+    small_run.settings(space={"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}})
     text = page(small_run).text
     assert "end of the range" not in text
     assert "Before you rely on it" not in text
     assert "still falling" not in text
+
+
+def test_warns_of_too_few_trials_for_so_many_hyperparameters(small_run) -> None:
+    text = page(small_run).text
+    assert "3 trials are few for 3 hyperparameters" in text
+    assert "Resume it with --num-samples 30" in text
+
+
+def test_an_end_of_two_values_is_no_edge(new_run) -> None:
+    builder = new_run()
+    space = {"n_hidden": {"type": "choice", "values": [64, 128], "ordered": True}}
+    builder.settings(space=space)
+    builder.trial("00000", values={1.0: 9.0}, origin="default")
+    builder.trial("00001", {"n_hidden": 128}, values={1.0: 8.0})
+    assert "end of the range" not in page(builder).text
+    builder.settings(space={"n_hidden": {**space["n_hidden"], "values": [32, 64, 128]}})
+    assert "The best n_hidden (128) lies at the high end" in page(builder).text
+
+
+def test_the_headline_of_an_unfinished_study_says_so(new_run) -> None:
+    builder = new_run()
+    builder.driver("start")
+    builder.trial("00000", values={1.0: 9.0}, origin="default")
+    builder.trial("00001", values={1.0: 8.0}, status=None)
+    assert "So far: Trial 00001 beats the default configuration." in page(builder).text
+    assert "So far: Trial 00001 beats" in summarise(builder.read())
+    builder.log.append("end", trial_id="00001", status="finished", reason="")
+    builder.driver("end")
+    assert "So far" not in page(builder).text
 
 
 def test_warns_of_many_failures_with_the_usual_reason(new_run) -> None:
