@@ -41,6 +41,7 @@ from scvitune.experiment._run_directory import (
     read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
+from scvitune.metrics import is_dear
 from scvitune.models import MODELS, get_adapter
 from scvitune.recording import (
     CheckpointPruner,
@@ -320,7 +321,7 @@ def _recorders(
 ) -> Recorders:
     metric, mode = plan.config.metric, plan.mode
     tensorboard = TensorBoardRecorder(
-        layout.tensorboard, metric=metric, mode=mode, space=plan.space
+        layout.tensorboard, metric=metric, mode=mode, space=plan.space, is_seldom=is_dear
     )
     tensorboard.restore(records)
     return Recorders(
