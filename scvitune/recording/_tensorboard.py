@@ -50,7 +50,6 @@ class _Trial:
     epochs: list[float] = field(default_factory=list)
     by_epoch: bool | None = None
     resumed: bool = False
-    ended: bool = False
     came_from: str = ""
     """Of a member of a population: whose weights it last went on with, and when."""
 
@@ -97,6 +96,7 @@ class TensorBoardRecorder:
         self._sign = 1.0 if mode == "min" else -1.0
         self._page = HParamsPage(metric=metric, space=space, is_seldom=is_seldom)
         self._trials: dict[str, _Trial] = {}
+        self._ended: set[str] = set()
         self._files: OrderedDict[str, BinaryIO] = OrderedDict()
         self._flushed = time.monotonic()
         self._suffix = f"{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
@@ -125,7 +125,7 @@ class TensorBoardRecorder:
             if self._page.is_outcome(record.status):
                 if not (self._directory / trial_id).exists():
                     self._finish(trial_id, trial, record.status)
-                trial.ended = True
+                self._forget(trial_id, trial)
 
     def proposal(self, proposal: Proposal) -> None:
         """Remember the trial's configuration."""
@@ -198,9 +198,8 @@ class TensorBoardRecorder:
 
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Write how the trial ended, and close its file."""
-        trial = self._trials.setdefault(trial_id, _Trial({}))
-        if not trial.ended:
-            self._finish(trial_id, trial, status)
+        if trial_id not in self._ended:
+            self._finish(trial_id, self._trials.setdefault(trial_id, _Trial({})), status)
 
     def close(self) -> None:
         """Write what is held and close all files.
@@ -210,7 +209,7 @@ class TensorBoardRecorder:
         for trial_id in list(self._files):
             self._close_file(trial_id)
         for trial_id, trial in self._trials.items():
-            if trial.came_from and trial.path is not None and not trial.ended:
+            if trial.came_from and trial.path is not None and trial_id not in self._ended:
                 self._rewrite(trial_id, trial)
 
     def _is_improvement(self, trial: _Trial, metrics: Mapping[str, float]) -> bool:
@@ -222,14 +221,19 @@ class TensorBoardRecorder:
     def _finish(self, trial_id: str, trial: _Trial, status: str) -> None:
         if trial.path is None:
             self._open(trial_id, trial)
-        trial.ended = True
         outcome = self._page.end(status)
         if outcome is not None:
             self._write(trial_id, trial, outcome)
         self._close_file(trial_id)
         if trial.came_from:
             self._rewrite(trial_id, trial)
-        trial.epochs.clear()  # it reports no more, and there may be thousands
+        self._forget(trial_id, trial)
+
+    def _forget(self, trial_id: str, trial: _Trial) -> None:
+        """Let go of what an ended trial needs no more: there may be thousands."""
+        self._ended.add(trial_id)
+        if not trial.came_from:  # of a population, others may yet take its weights
+            self._trials.pop(trial_id, None)
 
     def _open(self, trial_id: str, trial: _Trial, *, step: int = 0) -> None:
         """Begin a file: version, where it goes on from, HParams, best values known so far."""
