@@ -374,12 +374,14 @@ def resume(
 
 def _conclude(run: Callable[[], RunLayout], *, adata: Any) -> Study:
     """Run a study and write its results while Ray ends; it has ended when this returns."""
+    from scvitune._disk import disk_faults_explained
     from scvitune.experiment import wait_for_shutdown
     from scvitune.results._concluding import conclude
 
     try:
-        root = run().root
-        conclude(root, adata)
-        return Study(root)
+        layout = run()
+        with disk_faults_explained(layout):
+            conclude(layout.root, adata)
+        return Study(layout.root)
     finally:
         wait_for_shutdown()

@@ -24,6 +24,7 @@ BASE = {
     "events",
     "_seeding",
     "_collecting",
+    "_disk",
 }
 BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 

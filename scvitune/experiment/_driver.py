@@ -20,6 +20,7 @@ from scvitune._collecting import garbage_collected
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import SlotPlan
+from scvitune.experiment._stopping import StudyStopper
 from scvitune.staging import Stages
 
 OBJECT_STORE_BYTES = 100 * 1024**2  # configurations and reports only: data is memory-mapped
@@ -30,6 +31,8 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     # A failed trial has no metric to report.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # A lost process is told in a line of our own.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Ctrl-C is handled by Interruption.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # The event log is the truth; Ray's snapshots are not read.
@@ -135,13 +138,14 @@ def run_plan(
     held_out_dir: str | None,
     past: Sequence[PastTrial],
     recorder: Recorder,
-    stopper: Any,
+    stopper: StudyStopper,
+    announce: Callable[[str], None],
     on_setup: Callable[[], None],
 ) -> None:
     """Run all trials that are still to run; returns when none is left or the stopper says so."""
     from ray import tune
 
-    from scvitune.experiment._controller import repaired_controller
+    from scvitune.experiment._controller import describe_failure, repaired_controller
     from scvitune.models import get_adapter
     from scvitune.recording import StudyCallback
     from scvitune.schedulers import GuardedScheduler, build_scheduler
@@ -149,7 +153,8 @@ def run_plan(
     from scvitune.trainable import StudyTrainable
 
     for name in ("ray.tune", "ray.train", "ray.air"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        # What matters of its errors is raised, or told by us.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     known = {trial.proposal.trial_id for trial in past}
     unfinished = [trial.proposal for trial in past if trial.status not in ENDED]
     queue: list[Proposal] = [*unfinished, *(p for p in plan.queue if p.trial_id not in known)]
@@ -223,7 +228,12 @@ def run_plan(
             storage_path=str(layout.ray.resolve()),
             callbacks=[
                 StudyCallback(
-                    recorder, scheduler.stopped, paused=scheduler.paused, on_setup=on_setup
+                    recorder,
+                    scheduler.stopped,
+                    paused=scheduler.paused,
+                    on_setup=on_setup,
+                    on_disk_fault=stopper.note_disk_fault,
+                    has_disk_fault=lambda: stopper.disk_fault is not None,
                 )
             ],
             failure_config=tune.FailureConfig(max_failures=plan.config.search.max_failures),
@@ -236,7 +246,12 @@ def run_plan(
             verbose=0,
         ),
     )
-    with warnings.catch_warnings(), repaired_controller():
+
+    def on_failure(trial: Any, error: Exception) -> None:
+        if not stopper.note_error(error):
+            announce(describe_failure(trial, error, max_failures=plan.config.search.max_failures))
+
+    with warnings.catch_warnings(), repaired_controller(on_failure):
         warnings.simplefilter("ignore")
         tuner.fit()
 

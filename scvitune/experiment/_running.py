@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from scvitune._disk import begun_or_not_at_all, disk_faults_explained, explain_disk_fault
 from scvitune.config import StudyConfig
 from scvitune.contracts import ENDED, PreparedData, RunLayout
 from scvitune.data import (
@@ -133,17 +134,18 @@ def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
 def start_experiment(preparation: Preparation, *, console: Console | None = None) -> RunLayout:
     """Write the run directory and run the study."""
     plan, layout = preparation.plan, preparation.layout
-    layout.root.parent.mkdir(parents=True, exist_ok=True)
-    prepared = save_prepared(preparation.prepared, layout.root.parent)
-    tissues = None
-    if preparation.spots is not None:
-        tissues = save_tissues(
-            preparation.spots,
-            layout.root.parent,
-            target=plan.config.target,
-            seed=plan.config.search.seed,
-        )
-    create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
+    with begun_or_not_at_all(layout):
+        layout.root.parent.mkdir(parents=True, exist_ok=True)
+        prepared = save_prepared(preparation.prepared, layout.root.parent)
+        tissues = None
+        if preparation.spots is not None:
+            tissues = save_tissues(
+                preparation.spots,
+                layout.root.parent,
+                target=plan.config.target,
+                seed=plan.config.search.seed,
+            )
+        create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
     _drive(plan, layout, prepared, tissues, action="start", console=console)
     return layout
 
@@ -222,7 +224,11 @@ def _drive(
 ) -> None:
     """Run what is still to run, with everything recorded."""
     console = console or Console()
-    with driver_lock(layout), EventLog(layout.events) as log:
+    with (
+        disk_faults_explained(layout),
+        driver_lock(layout),
+        EventLog(layout.events) as log,
+    ):
         past = read_past(layout, plan.config.metric)
         records = fold(read_events(layout.events))
         search = plan.config.search
@@ -246,7 +252,7 @@ def _drive(
             Interruption(stopper, console.print) as interruption,
             ray_session(plan.slots),
         ):
-            recorder = _recorders(plan, layout, log, records, console)
+            recorder = _recorders(plan, layout, log, records, console, stopper)
             try:
                 if not stopper.stop_all():
                     run_plan(
@@ -264,10 +270,13 @@ def _drive(
                         past=past,
                         recorder=recorder,
                         stopper=stopper,
+                        announce=lambda line: console.print(line, markup=False, soft_wrap=True),
                         on_setup=interruption.arm,
                     )
             finally:
                 recorder.close()
+        if stopper.disk_fault is not None:
+            raise explain_disk_fault(layout, stopper.disk_fault)
         interrupted = stopper.interrupted_by
         log.append(
             "driver",
@@ -318,7 +327,13 @@ def _recorders(
     log: EventLog,
     records: Mapping[str, TrialRecord],
     console: Console,
+    stopper: StudyStopper,
 ) -> Recorders:
+    def switch_off(name: str, error: Exception) -> None:
+        console.print(
+            f"{name} is switched off, the study goes on: {error}", markup=False, soft_wrap=True
+        )
+
     metric, mode = plan.config.metric, plan.mode
     tensorboard = TensorBoardRecorder(
         layout.tensorboard, metric=metric, mode=mode, space=plan.space, is_seldom=is_dear
@@ -339,5 +354,7 @@ def _recorders(
                 time_budget_s=plan.config.search.time_budget_s,
                 records=records,
             ),
-        ]
+        ],
+        on_log_failure=stopper.note_error,
+        on_failure=switch_off,
     )

@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,6 +82,8 @@ class TensorBoardRecorder:
     is_seldom
         Tells of a metric whether it comes with some reports only; any metric may.
     """
+
+    NAME = "TensorBoard"
 
     def __init__(
         self,
@@ -206,8 +209,9 @@ class TensorBoardRecorder:
 
         A trial without an end keeps an open HParams entry, which a resume completes.
         """
-        for trial_id in list(self._files):
-            self._close_file(trial_id)
+        with ExitStack() as closing:  # all are closed, also where some cannot be written
+            for trial_id in list(self._files):
+                closing.callback(self._close_file, trial_id)
         for trial_id, trial in self._trials.items():
             if trial.came_from and trial.path is not None and trial_id not in self._ended:
                 self._rewrite(trial_id, trial)
