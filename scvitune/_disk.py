@@ -17,7 +17,7 @@ from scvitune.events import fold, read_events
 DISK_FAULT = "disk_fault"
 """Entry of a trial's result: what the disk said when it refused a checkpoint."""
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _GONE = {errno.EROFS, errno.EIO, errno.ESTALE}
 _TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
 
@@ -59,7 +59,7 @@ def explain_disk_fault(layout: RunLayout, said: str) -> DiskFault:
     cure = "Free space" if full else "Make it writable again"
     others = f", and {begun} more have reports from which they go on" if begun else ""
     return DiskFault(
-        f"{layout.root} cannot be written any more: {said}. The study stopped. "
+        f"{layout.root} cannot be written any more: {said}. "
         f"{ended} trial{'' if ended == 1 else 's'} had ended and are safe{others}. "
         f"{cure}, then `scvitune resume {shlex.quote(str(layout.root))}`."
     )

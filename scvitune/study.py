@@ -150,10 +150,12 @@ class Study:
 
     def write_report(self) -> Path:
         """Write the tables and ``report.html`` anew and return the report's path."""
+        from scvitune._disk import disk_faults_explained
         from scvitune.results import write_report, write_tables
 
-        write_tables(self._run)
-        return write_report(self._run)
+        with disk_faults_explained(self._run.layout):
+            write_tables(self._run)
+            return write_report(self._run)
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "unfinished"
