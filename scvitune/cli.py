@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import scvitune
-from scvitune.errors import InputError, ScvituneError
+from scvitune.errors import DiskFault, InputError, ScvituneError
 
 if TYPE_CHECKING:
     from scvitune.config import StudyConfig
@@ -159,6 +159,9 @@ def _errors_as_exit_codes() -> Iterator[None]:
     except InputError as error:
         _print(f"Error: {error}", to_stderr=True)
         raise typer.Exit(EXIT_BAD_INPUT) from None
+    except DiskFault as error:
+        _print(f"Error: {error}", to_stderr=True)
+        raise typer.Exit(EXIT_UNFINISHED) from None
     except ScvituneError as error:
         _print(f"Error: {error}", to_stderr=True)
         raise typer.Exit(EXIT_FAILED) from None

@@ -37,6 +37,10 @@ class StudyError(ScvituneError):
     """A study that had started could not be carried on; what it recorded so far is kept."""
 
 
+class DiskFault(StudyError):
+    """The run directory cannot be written: a resume goes on once it can be."""
+
+
 class Faults:
     """Collects faults, so that a user hears of all of them at once.
 

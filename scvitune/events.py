@@ -39,6 +39,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -199,14 +200,30 @@ class EventLog:
         self.append_all([(event, fields)])
 
     def append_all(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-        """Append several lines in one write, so that a killed driver leaves all or none."""
-        self._file.write(b"".join(_line(event, fields) for event, fields in events))
+        """Append several lines in one write, so that a killed driver leaves all or none.
+
+        Raises
+        ------
+        OSError
+            If storage does not take them whole; then none of them is left in the file.
+        """
+        content = memoryview(b"".join(_line(event, fields) for event, fields in events))
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            while content:  # a disk that fills up takes a part first, and refuses the rest
+                content = content[self._file.write(content) :]
+        except OSError:
+            with suppress(OSError):  # on a disk that turned read-only
+                os.ftruncate(self._file.fileno(), end)
+            raise
 
     def close(self) -> None:
         """Close the file, after asking the disk to keep it."""
         if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+            try:
+                os.fsync(self._file.fileno())
+            finally:
+                self._file.close()
 
     def __enter__(self) -> EventLog:
         return self

@@ -8,6 +8,7 @@ import numpy as np
 
 from scvitune.contracts import EPOCH, Split
 from scvitune.data import take_share
+from scvitune.judging import MetricError
 from scvitune.metrics import name_metrics, proportion_means
 from scvitune.models import ModelAdapter
 from scvitune.trainable import ALWAYS, StudyTrainable
@@ -47,6 +48,8 @@ class FollowUpTrainable(StudyTrainable):
                 result["kept"] = self._conclude()
         except Divergence as error:
             return self._end("diverged", str(error))
+        except MetricError as error:
+            return self._end("failed", str(error))
         return result
 
     def cleanup(self) -> None:

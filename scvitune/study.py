@@ -130,11 +130,13 @@ class Study(Views):
 
         The report shows the UMAP if it was drawn before: ``study.plot("umap")``.
         """
+        from scvitune._disk import disk_faults_explained
         from scvitune.results import write_csvs, write_report, write_tables
 
-        write_tables(self._run)
-        write_csvs(self._run)
-        return write_report(self._run)
+        with disk_faults_explained(self._run.layout):
+            write_tables(self._run)
+            write_csvs(self._run)
+            return write_report(self._run)
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "unfinished"
@@ -366,12 +368,14 @@ def resume(
 
 def _conclude(run: Callable[[], RunLayout], *, adata: Any, functions: Mapping[str, Any]) -> Study:
     """Run a study and write its results while Ray ends; it has ended when this returns."""
+    from scvitune._disk import disk_faults_explained
     from scvitune.experiment import wait_for_shutdown
     from scvitune.results._concluding import conclude
 
     try:
-        root = run().root
-        conclude(root, adata, functions)
-        return Study(root)
+        layout = run()
+        with disk_faults_explained(layout):
+            conclude(layout.root, adata, functions)
+        return Study(layout.root)
     finally:
         wait_for_shutdown()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scvitune._collecting import collection_paused, keep_what_is_there
+from scvitune._disk import DISK_FAULT, describe_disk_fault, find_disk_fault
 
 with collection_paused():  # these imports are most of what starting a process takes
     import numpy as np
@@ -126,6 +127,7 @@ class StudyTrainable(tune.Trainable):
         self._repeat_last = False
         self._unsaved = False
         self._last_saved = time.monotonic()
+        self._disk_fault = ""
         torch.set_num_threads(int(self._study["threads"]))
         try:
             self._loop = self._build(self._config)
@@ -133,6 +135,7 @@ class StudyTrainable(tune.Trainable):
         except torch.OutOfMemoryError as error:
             self._broken = f"out of memory while it was set up: {_first_line(error)}"
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
+            self._note_disk_fault(error)
             self._broken = f"could not be set up: {type(error).__name__}: {_first_line(error)}"
 
     def _build(self, hyperparameters: dict[str, Any]) -> TrainingLoop:
@@ -223,7 +226,11 @@ class StudyTrainable(tune.Trainable):
         self._unsaved = False
 
     def step(self) -> dict[str, Any]:
-        """Train to the next report and return it."""
+        """Train to the next report and return it; say so if the disk refused a checkpoint."""
+        result = self._train_to_report()
+        return result | {DISK_FAULT: self._disk_fault} if self._disk_fault else result
+
+    def _train_to_report(self) -> dict[str, Any]:
         if self._broken is not None or self._loop is None:
             return self._end("failed", self._broken or "it was not set up")
         if self._repeat_last and self._last_result is not None:
@@ -324,6 +331,12 @@ class StudyTrainable(tune.Trainable):
             "done": True,
         }
 
+    def _note_disk_fault(self, error: Exception) -> bool:
+        fault = find_disk_fault(error)
+        if fault is not None:
+            self._disk_fault = describe_disk_fault(fault)
+        return fault is not None
+
     def _state(self, *, with_loop: bool) -> dict[str, Any]:
         loop = self._loop.state_dict() if with_loop and self._loop is not None else None
         return {
@@ -335,9 +348,20 @@ class StudyTrainable(tune.Trainable):
         }
 
     def _save(self, *, with_loop: bool) -> None:
-        save_checkpoint(self._layout.checkpoint(self._trial_id), self._state(with_loop=with_loop))
-        self._unsaved = False
+        """Write the checkpoint; where the disk refuses it, the next report says so.
+
+        That is no fault of the trial: the driver stops the study, and a resume goes on from the
+        checkpoint before.
+        """
+        path = self._layout.checkpoint(self._trial_id)
         self._last_saved = time.monotonic()
+        try:
+            save_checkpoint(path, self._state(with_loop=with_loop))
+        except OSError as error:
+            if not self._note_disk_fault(error):
+                raise
+        else:
+            self._unsaved = False
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the whole state where Ray wants it, for trials that it pauses or copies."""
@@ -352,7 +376,9 @@ class StudyTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial; the process, its imports and its data stay."""
         self.cleanup()
+        fault = self._disk_fault
         self.setup(new_config)
+        self._disk_fault = self._disk_fault or fault
         return True
 
     def cleanup(self) -> None:

@@ -26,6 +26,7 @@ BASE = {
     "_seeding",
     "_collecting",
     "ranking",
+    "_disk",
 }
 BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
@@ -20,6 +20,9 @@ class StudyController(TuneController):
     after, so that others wait for it.
     """
 
+    on_failure: Callable[[Trial, Exception], None] = staticmethod(lambda trial, error: None)
+    """Told of a trial whose process failed, before it tries again or counts as failed."""
+
     def _trial_task_failure(self, trial: Trial, exception: Exception) -> None:
         if trial in self._resetting_trials and trial.status == Trial.PENDING:
             self._resetting_trials.discard(trial)
@@ -27,11 +30,31 @@ class StudyController(TuneController):
                 return  # told once before, as the death of the process, and dealt with then
             self._set_trial_status(trial, Trial.RUNNING)
             self._unstage_trial_with_resources(trial)
+        self.on_failure(trial, exception)
         super()._trial_task_failure(trial, exception=exception)
 
 
 @contextmanager
-def repaired_controller() -> Iterator[None]:
+def repaired_controller(
+    on_failure: Callable[[Trial, Exception], None],
+) -> Iterator[None]:
     """Have Ray Tune use `StudyController`, which it offers no argument for."""
-    with mock.patch.object(tune, "TuneController", StudyController):
+    told = type("StudyController", (StudyController,), {"on_failure": staticmethod(on_failure)})
+    with mock.patch.object(tune, "TuneController", told):
         yield
+
+
+def describe_failure(trial: Trial, error: Exception, *, max_failures: int) -> str:
+    """Return what a person is told of a trial whose process failed."""
+    if isinstance(error, RayActorError):
+        what = "lost its process (killed, or out of memory)"
+    else:
+        lines = str(error).strip().splitlines()
+        what = f"lost its process ({lines[-1].strip() if lines else type(error).__name__})"
+    tries = trial.num_failures + 1
+    if tries > max_failures:
+        return f"Trial {trial.config['trial_id']} {what}; it counts as failed."
+    return (
+        f"Trial {trial.config['trial_id']} {what}; it goes on from its checkpoint, "
+        f"{tries} of {max_failures} tries."
+    )

@@ -21,6 +21,7 @@ from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorde
 from scvitune.experiment._metrics import pack_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import SlotPlan
+from scvitune.experiment._stopping import StudyStopper
 from scvitune.staging import Stages
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     # A failed trial has no metric to report.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # A lost process is told in a line of our own.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Ctrl-C is handled by Interruption.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # The event log is the truth; Ray's snapshots are not read.
@@ -138,7 +141,8 @@ def run_plan(
     study: Mapping[str, Any],
     past: Sequence[PastTrial],
     recorder: Recorder,
-    stopper: Any,
+    stopper: StudyStopper,
+    announce: Callable[[str], None],
     on_setup: Callable[[], None],
 ) -> None:
     """Run all trials that are still to run; returns when none is left or the stopper says so.
@@ -147,6 +151,8 @@ def run_plan(
     ----------
     study
         From `study_settings`.
+    announce
+        Says a line to the user.
     """
     from scvitune.recording import StudyCallback
     from scvitune.schedulers import GuardedScheduler, build_scheduler
@@ -199,9 +205,16 @@ def run_plan(
         searcher=searcher,
         scheduler=scheduler,
         callback=StudyCallback(
-            recorder, scheduler.stopped, paused=scheduler.paused, on_setup=on_setup
+            recorder,
+            scheduler.stopped,
+            paused=scheduler.paused,
+            on_setup=on_setup,
+            on_disk_fault=stopper.note_disk_fault,
+            has_disk_fault=lambda: stopper.disk_fault is not None,
         ),
         stopper=stopper,
+        note_error=stopper.note_error,
+        announce=announce,
         keep_checkpoints=1 if built.pauses else None,  # a paused trial goes on from its last pause
     )
 
@@ -256,15 +269,26 @@ def fit(
     scheduler: Any,
     callback: Any,
     stopper: Any,
+    note_error: Callable[[Exception], bool],
+    announce: Callable[[str], None],
     keep_checkpoints: int | None = None,
 ) -> None:
-    """Run what a searcher proposes on the plan's slots, under ``ray/NAME``."""
+    """Run what a searcher proposes on the plan's slots, under ``ray/NAME``.
+
+    Parameters
+    ----------
+    note_error
+        Told of what a trial's process failed of; whether that is no fault of the trial's.
+    announce
+        Says a line to the user.
+    """
     from ray import tune
 
-    from scvitune.experiment._controller import repaired_controller
+    from scvitune.experiment._controller import describe_failure, repaired_controller
 
     for logger in ("ray.tune", "ray.train", "ray.air"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+        # What matters of its errors is raised, or told by us.
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     resources = {"cpu": plan.slots.cpu}
     if plan.slots.gpu:
         resources["gpu"] = plan.slots.gpu
@@ -293,7 +317,12 @@ def fit(
             verbose=0,
         ),
     )
-    with warnings.catch_warnings(), repaired_controller():
+
+    def on_failure(trial: Any, error: Exception) -> None:
+        if not note_error(error):
+            announce(describe_failure(trial, error, max_failures=plan.config.search.max_failures))
+
+    with warnings.catch_warnings(), repaired_controller(on_failure):
         warnings.simplefilter("ignore")
         tuner.fit()
 

@@ -25,6 +25,7 @@ from scvitune.experiment._follow_ups import (
     still_to_do,
 )
 from scvitune.experiment._planning import Plan
+from scvitune.experiment._stopping import StudyStopper
 from scvitune.recording import FollowUpCallback, FollowUpProgress
 
 
@@ -38,8 +39,8 @@ class Session:
         What every trial of the search was told.
     log
         The open event log.
-    interrupted
-        Tells whether somebody wants the study to end.
+    stopper
+        Tells whether somebody or the disk wants the study to end.
     on_setup
         To call once Ray Tune has set itself up.
     """
@@ -49,7 +50,7 @@ class Session:
     study: Mapping[str, Any]
     log: EventLog
     console: Console
-    interrupted: Callable[[], bool]
+    stopper: StudyStopper
     on_setup: Callable[[], None]
 
 
@@ -119,16 +120,16 @@ class TaskQueue(Searcher):
 
 
 class InterruptionStopper(tune.Stopper):
-    """Ends all trainings once somebody asks for it; budgets are the search's alone.
+    """Ends all trainings once the study is cut off; budgets are the search's alone.
 
     Parameters
     ----------
-    interrupted
-        Tells whether somebody did.
+    study
+        Tells whether it is.
     """
 
-    def __init__(self, interrupted: Callable[[], bool]) -> None:
-        self._interrupted = interrupted
+    def __init__(self, study: StudyStopper) -> None:
+        self._study = study
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Stop no single training."""
@@ -136,7 +137,7 @@ class InterruptionStopper(tune.Stopper):
 
     def stop_all(self) -> bool:
         """Tell whether all are to end now."""
-        return self._interrupted()
+        return self._study.cut_off
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -180,14 +181,19 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
                 return left
         return []
 
-    if session.interrupted() or not (first := choose_next()):
+    if session.stopper.cut_off or not (first := choose_next()):
         return
     from scvitune.follow_up import FollowUpTrainable
 
     live = plan.config.search.max_concurrent or plan.slots.slots + 1
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(live)
     queue = TaskQueue(first, choose_next, max_live=live)
-    callback = FollowUpCallback(session.log, on_setup=session.on_setup, on_end=progress.count)
+    callback = FollowUpCallback(
+        session.log,
+        on_setup=session.on_setup,
+        on_end=progress.count,
+        on_disk_fault=session.stopper.note_disk_fault,
+    )
     try:
         fit(
             plan,
@@ -198,7 +204,9 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
             searcher=queue,
             scheduler=None,
             callback=callback,
-            stopper=InterruptionStopper(session.interrupted),
+            stopper=InterruptionStopper(session.stopper),
+            note_error=session.stopper.note_error,
+            announce=lambda line: session.console.print(line, markup=False, soft_wrap=True),
         )
     finally:
         progress.close()

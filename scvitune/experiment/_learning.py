@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scvitune._disk import disk_faults_explained, explain_disk_fault
 from scvitune._seeding import derive_seed
 from scvitune.contracts import RunLayout
 from scvitune.errors import Faults
@@ -51,7 +52,7 @@ def train_learning_curve(
         return layout
     console = console or Console()
     stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
-    with driver_lock(layout), EventLog(layout.events) as log:
+    with disk_faults_explained(layout), driver_lock(layout), EventLog(layout.events) as log:
         with (
             Interruption(stopper, console.print) as interruption,
             ray_session(plan.slots),
@@ -68,10 +69,12 @@ def train_learning_curve(
                 ),
                 log,
                 console,
-                interrupted=lambda: stopper.interrupted_by is not None,
+                stopper=stopper,
                 on_setup=interruption.arm,
             )
             run_stages(session, [("Learning curve", choose)])
+        if stopper.disk_fault is not None:
+            raise explain_disk_fault(layout, stopper.disk_fault)
     return layout
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from scvitune._disk import begun_or_not_at_all, disk_faults_explained, explain_disk_fault
 from scvitune.config import StudyConfig
 from scvitune.contracts import ENDED, PreparedData, RunLayout
 from scvitune.data import (
@@ -46,7 +47,7 @@ from scvitune.experiment._run_directory import (
     read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
-from scvitune.metrics import OwnFunction, resolve_functions
+from scvitune.metrics import OwnFunction, is_dear, resolve_functions
 from scvitune.models import MODELS, get_adapter
 from scvitune.recording import (
     CheckpointPruner,
@@ -148,12 +149,13 @@ def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
 def start_experiment(preparation: Preparation, *, console: Console | None = None) -> RunLayout:
     """Write the run directory and run the study."""
     plan, layout = preparation.plan, preparation.layout
-    layout.root.parent.mkdir(parents=True, exist_ok=True)
-    prepared = save_prepared(preparation.prepared, layout.root.parent)
-    tissues = preparation.tissues
-    if tissues is not None:
-        tissues = tissues.saved(layout.root.parent)
-    create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
+    with begun_or_not_at_all(layout):
+        layout.root.parent.mkdir(parents=True, exist_ok=True)
+        prepared = save_prepared(preparation.prepared, layout.root.parent)
+        tissues = preparation.tissues
+        if tissues is not None:
+            tissues = tissues.saved(layout.root.parent)
+        create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
     _drive(
         plan,
         layout,
@@ -226,7 +228,11 @@ def _drive(
 ) -> None:
     """Run what is still to run, with everything recorded."""
     console = console or Console()
-    with driver_lock(layout), EventLog(layout.events) as log:
+    with (
+        disk_faults_explained(layout),
+        driver_lock(layout),
+        EventLog(layout.events) as log,
+    ):
         past = read_past(layout, plan.config.metric, plan.config.further_metrics)
         records = fold(read_events(layout.events))
         search = plan.config.search
@@ -254,7 +260,7 @@ def _drive(
         ):
             study = settings_of(plan, layout, prepared, tissues, functions)
             if not searched:
-                recorder = _recorders(plan, layout, log, records, console)
+                recorder = _recorders(plan, layout, log, records, console, stopper)
                 try:
                     if not stopper.stop_all():
                         run_plan(
@@ -264,22 +270,21 @@ def _drive(
                             past=past,
                             recorder=recorder,
                             stopper=stopper,
+                            announce=lambda line: console.print(
+                                line, markup=False, soft_wrap=True
+                            ),
                             on_setup=interruption.arm,
                         )
                 finally:
                     recorder.close()
-            if stopper.interrupted_by is None:
+            if not stopper.cut_off:
                 log.append("driver", action="searched", trials=plan.num_trials)
                 session = Session(
-                    plan,
-                    layout,
-                    study,
-                    log,
-                    console,
-                    interrupted=lambda: stopper.interrupted_by is not None,
-                    on_setup=interruption.arm,
+                    plan, layout, study, log, console, stopper, on_setup=interruption.arm
                 )
                 run_stages(session, stages)
+        if stopper.disk_fault is not None:
+            raise explain_disk_fault(layout, stopper.disk_fault)
         interrupted = stopper.interrupted_by
         log.append(
             "driver",
@@ -340,10 +345,16 @@ def _recorders(
     log: EventLog,
     records: Mapping[str, TrialRecord],
     console: Console,
+    stopper: StudyStopper,
 ) -> Recorders:
+    def switch_off(name: str, error: Exception) -> None:
+        console.print(
+            f"{name} is switched off, the study goes on: {error}", markup=False, soft_wrap=True
+        )
+
     metric, mode, confirm = plan.config.metric, plan.mode, plan.config.confirm
     tensorboard = TensorBoardRecorder(
-        layout.tensorboard, metric=metric, mode=mode, space=plan.space
+        layout.tensorboard, metric=metric, mode=mode, space=plan.space, is_seldom=is_dear
     )
     tensorboard.restore(records)
     return Recorders(
@@ -367,5 +378,7 @@ def _recorders(
                 time_budget_s=plan.config.search.time_budget_s,
                 records=records,
             ),
-        ]
+        ],
+        on_log_failure=stopper.note_error,
+        on_failure=switch_off,
     )

@@ -11,6 +11,8 @@ from typing import Any
 
 from ray import tune
 
+from scvitune._disk import describe_disk_fault, find_disk_fault
+
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
@@ -40,6 +42,7 @@ class StudyStopper(tune.Stopper):
         self._epoch_budget = epoch_budget
         self._epochs = dict(epochs_spent)
         self.interrupted_by: str | None = None
+        self.disk_fault: str | None = None
         self.spent: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -48,9 +51,25 @@ class StudyStopper(tune.Stopper):
         self._epochs[own_id] = max(self._epochs.get(own_id, 0.0), float(result["epoch"]))
         return False
 
+    def note_disk_fault(self, said: str) -> None:
+        """End the study because the disk takes no more; what it said first counts."""
+        self.disk_fault = self.disk_fault or said
+
+    def note_error(self, error: Exception) -> bool:
+        """Do the same if that is at the bottom of an error; tell whether it is."""
+        fault = find_disk_fault(error)
+        if fault is not None:
+            self.note_disk_fault(describe_disk_fault(fault))
+        return fault is not None
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the study is to end with things left to do, whatever its budgets say."""
+        return self.interrupted_by is not None or self.disk_fault is not None
+
     def stop_all(self) -> bool:
         """Tell whether the study is to end now."""
-        if self.interrupted_by is not None:
+        if self.cut_off:
             return True
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self.spent = "the time budget is spent"

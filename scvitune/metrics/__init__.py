@@ -14,6 +14,7 @@ from scvitune.metrics._registry import (
     AskedMetric,
     MetricInfo,
     ask_metrics,
+    is_dear,
     metric_info,
     name_metrics,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "compute_scib_scores",
     "compute_unintegrated",
     "corrupt_counts",
+    "is_dear",
     "load_function",
     "metric_info",
     "name_metrics",

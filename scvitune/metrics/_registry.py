@@ -257,6 +257,12 @@ def ask_metrics(
     return tuple(asked)
 
 
+def is_dear(name: str) -> bool:
+    """Tell whether a full name's metric is measured at some reports only; unknown ones may be."""
+    info = METRICS.get(name) or METRICS.get(name.rpartition("_")[0])
+    return info is None or info.cost == "dear"
+
+
 def name_metrics(values: Mapping[str, float], split: SplitName) -> dict[str, float]:
     """Return values by name without the split as values by full name."""
     return {f"{name}_{split}": value for name, value in values.items()}

@@ -4,7 +4,8 @@ from scvitune.recording._checkpoint_pruner import CheckpointPruner
 from scvitune.recording._events import EventRecorder
 from scvitune.recording._follow_ups import FollowUpCallback, FollowUpProgress
 from scvitune.recording._progress import ProgressRecorder
-from scvitune.recording._ray_callback import Recorders, StudyCallback
+from scvitune.recording._ray_callback import StudyCallback
+from scvitune.recording._several import Recorders
 from scvitune.recording._tensorboard import TensorBoardRecorder
 
 __all__ = [

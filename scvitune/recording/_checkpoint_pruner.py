@@ -33,6 +33,8 @@ class CheckpointPruner:
         The trials from before a resume.
     """
 
+    NAME = "The deletion of checkpoints that nobody needs"
+
     def __init__(
         self,
         layout: RunLayout,

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from scvitune._disk import DISK_FAULT
 from scvitune.events import EventLog
 from scvitune.recording._terminal import write_safely
 
@@ -31,6 +32,8 @@ class FollowUpCallback(tune.Callback):
         Called once Ray has set itself up.
     on_end
         Called when a training has ended.
+    on_disk_fault
+        Told what the disk said, when it refused a checkpoint; that training has not ended then.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class FollowUpCallback(tune.Callback):
         *,
         on_setup: Callable[[], None],
         on_end: Callable[[], None],
+        on_disk_fault: Callable[[str], None] = lambda said: None,
     ) -> None:
         self._log = log
-        self._on_setup, self._on_end = on_setup, on_end
+        self._on_setup, self._on_end, self._on_disk_fault = on_setup, on_end, on_disk_fault
         self.ended: set[str] = set()
         """Names of the trainings that have ended for good."""
 
@@ -49,12 +53,19 @@ class FollowUpCallback(tune.Callback):
         """Run ``on_setup``."""
         self._on_setup()
 
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Look whether the disk refused a checkpoint."""
+        if DISK_FAULT in result:
+            self._on_disk_fault(result[DISK_FAULT])
+
     def on_trial_complete(
         self, iteration: int, trials: list[Any], trial: Any, **info: Any
     ) -> None:
         """Record the result; a training that was cut off has none."""
         last = trial.last_result or {}
-        if "outcome" not in last:
+        if "outcome" not in last or DISK_FAULT in last:
             return
         kept = last.get("kept", {"epoch": last["epoch"], "metrics": {}})
         n_cells = {} if kept.get("n_cells") is None else {"n_cells": kept["n_cells"]}

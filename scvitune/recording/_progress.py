@@ -46,6 +46,8 @@ class ProgressRecorder:
         The trials from before a resume.
     """
 
+    NAME = "The display"
+
     def __init__(
         self,
         *,

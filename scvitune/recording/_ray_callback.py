@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ray import tune
 
-from scvitune.contracts import Generation, Proposal, Recorder, TrialStatus
-
-
-class Recorders:
-    """Several recorders as one, told in order; the event log comes first.
-
-    Parameters
-    ----------
-    recorders
-        Who is told.
-    """
-
-    def __init__(self, recorders: Sequence[Recorder]) -> None:
-        self._recorders = tuple(recorders)
-
-    def proposal(self, proposal: Proposal) -> None:
-        """Tell all."""
-        for recorder in self._recorders:
-            recorder.proposal(proposal)
-
-    def start(self, trial_id: str) -> None:
-        """Tell all."""
-        for recorder in self._recorders:
-            recorder.start(trial_id)
-
-    def report(
-        self,
-        trial_id: str,
-        *,
-        epoch: float,
-        time_s: float,
-        metrics: Mapping[str, float],
-        n_params: int,
-    ) -> None:
-        """Tell all."""
-        for recorder in self._recorders:
-            recorder.report(
-                trial_id, epoch=epoch, time_s=time_s, metrics=metrics, n_params=n_params
-            )
-
-    def generation(self, generation: Generation) -> None:
-        """Tell all."""
-        for recorder in self._recorders:
-            recorder.generation(generation)
-
-    def pause(self, trial_id: str) -> None:
-        """Tell all."""
-        for recorder in self._recorders:
-            recorder.pause(trial_id)
-
-    def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
-        """Tell all."""
-        for recorder in self._recorders:
-            recorder.end(trial_id, status=status, reason=reason)
-
-    def close(self) -> None:
-        """Tell all."""
-        for recorder in self._recorders:
-            recorder.close()
+from scvitune._disk import DISK_FAULT
+from scvitune.contracts import Recorder
 
 
 class StudyCallback(tune.Callback):
     """Hands what Ray reports of trials to a recorder.
 
     A trial's end is recorded where the trial itself, the scheduler or a lost process ended it. A
-    trial that is cut off because the study stops gets no end, so that a resume goes on with it.
+    trial that is cut off because the study stops gets no end, so that a resume goes on with it,
+    and neither does one whose checkpoint the disk refused.
 
     Parameters
     ----------
@@ -85,6 +29,10 @@ class StudyCallback(tune.Callback):
         Ray's ids of the trials that are paused; kept up to date by the scheduler.
     on_setup
         Called once Ray has set itself up, before the first trial.
+    on_disk_fault
+        Told what the disk said, when it refused a trial's checkpoint.
+    has_disk_fault
+        Whether the study stops because of the disk, so that no trial is to blame.
     """
 
     def __init__(
@@ -94,9 +42,12 @@ class StudyCallback(tune.Callback):
         *,
         paused: Collection[str] = (),
         on_setup: Callable[[], None] | None = None,
+        on_disk_fault: Callable[[str], None] = lambda said: None,
+        has_disk_fault: Callable[[], bool] = lambda: False,
     ) -> None:
         self._recorder, self._stopped, self._on_setup = recorder, stopped, on_setup
         self._paused = paused
+        self._on_disk_fault, self._has_disk_fault = on_disk_fault, has_disk_fault
 
     def setup(self, *arguments: Any, **info: Any) -> None:
         """Run ``on_setup``."""
@@ -111,6 +62,8 @@ class StudyCallback(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Record a report."""
+        if DISK_FAULT in result:
+            self._on_disk_fault(result[DISK_FAULT])
         if result["metrics"]:
             self._recorder.report(
                 trial.config["trial_id"],
@@ -131,6 +84,8 @@ class StudyCallback(tune.Callback):
         """Record the end, if it is one."""
         last = trial.last_result or {}
         trial_id = trial.config["trial_id"]
+        if DISK_FAULT in last:
+            return
         if "outcome" in last:
             self._recorder.end(trial_id, status=last["outcome"], reason=last["reason"])
         elif trial.trial_id in self._stopped:
@@ -138,6 +93,8 @@ class StudyCallback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial whose process was lost more often than ``max_failures`` allows."""
+        if self._has_disk_fault():
+            return
         lines = str(trial.pickled_error_file and trial.get_error() or "").strip().splitlines()
         reason = lines[-1] if lines else "its process was lost"
         self._recorder.end(

@@ -6,13 +6,13 @@ TensorFlow is loaded in the driver.
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import time
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,16 +21,9 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import metadata
-from tensorboard.plugins.hparams.api_pb2 import Status
-from tensorboard.plugins.hparams.plugin_data_pb2 import (
-    HParamsPluginData,
-    SessionEndInfo,
-    SessionStartInfo,
-)
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from scvitune.contracts import (
-    Choice,
     Generation,
     Mode,
     Perturbation,
@@ -39,19 +32,12 @@ from scvitune.contracts import (
     TrialStatus,
 )
 from scvitune.events import TrialRecord
-
-BEST_PREFIX = "best/"
-"""Tags of the values at a trial's best report; the HParams table shows a tag's last value."""
+from scvitune.recording._hparams_page import HParamsPage, replaced
 
 _FLUSH_SECONDS = 2.0
 _MAX_OPEN_FILES = 64
 _BUFFER_BYTES = 1 << 16
-_STATUS = {
-    "finished": Status.STATUS_SUCCESS,
-    "stopped": Status.STATUS_SUCCESS,
-    "diverged": Status.STATUS_FAILURE,
-    "failed": Status.STATUS_FAILURE,
-}
+_OWN_START = "its own start"
 
 
 @dataclass
@@ -65,26 +51,23 @@ class _Trial:
     epochs: list[float] = field(default_factory=list)
     by_epoch: bool | None = None
     resumed: bool = False
-    ended: bool = False
     came_from: str = ""
-    """Of a trial that was perturbed: whose weights it went on with, and when."""
+    """Of a member of a population: whose weights it last went on with, and when."""
 
 
 class TensorBoardRecorder:
     """Writes one TensorBoard run a trial, for ``tensorboard --logdir``.
 
     Every report becomes scalars under the metrics' own names (with ``epoch`` and ``time_s``),
-    and, where it is the trial's best so far, again under ``best/``. The HParams entry is
-    written when a trial starts, its outcome when it ends: a killed driver loses at most the last
-    two seconds, and an interrupted trial stays open for the resume.
+    and, where it is the trial's best so far, again under ``Best/`` (the deciding metric) and
+    ``Best_report/`` (the others that the report has; those that an earlier best had and this one
+    lacks become NaN). The HParams entry is written when a trial starts, its outcome when it ends:
+    a killed driver loses at most the last two seconds, and an interrupted trial stays open for
+    the resume.
 
     The step is the epoch where trials report at whole epochs, else the number of the report.
 
-    No experiment summary is written: without one the HParams page gathers names, types and
-    ranges from the trials themselves, so a conditional hyperparameter that first appears in a
-    late trial is there too. None is written as the text ``None``.
-
-    A trial that was perturbed shows the hyperparameters that it ended with, and under ``from``
+    A trial of a population shows the hyperparameters that it ended with, and under ``from``
     whose weights it last took. TensorBoard takes the first entry of a run for good, so when such
     a trial ends, its file is written anew.
 
@@ -95,18 +78,28 @@ class TensorBoardRecorder:
     metric, mode
         What decides which report is the best.
     space
-        What is searched. A hyperparameter that may be a number in one trial and None or text in
-        another is then written as text in all, for the HParams page cannot sort a mixture.
+        What is searched.
+    is_seldom
+        Tells of a metric whether it comes with some reports only; any metric may.
     """
 
+    NAME = "TensorBoard"
+
     def __init__(
-        self, directory: Path, *, metric: str, mode: Mode, space: SearchSpace | None = None
+        self,
+        directory: Path,
+        *,
+        metric: str,
+        mode: Mode,
+        space: SearchSpace | None = None,
+        is_seldom: Callable[[str], bool] = lambda name: False,
     ) -> None:
         self._directory = directory
         self._metric = metric
         self._sign = 1.0 if mode == "min" else -1.0
-        self._as_text = _mixed_names(space) if space is not None else frozenset()
+        self._page = HParamsPage(metric=metric, space=space, is_seldom=is_seldom)
         self._trials: dict[str, _Trial] = {}
+        self._ended: set[str] = set()
         self._files: OrderedDict[str, BinaryIO] = OrderedDict()
         self._flushed = time.monotonic()
         self._suffix = f"{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
@@ -126,14 +119,16 @@ class TensorBoardRecorder:
             trial.epochs = [report.epoch for report in record.reports]
             best = record.best_report(self._metric, mode)
             if best is not None:
-                trial.best = dict(best.metrics)
+                trial.best = {**best.metrics, "epoch": best.epoch}
                 trial.best_step = _step(trial, best.epoch)
             if record.perturbations:
                 trial.came_from = _describe_origin(record.perturbations[-1])
-            if record.status in _STATUS:
+            elif record.compared_at:
+                trial.came_from = _OWN_START
+            if self._page.is_outcome(record.status):
                 if not (self._directory / trial_id).exists():
                     self._finish(trial_id, trial, record.status)
-                trial.ended = True
+                self._forget(trial_id, trial)
 
     def proposal(self, proposal: Proposal) -> None:
         """Remember the trial's configuration."""
@@ -146,6 +141,7 @@ class TensorBoardRecorder:
         trial = self._trials.get(trial_id)
         if trial is not None and trial.path is None:
             self._open(trial_id, trial)
+            self._flush_if_due()
 
     def report(
         self,
@@ -165,8 +161,9 @@ class TensorBoardRecorder:
             values["n_params"] = n_params
         step = _step(trial, epoch)
         if self._is_improvement(trial, metrics):
-            trial.best, trial.best_step = dict(metrics), step
-            values.update(_best_values(metrics))
+            trial.best = replaced(trial.best, {**metrics, "epoch": epoch})
+            trial.best_step = step
+            values.update(self._page.best_values(trial.best))
         if trial.path is None:
             self._open(trial_id, trial, step=step)
         self._write(trial_id, trial, _scalars(values), step=step)
@@ -174,18 +171,29 @@ class TensorBoardRecorder:
 
     def generation(self, generation: Generation) -> None:
         """Remember the configuration that a perturbed trial goes on with, and its best values."""
+        for member in generation.members:
+            trial = self._trials.get(member)
+            if trial is not None:
+                trial.came_from = trial.came_from or _OWN_START
         for perturbation in generation.perturbations:
             trial = self._trials.get(perturbation.trial_id)
             source = self._trials.get(perturbation.source)
             if trial is None or source is None:
                 continue
             trial.config, trial.came_from = perturbation.config, _describe_origin(perturbation)
-            trial.best, trial.best_step = source.best, source.best_step
+            if source.best is not None:
+                trial.best = replaced(trial.best, source.best)
+                trial.best_step = source.best_step
+            else:
+                trial.best = None
             if trial.best is not None and trial.path is not None:
                 # The page shows a tag's last value, so far that of the weights given up.
                 step = _step(trial, generation.epoch)
                 self._write(
-                    perturbation.trial_id, trial, _scalars(_best_values(trial.best)), step=step
+                    perturbation.trial_id,
+                    trial,
+                    _scalars(self._page.best_values(trial.best)),
+                    step=step,
                 )
 
     def pause(self, trial_id: str) -> None:
@@ -193,19 +201,19 @@ class TensorBoardRecorder:
 
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Write how the trial ended, and close its file."""
-        trial = self._trials.setdefault(trial_id, _Trial({}))
-        if not trial.ended:
-            self._finish(trial_id, trial, status)
+        if trial_id not in self._ended:
+            self._finish(trial_id, self._trials.setdefault(trial_id, _Trial({})), status)
 
     def close(self) -> None:
         """Write what is held and close all files.
 
         A trial without an end keeps an open HParams entry, which a resume completes.
         """
-        for trial_id in list(self._files):
-            self._close_file(trial_id)
+        with ExitStack() as closing:  # all are closed, also where some cannot be written
+            for trial_id in list(self._files):
+                closing.callback(self._close_file, trial_id)
         for trial_id, trial in self._trials.items():
-            if trial.came_from and trial.path is not None and not trial.ended:
+            if trial.came_from and trial.path is not None and trial_id not in self._ended:
                 self._rewrite(trial_id, trial)
 
     def _is_improvement(self, trial: _Trial, metrics: Mapping[str, float]) -> bool:
@@ -217,14 +225,19 @@ class TensorBoardRecorder:
     def _finish(self, trial_id: str, trial: _Trial, status: str) -> None:
         if trial.path is None:
             self._open(trial_id, trial)
-        trial.ended = True
-        if status in _STATUS:
-            info = SessionEndInfo(status=_STATUS[status], end_time_secs=time.time())
-            data = HParamsPluginData(session_end_info=info)
-            self._write(trial_id, trial, _plugin_summary(metadata.SESSION_END_INFO_TAG, data))
+        outcome = self._page.end(status)
+        if outcome is not None:
+            self._write(trial_id, trial, outcome)
         self._close_file(trial_id)
         if trial.came_from:
             self._rewrite(trial_id, trial)
+        self._forget(trial_id, trial)
+
+    def _forget(self, trial_id: str, trial: _Trial) -> None:
+        """Let go of what an ended trial needs no more: there may be thousands."""
+        self._ended.add(trial_id)
+        if not trial.came_from:  # of a population, others may yet take its weights
+            self._trials.pop(trial_id, None)
 
     def _open(self, trial_id: str, trial: _Trial, *, step: int = 0) -> None:
         """Begin a file: version, where it goes on from, HParams, best values known so far."""
@@ -235,19 +248,12 @@ class TensorBoardRecorder:
         if trial.resumed and step:
             log = SessionLog(status=SessionLog.START)
             self._write(trial_id, trial, Event(wall_time=time.time(), session_log=log, step=step))
-        self._write(trial_id, trial, self._hparams(trial_id, trial))
+        self._write(
+            trial_id, trial, self._page.start(trial_id, trial.config, came_from=trial.came_from)
+        )
         if trial.best is not None:
-            summary = _scalars(_best_values(trial.best))
+            summary = _scalars(self._page.best_values(trial.best))
             self._write(trial_id, trial, summary, step=trial.best_step)
-
-    def _hparams(self, trial_id: str, trial: _Trial) -> Summary:
-        info = SessionStartInfo(group_name=trial_id, start_time_secs=time.time())
-        for name, value in trial.config.items():
-            _set_value(info.hparams[name], str(value) if name in self._as_text else value)
-        if trial.came_from:
-            info.hparams["from"].string_value = trial.came_from
-        data = HParamsPluginData(session_start_info=info)
-        return _plugin_summary(metadata.SESSION_START_INFO_TAG, data)
 
     def _rewrite(self, trial_id: str, trial: _Trial) -> None:
         """Replace all files of a trial by one, with its HParams as they are now."""
@@ -257,7 +263,7 @@ class TensorBoardRecorder:
         partial = folder / f".{self._suffix}.partial"
         with partial.open("wb") as file:
             writer = RecordWriter(file)
-            hparams = self._hparams(trial_id, trial)
+            hparams = self._page.start(trial_id, trial.config, came_from=trial.came_from)
             writer.write(
                 Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
             )
@@ -317,48 +323,7 @@ def _is_whole(epoch: float) -> bool:
     return float(epoch).is_integer()
 
 
-def _best_values(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {BEST_PREFIX + name: value for name, value in metrics.items()}
-
-
 def _scalars(values: Mapping[str, float]) -> Summary:
     return Summary(
         value=[Summary.Value(tag=tag, simple_value=float(v)) for tag, v in values.items()]
-    )
-
-
-def _mixed_names(space: SearchSpace) -> frozenset[str]:
-    """Return the hyperparameters whose choices are of more than one kind."""
-    return frozenset(
-        h.name
-        for h in space.hyperparameters
-        if isinstance(h.domain, Choice) and len({_kind(v) for v in h.domain.values}) > 1
-    )
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "truth"
-    return "number" if isinstance(value, int | float) else "text"
-
-
-def _set_value(target: Any, value: Any) -> None:
-    """Fill a protobuf ``Value``: booleans and finite numbers as such, all else as text."""
-    if isinstance(value, bool):
-        target.bool_value = value
-    elif isinstance(value, int | float) and math.isfinite(value):
-        target.number_value = value
-    else:
-        target.string_value = str(value)
-
-
-def _plugin_summary(tag: str, data: HParamsPluginData) -> Summary:
-    return Summary(
-        value=[
-            Summary.Value(
-                tag=tag,
-                metadata=metadata.create_summary_metadata(data),
-                tensor=metadata.NULL_TENSOR,
-            )
-        ]
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from scvitune._disk import write_whole
 from scvitune.errors import StudyError
 
 FORMAT = 1
@@ -19,13 +20,11 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
     It is written beside and renamed, so a reader sees the old file or the new one.
     """
+    # Through memory: torch's own writer of files hides why it failed, such as a full disk.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        torch.save({"format": FORMAT, **state}, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, buffer.getbuffer())
 
 
 def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -132,6 +132,16 @@ def test_schedulers(tmp_path):
     assert all(0 < row["epochs"] <= fifo["epochs"] for row in others)
 
 
+def test_recording(tmp_path):
+    sizes = ("--trials=2", "--reports=3", "--many-trials=40", "--many-reports=2")
+    numbers = numbers_of("benchmarks/recording.py", *sizes, home=tmp_path)
+    ours, ray = numbers["beside"]
+    assert ours["reports"] == ray["reports"] == 6
+    assert ours["hparams"] == 9 > ray["hparams"] > 0
+    assert numbers["many"][-1]["trials"] == 40
+    assert all(row["open_files"] <= 64 for row in numbers["many"])
+
+
 @pytest.mark.slow
 def test_memory(tmp_path):
     pytest.importorskip("psutil")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -412,3 +413,28 @@ def test_without_the_weights_to_inherit_it_fails_alone(run):
     result = build(config).step()
     assert result["outcome"] == "failed"
     assert "There is no checkpoint" in result["reason"]
+
+
+def test_a_checkpoint_that_the_disk_refuses_is_no_fault_of_the_trial(run):
+    """The trial trains on and says so; a later start goes on from the checkpoint before."""
+    layout, configure = run
+    trial = build(configure())
+    first = trial.step()
+    assert "disk_fault" not in first
+    before = layout.checkpoint("00001").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        results = finish(trial)
+        trial.reset_config(configure("00002"))
+        assert trial.step()["disk_fault"] == "File too large"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(results) == len(REPORTS) - 1
+    assert results[-1]["disk_fault"] == "File too large"
+    assert results[-1]["outcome"] == "finished"
+    assert layout.checkpoint("00001").read_bytes() == before
+
+    again = finish(build(configure()))
+    assert "disk_fault" not in again[-1]
+    assert again[-1]["metrics"] == results[-1]["metrics"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from types import SimpleNamespace
 
@@ -156,3 +157,69 @@ def test_a_trial_that_was_told_to_wait_is_recorded_once_it_has_saved_itself():
     paused.add("ray-1")
     callback.on_trial_save(0, [], a_trial())
     assert listener.heard == [("pause", ("00001",), {})]
+
+
+class Failing(Listener):
+    """Hears until the disk is full."""
+
+    NAME = "The board"
+
+    def start(self, trial_id):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_recorder_that_fails_is_switched_off_and_told_of_once():
+    heard, told_of = [], []
+    board = Failing(heard, "board ")
+    recorders = Recorders(
+        [Listener(heard, "log "), board, Listener(heard, "display ")],
+        on_failure=lambda name, error: told_of.append((name, error.strerror)),
+    )
+    recorders.start("00000")
+    recorders.start("00001")
+    recorders.close()
+    assert told_of == [("The board", "No space left on device")]
+    assert [call for call, *_ in heard] == [
+        "log start",
+        "board close",
+        "display start",
+        "log start",
+        "display start",
+        "log close",
+        "display close",
+    ]
+
+
+def test_nobody_hears_of_what_the_log_does_not_know():
+    heard, errors = [], []
+    recorders = Recorders(
+        [Failing(heard, "log "), Listener(heard, "display ")],
+        on_log_failure=lambda error: not errors.append(error),
+    )
+    recorders.start("00000")
+    recorders.end("00000", status="finished", reason="")
+    recorders.close()
+    assert len(errors) == 1
+    assert [call for call, *_ in heard] == ["log close", "display close"]
+
+
+def test_a_fault_of_the_log_that_nobody_takes_is_raised():
+    with pytest.raises(OSError, match="No space left"):
+        Recorders([Failing()]).start("00000")
+
+
+def test_a_trial_whose_checkpoint_the_disk_refused_is_not_over(told):
+    _, heard, stopped = told
+    said = []
+    callback = StudyCallback(
+        Listener(heard),
+        stopped,
+        on_disk_fault=said.append,
+        has_disk_fault=lambda: bool(said),
+    )
+    refused = RESULT | {"outcome": "finished", "reason": "", "disk_fault": "No space left"}
+    callback.on_trial_result(0, [], a_trial(), refused)
+    callback.on_trial_complete(0, [], a_trial(last_result=refused))
+    callback.on_trial_error(0, [], a_trial())
+    assert said == ["No space left"]
+    assert [call for call, *_ in heard] == ["report"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tensorboard.plugins.hparams import (
 )
 from tensorboard.plugins.hparams.api_pb2 import Status
 
-from scvitune.contracts import Choice, Hyperparameter, Proposal, SearchSpace
+from scvitune.contracts import Choice, FloatRange, Hyperparameter, Proposal, SearchSpace
 from scvitune.events import Report, TrialRecord
 from scvitune.recording._tensorboard import TensorBoardRecorder
 
@@ -81,8 +82,8 @@ def test_scalars_come_back_with_epochs_as_steps(tmp_path: Path) -> None:
     assert scalars(folder, "elbo_train") == [(1, 4.0), (2, 2.0), (5, 3.0)]
     assert scalars(folder, "epoch") == [(1, 1.0), (2, 2.0), (5, 5.0)]
     assert scalars(folder, "n_params") == [(1, 7.0)]
-    assert scalars(folder, "best/elbo_validation")[-1] == (2, 3.0)
-    assert scalars(folder, "best/elbo_train")[-1] == (2, 2.0)
+    assert scalars(folder, "Best/elbo_validation")[-1] == (2, 3.0)
+    assert scalars(folder, "Best_report/elbo_train")[-1] == (2, 2.0)
 
 
 def test_fractional_epochs_step_by_report(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_fractional_epochs_step_by_report(tmp_path: Path) -> None:
         report(target, "00000", epoch, value)
     target.close()
     assert scalars(tmp_path / "00000", "elbo_validation") == [(1, 1.0), (2, 3.0), (3, 2.0)]
-    assert scalars(tmp_path / "00000", "best/elbo_validation")[-1] == (2, 3.0)
+    assert scalars(tmp_path / "00000", "Best/elbo_validation")[-1] == (2, 3.0)
 
 
 def test_hparams_hold_constants_none_and_conditional_ones(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_a_killed_trial_has_its_entry_and_best_value(tmp_path: Path) -> None:
     report(target, "00001", 2.0, 6.0)
     target.close()
     assert session_status(tmp_path / "00001") is None
-    assert scalars(tmp_path / "00001", "best/elbo_validation") == [(1, 4.0)]
+    assert scalars(tmp_path / "00001", "Best/elbo_validation") == [(1, 4.0)]
 
 
 def test_a_resume_keeps_the_best_value_and_completes_the_entry(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_a_resume_keeps_the_best_value_and_completes_the_entry(tmp_path: Path) -
     again.end("00001", status="finished", reason="")
     folder = tmp_path / "00001"
     assert scalars(folder, "elbo_validation")[-1] == (3, 5.0)
-    assert scalars(folder, "best/elbo_validation")[-1] == (1, 4.0)
+    assert scalars(folder, "Best/elbo_validation")[-1] == (1, 4.0)
     assert session_status(folder) == Status.STATUS_SUCCESS
 
 
@@ -172,7 +173,7 @@ def test_a_repeated_report_keeps_its_step(tmp_path: Path) -> None:
     target.close()
     folder = tmp_path / "00001"
     assert scalars(folder, "elbo_validation") == [(2, 8.5), (3, 8.5), (4, 8.5)]
-    assert scalars(folder, "best/elbo_validation") == [(3, 8.25)]
+    assert scalars(folder, "Best/elbo_validation") == [(3, 8.25)]
 
 
 def test_restore_writes_nothing_for_trials_that_are_complete(tmp_path: Path) -> None:
@@ -215,6 +216,19 @@ def test_flushes_so_that_tensorboard_sees_a_running_trial(
     target.close()
 
 
+def open_page(path: Path):
+    """What the HParams page is made from: how to ask, and what it says of the experiment."""
+    runs = EventMultiplexer()
+    runs.AddRunsFromDirectory(str(path))
+    runs.Reload()
+    provider = MultiplexerDataProvider(runs, str(path))
+    backend = backend_context.Context(TBContext(data_provider=provider))
+    asked = context.RequestContext()
+    request = api_pb2.GetExperimentRequest()
+    experiment = get_experiment.Handler(asked, backend, "study", request).run()
+    return asked, backend, experiment
+
+
 def test_the_hparams_page_lists_and_sorts_all_trials(tmp_path: Path) -> None:
     space = SearchSpace((Hyperparameter("clip", Choice((None, 5.0))),), {})
     target = TensorBoardRecorder(tmp_path, metric="elbo_validation", mode="min", space=space)
@@ -231,15 +245,7 @@ def test_the_hparams_page_lists_and_sorts_all_trials(tmp_path: Path) -> None:
             target.end(trial_id, status=status, reason="")
     target.close()
 
-    runs = EventMultiplexer()
-    runs.AddRunsFromDirectory(str(tmp_path))
-    runs.Reload()
-    provider = MultiplexerDataProvider(runs, str(tmp_path))
-    backend = backend_context.Context(TBContext(data_provider=provider))
-    asked = context.RequestContext()
-    experiment = get_experiment.Handler(
-        asked, backend, "study", api_pb2.GetExperimentRequest()
-    ).run()
+    asked, backend, experiment = open_page(tmp_path)
     assert {info.name for info in experiment.hparam_infos} == {"clip", "n_layers", "late"}
     request = api_pb2.ListSessionGroupsRequest(
         start_index=0,
@@ -253,8 +259,69 @@ def test_the_hparams_page_lists_and_sorts_all_trials(tmp_path: Path) -> None:
         group.name: value.value
         for group in groups
         for value in group.metric_values
-        if value.name.tag == "best/elbo_validation"
+        if value.name.tag == "Best/elbo_validation"
     }
     assert best == {"00000": 10.0, "00001": 9.0, "00002": 8.0, "00003": 7.0}
     clips = {group.name: group.hparams["clip"].string_value for group in groups}
     assert clips == {"00000": "5.0", "00001": "None", "00002": "5.0", "00003": "None"}
+
+
+def test_metrics_may_come_late_and_only_now_and_then(tmp_path: Path) -> None:
+    """A dear metric is computed at some reports only, and never stands beside another's best."""
+    target = recorder(tmp_path)
+    target.proposal(Proposal("00000", CONFIG, "default"))
+    values = {1.0: 9.0, 2.0: 5.0, 3.0: 4.0, 4.0: 6.0}
+    for epoch, value in values.items():
+        dear = {"ari": 0.5 + epoch / 10, "Zeta": 1.0} if epoch in (2.0, 4.0) else {}
+        metrics = {"elbo_validation": value, "elbo_train": value - 1, **dear}
+        target.report("00000", epoch=epoch, time_s=epoch, metrics=metrics, n_params=7)
+    target.end("00000", status="finished", reason="")
+    folder = tmp_path / "00000"
+    assert scalars(folder, "ari") == [(2, pytest.approx(0.7)), (4, pytest.approx(0.9))]
+    assert scalars(folder, "Best/elbo_validation")[-1] == (3, 4.0)
+    assert scalars(folder, "Best_report/epoch")[-1] == (3, 3.0)
+    (first, second) = scalars(folder, "Best_report/ari")
+    assert first == (2, pytest.approx(0.7))
+    assert second[0] == 3
+    assert math.isnan(second[1])
+
+
+def test_the_deciding_metric_is_the_first_column(tmp_path: Path) -> None:
+    target = TensorBoardRecorder(
+        tmp_path, metric="elbo_validation", mode="min", is_seldom=lambda name: name == "asw_batch"
+    )
+    for number in range(3):
+        trial_id = f"{number:05d}"
+        target.proposal(Proposal(trial_id, CONFIG, "tpe"))
+        metrics = {"elbo_validation": 2.0, "elbo_train": 1.0, "ari": 0.5, "asw_batch": 0.3}
+        target.report(trial_id, epoch=1.0, time_s=1.0, metrics=metrics, n_params=7)
+    target.close()
+    _, _, experiment = open_page(tmp_path)
+    columns = [info.name.tag for info in experiment.metric_infos]
+    assert columns[0] == "Best/elbo_validation"
+    others = ("Best_report/ari", "Best_report/elbo_train", "Best_report/epoch")
+    assert tuple(columns[1:5]) == (*others, "Best_report_seldom/asw_batch")
+
+
+def test_a_conditional_choice_is_a_column_of_every_trial(tmp_path: Path) -> None:
+    """Parallel coordinates leave out a trial that lacks a column."""
+    zinb = {"gene_likelihood": ("zinb",)}
+    space = SearchSpace(
+        (
+            Hyperparameter("gene_likelihood", Choice(("nb", "zinb"))),
+            Hyperparameter("dispersion", Choice(("gene", "gene-batch")), when=zinb),
+            Hyperparameter("share", FloatRange(0.0, 1.0), when=zinb),
+        ),
+        {},
+    )
+    target = TensorBoardRecorder(tmp_path, metric="elbo_validation", mode="min", space=space)
+    configs = {
+        "00000": {"gene_likelihood": "nb"},
+        "00001": {"gene_likelihood": "zinb", "dispersion": "gene-batch", "share": 0.5},
+    }
+    for trial_id, config in configs.items():
+        target.proposal(Proposal(trial_id, config, "tpe"))
+        target.start(trial_id)
+    target.close()
+    assert hparams(tmp_path / "00000") == {"gene_likelihood": "nb", "dispersion": "inactive"}
+    assert hparams(tmp_path / "00001") == configs["00001"]

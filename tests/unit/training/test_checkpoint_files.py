@@ -35,12 +35,13 @@ def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch,
     path = tmp_path / "00001.pt"
     save_checkpoint(path, STATE)
 
-    def fail(state, target):
-        Path(target).write_bytes(b"half")
+    def fail(target, content):
+        with target.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", fail)
+        patch.setattr(Path, "write_bytes", fail)
         with pytest.raises(type(error)):
             save_checkpoint(path, {"epoch": 9.0})
     assert load_checkpoint(path)["epoch"] == 0.1

@@ -1,0 +1,174 @@
+"""The HParams page of a real study, in a real TensorBoard, in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+import scvitune
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None,
+    reason="no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)",
+)
+
+# TensorBoard's elements lie in shadow trees within shadow trees.
+FIND = """
+function look(root, selector) {
+  const found = [...root.querySelectorAll(selector)];
+  for (const element of root.querySelectorAll("*"))
+    if (element.shadowRoot) found.push(...look(element.shadowRoot, selector));
+  return found;
+}
+const [view, selector] = arguments;
+const roots = view ? look(document, view).map((element) => element.shadowRoot) : [document];
+return roots.flatMap((root) => look(root, selector));
+"""
+
+
+@contextmanager
+def tensorboard(logdir, log):
+    """Start TensorBoard on a free port; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: _answers(f"{address}/data/plugins_listing"), log.read_text)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(address):
+    try:
+        with urllib.request.urlopen(address) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@contextmanager
+def browser():
+    """Start a headless Chromium; what its pages write to the console is kept."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=1800,1200",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def until(condition, explain, *, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"nothing came within {seconds:g} s:\n{explain()}")
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, pbmc, local_ray):
+    """A conditional hyperparameter, a constant and a None."""
+    return scvitune.tune(
+        "SCVI",
+        pbmc,
+        space={
+            "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
+            "gene_likelihood": {"type": "choice", "values": ["nb", "zinb"]},
+            "dispersion": {
+                "type": "choice",
+                "values": ["gene", "gene-label"],
+                "when": {"gene_likelihood": "zinb"},
+            },
+            "n_hidden": 16,
+            "gradient_clip_val": None,
+        },
+        points_to_evaluate=[{"lr": 1e-3, "gene_likelihood": "nb"}],
+        searcher="random",
+        scheduler="fifo",
+        num_samples=5,
+        max_epochs=2,
+        storage=tmp_path_factory.mktemp("browser"),
+        name="hparams",
+    )
+
+
+def test_the_hparams_page_shows_all_trials_in_its_three_views(study, tmp_path):
+    log = tmp_path / "tensorboard.log"
+    with tensorboard(study.path / "tensorboard", log) as address, browser() as driver:
+
+        def find(selector, *, within=None):
+            return driver.execute_script(FIND, within, selector)
+
+        def explain():
+            driver.save_screenshot(str(tmp_path / "page.png"))
+            return f"{log.read_text()}\n{driver.get_log('browser')}\nsee {tmp_path}/page.png"
+
+        driver.get(f"{address}/#hparams")
+        trials = study.trials
+        table = "tf-hparams-table-view"
+        until(lambda: len(find("tbody tr", within=table)) >= len(trials), explain)
+        head, *rows = (
+            [cell.text for cell in row.find_elements("css selector", "th, td")]
+            for row in find("tr", within=table)
+        )
+        # A row's last cell holds the trial's curves, once they are asked for.
+        rows = {row[0]: dict(zip(head, row[: len(head)], strict=True)) for row in rows if any(row)}
+        assert set(rows) == set(trials.index)
+        first_metric = next(name for name in head if "elbo" in name)
+        assert first_metric == "Best/elbo_validation"
+        for trial_id, row in rows.items():
+            config = trials.filter(like="config/").loc[trial_id]
+            assert row["gene_likelihood"] == config["config/gene_likelihood"]
+            assert row["gradient_clip_val"] == "None"
+            assert float(row["lr"]) == pytest.approx(config["config/lr"], rel=1e-4)
+            inactive = config["config/gene_likelihood"] == "nb"
+            assert row["dispersion"] == ("inactive" if inactive else config["config/dispersion"])
+            best = trials.loc[trial_id, "elbo_validation"]
+            assert float(row[first_metric]) == pytest.approx(best, rel=1e-4)
+        assert "inactive" in {row["dispersion"] for row in rows.values()}
+
+        _, parallel, scatter = find("paper-tab")
+        parallel.click()
+        view = "tf-hparams-parallel-coords-plot"
+        # The axes' own lines are paths too; those of the trials come first, in a group.
+        until(lambda: len(find("g.foreground path", within=view)) == len(trials), explain)
+        assert len(find("g.axis", within=view)) >= 6
+        scatter.click()
+        view = "tf-hparams-scatter-plot-matrix-plot"
+        until(lambda: len(find("circle", within=view)) >= len(trials), explain)
+        assert driver.get_screenshot_as_png()
+        errors = [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+        assert errors == []
