@@ -15,12 +15,23 @@ _LAZY = {
     "replay": "scvitune._replay",
     "Study": "scvitune.study",
 }
-_MODULES = ("data", "errors", "heuristics", "spaces")
+_MODULES = ("data", "errors", "heuristics", "metrics", "spaces")
 
-__all__ = ["Study", "data", "errors", "heuristics", "load", "replay", "resume", "spaces", "tune"]
+__all__ = [
+    "Study",
+    "data",
+    "errors",
+    "heuristics",
+    "load",
+    "metrics",
+    "replay",
+    "resume",
+    "spaces",
+    "tune",
+]
 
 if TYPE_CHECKING:
-    from scvitune import data, errors, heuristics, spaces
+    from scvitune import data, errors, heuristics, metrics, spaces
     from scvitune._replay import replay
     from scvitune.study import Study, load, resume, tune
 

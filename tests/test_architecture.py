@@ -31,7 +31,7 @@ BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 # Room -> the rooms it may import besides itself and BASE.
 EDGES: dict[str, set[str]] = {
     **{room: set() for room in BASE},
-    "__init__": {"study", "_replay", "data", "spaces"},
+    "__init__": {"study", "_replay", "data", "metrics", "spaces"},
     "data": set(),
     "_compiling": set(),
     "sparse": {"_compiling"},
