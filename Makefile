@@ -54,6 +54,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 # The peer, scvi.autotune, wants packages that scvitune does not.
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/marginal_ll.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/destvi.py
 	$(BIN)/python benchmarks/searchers.py

@@ -17,7 +17,7 @@ _LAZY = {
     "learning_curve": "scvitune._learning_curve",
     "Study": "scvitune.study",
 }
-_MODULES = ("data", "errors", "heuristics", "spaces")
+_MODULES = ("data", "errors", "heuristics", "metrics", "spaces")
 
 __all__ = [
     "Study",
@@ -27,6 +27,7 @@ __all__ = [
     "heuristics",
     "learning_curve",
     "load",
+    "metrics",
     "replay",
     "resume",
     "spaces",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from scvitune import data, errors, heuristics, spaces
+    from scvitune import data, errors, heuristics, metrics, spaces
     from scvitune._learning_curve import learning_curve
     from scvitune._ray_tune import from_ray_tune
     from scvitune._replay import replay

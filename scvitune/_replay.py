@@ -16,7 +16,7 @@ def replay(
     """Train a fresh model under the schedule of a trial and return it as scvi-tools' own.
 
     It trains on the study's training cells to where the trial ended, and keeps the weights of the
-    best report.
+    best report: by the metric that decided, or by the ELBO where that was the user's own.
 
     Parameters
     ----------

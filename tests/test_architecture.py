@@ -33,7 +33,15 @@ BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 # Room -> the rooms it may import besides itself and BASE.
 EDGES: dict[str, set[str]] = {
     **{room: set() for room in BASE},
-    "__init__": {"study", "_ray_tune", "_replay", "_learning_curve", "data", "spaces"},
+    "__init__": {
+        "study",
+        "_ray_tune",
+        "_replay",
+        "_learning_curve",
+        "data",
+        "metrics",
+        "spaces",
+    },
     "data": set(),
     "_compiling": set(),
     "sparse": {"_compiling"},

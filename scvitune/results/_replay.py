@@ -8,14 +8,18 @@ from typing import Any
 from scvitune.contracts import PreparedData, Split
 from scvitune.errors import StudyError
 from scvitune.events import Phase
-from scvitune.metrics import name_metrics
+from scvitune.judging import Examiner
+from scvitune.metrics import METRICS, name_metrics
 from scvitune.results._handing_over import Trained, hand_over
+from scvitune.results._judging import options_of
 from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import find_trial
 from scvitune.results._spots import train_on_spots
 from scvitune.results._weights import load_run_data
 from scvitune.training import Divergence, TrainingLoop
+
+_ALWAYS = {name for name, info in METRICS.items() if info.always}
 
 
 def replay_schedule(
@@ -58,9 +62,16 @@ class Replay:
     """
 
     def __init__(self, run: Run, prepared: PreparedData, split: Split, *, seed: int) -> None:
-        self._metric, self._seed = run.metric, seed
+        # A function of the user's is not at hand; the ELBO stands for it.
+        decides = run.metrics[0]
+        self._asked = None if decides.own or decides.base in _ALWAYS else decides
+        self._metric = "elbo_validation" if decides.own else decides.name
+        self._seed = seed
+        self._examiner = Examiner(
+            prepared, split, seed=run.search["seed"], options=options_of(run)
+        )
         self._loops = LoopBuilder(run, prepared, split)
-        self._sign = 1.0 if run.mode == "min" else -1.0
+        self._sign = 1.0 if decides.own or run.mode == "min" else -1.0
         self._best = math.inf
         self.reports: list[tuple[float, dict[str, float]]] = []
         self.best_weights: dict[str, Any] = {}
@@ -68,11 +79,16 @@ class Replay:
     def follow(self, phases: list[Phase], epochs: list[float]) -> None:
         """Train through all phases, with a report at each of the epochs."""
         for loop in self._loops.follow(phases, epochs, seed=self._seed):
-            self._report(loop)
+            config = next(p.config for p in reversed(phases) if p.epoch < loop.epoch)
+            self._report(loop, config)
 
-    def _report(self, loop: TrainingLoop) -> None:
+    def _report(self, loop: TrainingLoop, config: Config) -> None:
         metrics = name_metrics(loop.training_losses(), "train")
         metrics |= name_metrics(loop.evaluate("validation"), "validation")
+        if self._asked is not None:
+            asked = self._asked
+            found = self._examiner.measure(loop, [asked.base], asked.split, config=config)
+            metrics[asked.name] = found[asked.base]
         self.reports.append((loop.epoch, metrics))
         score = self._sign * metrics[self._metric]
         if score < self._best:

@@ -113,6 +113,16 @@ def test_step(tmp_path):
     assert min(row["ours_ms"], row["theirs_ms"], row["matmul_ms"]) > 0
 
 
+def test_marginal_ll(tmp_path):
+    sizes = ["--genes=40", "--cells=60", "--samples=20", "--epochs=1", "--repeats=1"]
+    (row,) = numbers_of("benchmarks/marginal_ll.py", *sizes, "--likelihoods", "nb", home=tmp_path)[
+        "rows"
+    ]
+    assert row["genes"] == 40
+    assert min(row["ours_s"], row["theirs_s"], row["batched_s"]) > 0
+    assert abs(row["ours"] - row["theirs"]) < 1 + row["error"]
+
+
 def test_destvi(tmp_path):
     sizes = ["--genes=60", "--spots=60", "--epochs=1", "--repeats=1"]
     sizes += ["--first-epochs=1", "--parity-epochs=1"]
