@@ -58,6 +58,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/destvi.py
 	$(BIN)/python benchmarks/searchers.py
 	$(BIN)/python benchmarks/schedulers.py
+	$(BIN)/python benchmarks/honesty.py
 	$(BIN)/python benchmarks/against_autotune.py
 
 clean:
