@@ -164,9 +164,14 @@ def claimed_p_value(table: pd.DataFrame, trial_id: str) -> float:
     ----------
     table
         From `confirmation_table`.
+
+    Returns
+    -------
+    NaN for the default, and where there is nothing to compare.
     """
     n_comparisons = int(table["p_value"].notna().sum())
-    return min(1.0, float(table.loc[trial_id, "p_value"]) * n_comparisons)
+    p_value = float(table.loc[trial_id, "p_value"])
+    return p_value if math.isnan(p_value) else min(1.0, p_value * n_comparisons)
 
 
 def _values(run: Run, trial_id: str, metric: str) -> dict[int, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from scvitune.contracts import PreparedData, Split
+from scvitune.contracts import Config, PreparedData, Split
 from scvitune.errors import StudyError
 from scvitune.events import Phase
 from scvitune.judging import Examiner

@@ -15,6 +15,7 @@ import scvi
 from scipy import stats
 
 import scvitune
+from scvitune.cli import main
 from scvitune.errors import InputError
 from scvitune.events import read_events
 
@@ -128,17 +129,22 @@ def test_the_best_model_was_trained_on_all_cells(study, cells):
     assert "trained on all 240 cells" in study.summary()
 
 
-def test_killed_in_the_confirmation_nothing_is_trained_twice(study, tmp_path, wait_for):
-    run = tmp_path / "killed"
+def start_driver(storage):
+    """Run the study as ``killed`` in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(storage)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def test_killed_in_the_confirmation_nothing_is_trained_twice(study, tmp_path, wait_for):
+    run = tmp_path / "killed"
+    process = start_driver(tmp_path)
     wait_for(lambda: len(lines(run)) >= 3, process=process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -165,6 +171,55 @@ def test_killed_in_the_confirmation_nothing_is_trained_twice(study, tmp_path, wa
     again = scvitune.resume(run)
     assert len(lines(run)) == N_TRAININGS
     assert again.finished
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_confirmation_tidily_and_resume_goes_on(study, tmp_path, wait_for):
+    run = tmp_path / "killed"
+    process = start_driver(tmp_path)
+    wait_for(lambda: len(lines(run)) >= 3, process=process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    before = lines(run)
+    assert 3 <= len(before) < N_TRAININGS
+    stopped = scvitune.load(run)
+    assert not stopped.finished
+    assert "resume" in stopped.summary()
+    assert (run / "best").exists()
+    resumed = scvitune.resume(run)
+    assert resumed.finished
+    assert lines(run)[: len(before)] == before
+    pd.testing.assert_frame_equal(resumed.confirmation, study.confirmation, check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_budget_ends_the_search_and_not_the_confirmation(cells, local_ray, tmp_path):
+    options = OPTIONS | {"epoch_budget": 200, "final_fit": None}
+    study = scvitune.tune("SCVI", cells, storage=tmp_path, name="budget", **options)
+    assert study.finished
+    assert study.trials["epochs"].sum() < 4 * 150
+    assert (study.confirmation["seeds"] == 4).all()
+    assert all(event["epoch"] > 0 for event in lines(study.path))
+
+
+def test_check_says_what_the_confirmation_costs(tmp_path, capsys):
+    config = tmp_path / "study.yaml"
+    config.write_text(
+        """
+data: {path: pbmc68k}
+model: SCVI
+search: {num_samples: 20, max_epochs: 40}
+confirm: {top_k: 3, seeds: 5}
+final_fit: all_cells
+"""
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(config), "--set", f"storage={tmp_path}/runs"])
+    assert ended.value.code == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "at most 4 configurations x 5 fresh seeds, 20 trainings: up to 800 epochs" in output
+    assert "Final fit" in output
 
 
 def test_a_learning_curve_is_kept_and_leaves_the_study_as_it_was(study):

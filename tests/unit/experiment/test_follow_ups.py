@@ -92,3 +92,31 @@ def test_a_schedule_is_trained_as_a_schedule(records):
     task = plan(confirm={"top_k": 1, "seeds": 2}).confirmations(records)[0]
     assert task.phases == ((0.0, {"lr": 1.0}), (2.0, {"lr": 5.0}))
     assert task.to_ray()["hyperparameters"] == {"lr": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("actions", "status", "num_trials", "expected"),
+    [
+        (["start"], "finished", 3, True),
+        (["start"], "running", 3, False),
+        (["start"], "finished", 4, False),
+        # a budget ended the search, and the driver died in the confirmation
+        (["start", "searched", "resume"], "running", 3, True),
+        (["start", "searched", "interrupted", "resume"], "running", 3, True),
+        # more trials are wanted since
+        (["start", "searched", "resume"], "finished", 4, False),
+        # all of it was done, so a resume goes on with the search
+        (["start", "searched", "end", "resume"], "running", 3, False),
+        (["start", "interrupted", "resume"], "running", 3, False),
+    ],
+)
+def test_a_search_that_is_over_is_not_taken_up_again(
+    records, actions, status, num_trials, expected
+):
+    from types import SimpleNamespace
+
+    from scvitune.experiment._running import _is_searched
+
+    records["00002"].status = status
+    events = [{"event": "driver", "action": action, "trials": 3} for action in actions]
+    assert _is_searched(SimpleNamespace(num_trials=num_trials), records, events) is expected

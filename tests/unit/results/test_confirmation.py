@@ -131,6 +131,8 @@ def test_the_winner_has_the_best_mean_on_validation_and_not_on_test(searched):
     assert row["difference_high"] == pytest.approx(expected.confidence_interval().high)
     assert table.loc["00000", ["difference", "p_value"]].isna().all()
     assert claimed_p_value(table, "00002") == pytest.approx(2 * expected.pvalue)
+    assert claimed_p_value(table.assign(p_value=0.9), "00002") == 1
+    assert math.isnan(claimed_p_value(table, "00000"))
     words = describe_confirmation(run)
     assert words.startswith("Confirmed over 4 seeds: trial 00002 beats the default by 1.90 ± ")
     assert "nats a cell on the held-out test cells (p" in words
