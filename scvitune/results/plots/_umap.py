@@ -93,7 +93,8 @@ def _panel(figure: go.Figure, part: pd.DataFrame, name: str, *, row: int, column
             legendgroup=f"{row}-{number}",
             legendgrouptitle_text=plain(name) if number == 0 else None,
             showlegend=column == 1 and bool(name),
-            hovertemplate=f"{plain(value).replace('%', '%%')}<extra></extra>" if name else None,
+            hoverinfo="name" if name else "skip",
+            hoverlabel={"namelength": -1},
             row=row,
             col=column,
         )
