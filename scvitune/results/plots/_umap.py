@@ -107,8 +107,9 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     )
     if not {"batch", "label"} & set(data.columns):
         text += (
-            " No batch or label was registered; study.plot('umap', adata=adata, keys=['cell_type'])"
-            " colours by a column of yours."
+            " No batch or label was registered; "
+            "study.plot('umap', adata=adata, keys=['cell_type']) "
+            "colours by a column of yours."
         )
     return text
 
