@@ -1,6 +1,9 @@
 # make demo        install into .venv and tune scVI on real cells (about a minute after installing)
 # make test        lint, types and the default tests
 # make test-slow   the long tests
+#
+# Tests that open the report in a browser want Debian's chromium and chromium-driver, and say so
+# where they skip; .ci/run installs them.
 # make bench       the benchmarks, one after the other (give them a quiet machine)
 
 PYTHON ?= python3

@@ -48,8 +48,8 @@ def read_ray_tune(path: Path, *, metric: str | None = None, mode: str | None = N
     Returns
     -------
     A run without a default trial. The epoch of a report is ``epoch`` where trials report it, else
-    ``training_iteration``. A trial is failed where Ray left an ``error.txt``, finished where its
-    last result is done, else interrupted.
+    ``training_iteration``. A trial is failed where Ray left an ``error.txt``, interrupted where it
+    reported nothing, else finished: Ray's files do not tell who was stopped early or cut off.
 
     Raises
     ------
@@ -131,8 +131,7 @@ def _read_trial(folder: Path) -> tuple[TrialRecord, tuple[float, str]]:
         reason = (folder / _ERROR).read_text(encoding="utf-8", errors="replace").strip()
         reason = reason.splitlines()[-1] if reason else "Ray left an empty error.txt"
     else:
-        done = bool(results) and str(results[-1].get("done")).lower() == "true"
-        status, reason = "finished" if done else "interrupted", ""
+        status, reason = "finished" if reports else "interrupted", ""
     record = TrialRecord(
         trial_id,
         config,

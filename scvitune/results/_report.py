@@ -46,7 +46,7 @@ from scvitune.results._summary import (
 from scvitune.results._tables import comparison_table, ranked_trials
 from scvitune.results._wording import describe_metric, split_metric
 
-SECTIONS = ("search", "mattered", "latent", "population")
+SECTIONS = ("confirmation", "search", "mattered", "latent", "population")
 """Where in the report figures stand."""
 
 _FEW = 25

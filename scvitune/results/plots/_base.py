@@ -24,7 +24,7 @@ class Plot:
     draw
         Takes the run (and options of its own) and returns the figure with the data it shows.
     section
-        Where in the report it stands: ``search``, ``mattered``, ``latent`` or
+        Where in the report it stands: ``confirmation``, ``search``, ``mattered``, ``latent`` or
         ``population``; empty: it is
         drawn on request only.
     is_shown

@@ -66,6 +66,9 @@ def plot_confirmation(
         [text for text, keep in zip(hover, differs, strict=True) if keep],
         column=2,
     )
+    ends = [0.0, *part["difference_low"], *part["difference_high"]]
+    margin = 0.08 * (max(ends) - min(ends)) or 1.0
+    figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin], row=1, col=2)
     figure.add_vline(x=0, line={"color": DEFAULT, "dash": "dash", "width": 1.5}, row=1, col=2)
     unit = metric_words(metric).unit
     figure.update_xaxes(title_text=metric_axis(metric, mode), nticks=5, row=1, col=1)

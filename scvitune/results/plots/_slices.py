@@ -131,7 +131,7 @@ def _draw(
         elif one.is_log:
             ticks = log_ticks(*one.bounds)
             texts = [format_value(tick) for tick in ticks]
-            figure.update_xaxes(tickvals=ticks, ticktext=texts, **place)
+            figure.update_xaxes(tickvals=ticks, ticktext=texts, tickangle=0, **place)
         x: Sequence[Any] = [float(value) for value in part["setting"]]
     else:
         x = [setting_text(value) for value in part["setting"]]

@@ -93,17 +93,25 @@ def _panel(figure: go.Figure, part: pd.DataFrame, name: str, *, row: int, column
             legendgroup=f"{row}-{number}",
             legendgrouptitle_text=plain(name) if number == 0 else None,
             showlegend=column == 1 and bool(name),
-            hovertemplate=f"{plain(value).replace('%', '%%')}<extra></extra>" if name else None,
+            hoverinfo="name" if name else "skip",
+            hoverlabel={"namelength": -1},
             row=row,
             col=column,
         )
 
 
 def _words(run: Run, data: pd.DataFrame) -> str:
-    return (
+    text = (
         "UMAP of the latent space, from the weights kept of each. Good integration mixes batches "
         "and keeps labels apart. Distances in a UMAP mean little: judge by the metrics."
     )
+    if not {"batch", "label"} & set(data.columns):
+        text += (
+            " No batch or label was registered; "
+            "study.plot('umap', adata=adata, keys=['cell_type']) "
+            "colours by a column of yours."
+        )
+    return text
 
 
 PLOT = Plot(
