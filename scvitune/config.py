@@ -78,6 +78,8 @@ class StudyConfig(Section):
         ``"all_cells"`` refits the best configuration on every cell.
     target
         What the proportions of a deconvolution are compared with.
+    wandb
+        Weights & Biases project (``PROJECT`` or ``ENTITY/PROJECT``) to log to; None: to none.
     storage
         The directory that holds run directories.
     name
@@ -95,6 +97,7 @@ class StudyConfig(Section):
     confirm: ConfirmConfig | None = None
     final_fit: Annotated[Literal["all_cells"] | None, one_word_of("all_cells")] = None
     target: Annotated[str, text()] = "simulated"
+    wandb: Annotated[str | None, text(optional=True)] = None
     storage: Annotated[str, directory()] = "runs"
     name: Annotated[str | None, run_name()] = None
 
@@ -174,7 +177,7 @@ _ARGUMENTS = {
     key: _PLACES[key]
     for key in (
         *("space", "metric", "mode", *field_names(SearchConfig), "resources", "confirm"),
-        *("final_fit", "reference", "labels_key", "target", "storage", "name"),
+        *("final_fit", "reference", "labels_key", "target", "wandb", "storage", "name"),
     )
 }
 

@@ -203,6 +203,7 @@ def tune(
     labels_key: str | None = None,
     target: str = "simulated",
     seed: int = 0,
+    wandb: str | None = None,
     storage: str | Path = "runs",
     name: str | None = None,
 ) -> Study:
@@ -268,6 +269,8 @@ def tune(
         reads the proportions from ``adata.obsm``; ``"likelihood"`` judges by genes held out.
     seed
         Of everything.
+    wandb
+        Log every trial to this Weights & Biases project (``PROJECT`` or ``ENTITY/PROJECT``).
     storage, name
         The run directory is ``storage/name``; name None: the model and the time.
 

@@ -41,6 +41,7 @@ from scvitune.experiment._strategy import (
 )
 from scvitune.metrics import metric_info
 from scvitune.models import MODELS, check_model_name, get_adapter
+from scvitune.recording import check_wandb
 from scvitune.schedulers import (
     BuiltScheduler,
     RungValue,
@@ -171,6 +172,9 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
                 f"{name} is {given!r}, but this version of scvitune does not offer it yet. "
                 "Leave it out."
             )
+    if config.wandb is not None:
+        with faults.collecting():
+            check_wandb(config.wandb)
     with faults.collecting():
         space = space_of(config)
         faults_of_space(config.model, space, faults)

@@ -42,6 +42,7 @@ from scvitune.experiment._run_directory import (
     read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
+from scvitune.experiment._wandb import build_wandb_recorders
 from scvitune.metrics import is_dear
 from scvitune.models import MODELS, get_adapter
 from scvitune.recording import (
@@ -339,11 +340,13 @@ def _recorders(
         layout.tensorboard, metric=metric, mode=mode, space=plan.space, is_seldom=is_dear
     )
     tensorboard.restore(records)
+    wandb = build_wandb_recorders(plan, layout, records)
     return Recorders(
         [
             EventRecorder(log),
             CheckpointPruner(layout, metric=metric, mode=mode, records=records),
             tensorboard,
+            *wandb,
             ProgressRecorder(
                 metric=metric,
                 mode=mode,
