@@ -96,6 +96,8 @@ class StudyConfig(Section):
     simulation
         What the simulated tissues of a deconvolution are like, see `SimulationConfig`; None: its
         defaults, where there are such tissues.
+    wandb
+        Weights & Biases project (``PROJECT`` or ``ENTITY/PROJECT``) to log to; None: to none.
     storage
         The directory that holds run directories.
     name
@@ -117,6 +119,7 @@ class StudyConfig(Section):
     final_fit: Annotated[Literal["all_cells"] | None, one_word_of("all_cells")] = None
     target: Annotated[str, text()] = "simulated"
     simulation: SimulationConfig | None = None
+    wandb: Annotated[str | None, text(optional=True)] = None
     storage: Annotated[str, directory()] = "runs"
     name: Annotated[str | None, run_name()] = None
 
@@ -206,8 +209,8 @@ _ARGUMENTS = {
     key: _PLACES[key]
     for key in (
         *("space", "metric", "mode", *field_names(SearchConfig), "resources", "confirm"),
-        *("final_fit", "reference", "labels_key", "target", "simulation", "storage", "name"),
-        "metric_options",
+        *("final_fit", "reference", "labels_key", "target", "simulation", "wandb", "storage"),
+        *("name", "metric_options"),
     )
 }
 

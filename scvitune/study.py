@@ -185,6 +185,7 @@ def tune(
     target: str = "simulated",
     simulation: Mapping[str, float] | None = None,
     seed: int = 0,
+    wandb: str | None = None,
     storage: str | Path = "runs",
     name: str | None = None,
     metric_options: Mapping[str, Any] | None = None,
@@ -265,6 +266,8 @@ def tune(
         defaults are ``{"max_cells": 10, "concentration": 3.0, "smoothness": 0.0}``.
     seed
         Of everything.
+    wandb
+        Log every trial to this Weights & Biases project (``PROJECT`` or ``ENTITY/PROJECT``).
     storage, name
         The run directory is ``storage/name``; name None: the model and the time.
     metric_options

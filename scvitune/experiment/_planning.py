@@ -48,6 +48,7 @@ from scvitune.experiment._strategy import (
 )
 from scvitune.metrics import AskedMetric, ask_metrics
 from scvitune.models import MODELS, check_model_name, get_adapter
+from scvitune.recording import check_wandb
 from scvitune.schedulers import (
     BuiltScheduler,
     RungValue,
@@ -169,6 +170,9 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
             check_strategy_name(config.search.strategy)
     of_spots = config.model in MODELS and get_adapter(config.model).first_stage_prefix is not None
     check_follow_ups(config, of_spots=of_spots, faults=faults)
+    if config.wandb is not None:
+        with faults.collecting():
+            check_wandb(config.wandb)
     with faults.collecting():
         space = space_of(config)
         faults_of_space(config.model, space, faults)

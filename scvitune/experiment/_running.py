@@ -47,6 +47,7 @@ from scvitune.experiment._run_directory import (
     read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
+from scvitune.experiment._wandb import build_wandb_recorders
 from scvitune.metrics import OwnFunction, is_dear, resolve_functions
 from scvitune.models import MODELS, get_adapter
 from scvitune.recording import (
@@ -357,6 +358,7 @@ def _recorders(
         layout.tensorboard, metric=metric, mode=mode, space=plan.space, is_seldom=is_dear
     )
     tensorboard.restore(records)
+    wandb = build_wandb_recorders(plan, layout, records)
     return Recorders(
         [
             EventRecorder(log),
@@ -368,6 +370,7 @@ def _recorders(
                 records=records,
             ),
             tensorboard,
+            *wandb,
             ProgressRecorder(
                 metric=metric,
                 mode=mode,

@@ -7,6 +7,7 @@ from scvitune.recording._progress import ProgressRecorder
 from scvitune.recording._ray_callback import StudyCallback
 from scvitune.recording._several import Recorders
 from scvitune.recording._tensorboard import TensorBoardRecorder
+from scvitune.recording._wandb import WandbRecorder, check_wandb
 
 __all__ = [
     "CheckpointPruner",
@@ -17,4 +18,6 @@ __all__ = [
     "Recorders",
     "StudyCallback",
     "TensorBoardRecorder",
+    "WandbRecorder",
+    "check_wandb",
 ]

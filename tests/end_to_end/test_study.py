@@ -368,3 +368,24 @@ def test_a_strategy_chooses_the_pair_and_a_resume_goes_on_with_it(pbmc, tmp_path
         scvitune.tune("SCVI", pbmc, strategy="random_asah", **asked)
     with pytest.raises(InputError, match="Leave out either"):
         scvitune.tune("SCVI", pbmc, strategy="auto", searcher="tpe", **asked)
+
+
+def test_weights_and_biases_gets_a_run_a_trial(tmp_path, pbmc, local_ray, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="no wandb here (pip install 'scvitune[wandb]')")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb.teardown()
+    study = scvitune.tune(
+        "SCVI",
+        pbmc,
+        space={"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}},
+        searcher="random",
+        scheduler="fifo",
+        num_samples=2,
+        max_epochs=2,
+        wandb="project",
+        storage=tmp_path,
+        name="logged",
+    )
+    runs = sorted(study.path.glob("wandb/offline-run-*/*.wandb"))
+    assert [path.stem.rpartition("-")[2] for path in runs] == list(study.trials.index)
+    assert all(path.stat().st_size > 1000 for path in runs)
