@@ -34,7 +34,9 @@ class Buffers:
         """Return a contiguous, uninitialised (n, width) tensor."""
         kept = self._kept.get(name)
         if kept is None or len(kept) < n:
-            kept = self._kept[name] = torch.empty(n, width)
+            # What is made while evaluating could not be trained with.
+            with torch.inference_mode(mode=False):
+                kept = self._kept[name] = torch.empty(n, width)
         return kept[:n]
 
 
