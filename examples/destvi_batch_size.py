@@ -6,6 +6,10 @@ spots hardly correlate with the truth (mean over the types 0.03). Cells of a ref
 into spots; every batch size meets both amortisations; trials are judged on one simulated tissue,
 the best and the default on another.
 
+Beside the best batch size it prints what `scvitune.heuristics.destvi_batch_size` says. The study
+that the rule comes from prints it as ``max(n / 10, 128)``, which would be 128 and more for any
+number of spots; its text makes clear that ``min(n / 10, 128)`` is meant, and that is what is used.
+
 Writes ``results.csv``, ``metrics.png``, ``time.png`` and a ``map-N.png`` for each number of spots.
 
 Command::

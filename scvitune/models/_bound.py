@@ -34,11 +34,13 @@ class Buffers:
         """Return a contiguous, uninitialised (n, width) matrix; a name has one width."""
         view = self._views.get((name, n))
         if view is None:
-            kept = self._kept.get(name)
-            if kept is None or len(kept) < n:
-                kept = self._kept[name] = torch.empty(n, width)
-                self._views = {key: v for key, v in self._views.items() if key[0] != name}
-            view = self._views[name, n] = Matrix(kept[:n], kept[:n].numpy())
+            # What is made while evaluating could not be trained with.
+            with torch.inference_mode(mode=False):
+                kept = self._kept.get(name)
+                if kept is None or len(kept) < n:
+                    kept = self._kept[name] = torch.empty(n, width)
+                    self._views = {key: v for key, v in self._views.items() if key[0] != name}
+                view = self._views[name, n] = Matrix(kept[:n], kept[:n].numpy())
         return view
 
 

@@ -93,6 +93,16 @@ def test_a_rate_may_change_from_step_to_step(build):
     assert shares[2] < 0.1 < shares[0] < 0.35 < shares[1]
 
 
+def test_it_trains_after_an_evaluation_of_more_rows(build):
+    """Evaluation makes tensors that could not be trained with, were they kept."""
+    fused, noise = FrozenDecoder(build()), GeneratorNoise(2, torch.device("cpu"))
+    with torch.inference_mode():
+        fused(*inputs(30, 8, dtype=torch.float32), noise)
+    states, embedded, labels = inputs(6, 8, dtype=torch.float32)
+    fused(states, embedded, labels, noise).sum().backward()
+    assert torch.isfinite(states.grad).all()
+
+
 @pytest.mark.parametrize(
     "options",
     [
