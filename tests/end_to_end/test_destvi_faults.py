@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import scvitune
 from scvitune.contracts import RunLayout
@@ -155,19 +157,23 @@ def test_a_population_changes_what_may_change(population):
 
 
 def test_its_finals_are_trained_under_the_schedule(population, spots):
-    """A constant configuration, of a trial never perturbed, gives other weights."""
+    """Under its last configuration alone the weights would be others."""
     from scvitune.results import read_run
     from scvitune.results._spots import train_on_spots
 
     run = read_run(population.path)
-    perturbed = next(t for t, r in run.records.items() if r.perturbations)
-    record = run.records[perturbed]
-    assert len(record.phases) > 1
+    perturbed, record = next((t, r) for t, r in run.records.items() if len(r.phases) > 1)
     trained = train_on_spots(run, perturbed)
     best = record.best_report(run.metric, run.mode)
     assert trained.reports[-1][0] == pytest.approx(best.epoch)
-    for status in ("proportion_jsd_test", "proportion_pcc_test"):
-        assert np.isfinite(population.trials.loc[population.best_trial_id, status])
+    changes = [phase.epoch for phase in record.phases if 0 < phase.epoch < best.epoch]
+    constant = replace(record, phases=[replace(record.phases[0], config=record.config)])
+    other = train_on_spots(replace(run, records={perturbed: constant}), perturbed)
+    same = [torch.equal(value, other.weights[name]) for name, value in trained.weights.items()]
+    assert changes, "no perturbation before the best report: choose another seed"
+    assert not all(same)
+    for metric in ("proportion_jsd_test", "proportion_pcc_test"):
+        assert np.isfinite(population.trials.loc[population.best_trial_id, metric])
     assert RunLayout(population.path).best.is_dir()
     shares = scvitune.replay(population, spots.copy(), perturbed, seed=3).get_proportions()
     assert shares.shape == (60, 4)

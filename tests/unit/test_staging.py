@@ -12,6 +12,7 @@ import torch
 
 from scvitune.contracts import Split
 from scvitune.data import (
+    load_prepared,
     load_split,
     prepare_anndata,
     save_prepared,
@@ -20,7 +21,7 @@ from scvitune.data import (
     split_reference,
 )
 from scvitune.models import FirstStage, cluster_states, get_adapter
-from scvitune.staging import FIRST_MODEL, Stages
+from scvitune.staging import FIRST_MODEL, HeldOut, Stages
 
 N_CELLS, N_GENES, N_TYPES, N_LATENT = 120, 30, 3, 3
 SMALL = {"n_hidden": 16, "n_latent": N_LATENT, "max_epochs": 2, "vamp_prior_p": 6}
@@ -197,6 +198,19 @@ def test_its_history_is_kept(stages, config):
     for _, losses in reports:
         assert all(name.endswith("_train") for name in losses)
         assert np.isfinite(list(losses.values())).all()
+
+
+def test_counts_held_out_are_opened_once_a_process(stages, prepared, monkeypatch):
+    adapter, directory = get_adapter("DestVI"), str(prepared[0].directory)
+    config = {"condscvi_n_hidden": 16, "condscvi_n_latent": 3, "condscvi_max_epochs": 1}
+    stages.obtain(adapter.first_stage_config(config))  # it opens the same cells to train
+    opened = []
+    monkeypatch.setattr(
+        "scvitune.staging.load_prepared", lambda path: opened.append(path) or load_prepared(path)
+    )
+    for _ in range(3):
+        HeldOut(adapter, config, stages, directory)
+    assert len(opened) == 1
 
 
 # ---------------------------------------------------------------------------- mixtures
