@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from scvitune.errors import InputError, nearest, one_of
 from scvitune.results._run_directory import Run
 from scvitune.results.plots import (
+    _confirmation,
     _curves,
     _history,
     _importance,
@@ -26,14 +27,14 @@ from scvitune.results.plots import (
     _umap,
 )
 from scvitune.results.plots._base import Plot
-from scvitune.results.plots._confirmation import plot_confirmation
+from scvitune.results.plots._confirmation import draw_confirmation, plot_confirmation
 from scvitune.results.plots._curves import curves_data, plot_curves
 from scvitune.results.plots._history import history_data, plot_history
 from scvitune.results.plots._importance import importance_data, plot_importance
 from scvitune.results.plots._interactions import interactions_data, plot_interactions
 from scvitune.results.plots._learning_curve import plot_learning_curve
 from scvitune.results.plots._parallel import parallel_data, plot_parallel
-from scvitune.results.plots._pareto import find_front, pareto_data, plot_pareto
+from scvitune.results.plots._pareto import pareto_data, plot_pareto
 from scvitune.results.plots._progress import plot_progress, progress_data
 from scvitune.results.plots._schedule import plot_schedule, schedule_data
 from scvitune.results.plots._slices import plot_slices, slices_data
@@ -43,8 +44,8 @@ __all__ = [
     "PLOTS",
     "Plot",
     "curves_data",
+    "draw_confirmation",
     "draw_plot",
-    "find_front",
     "history_data",
     "importance_data",
     "interactions_data",
@@ -69,6 +70,7 @@ __all__ = [
 ]
 
 PLOTS: dict[str, Plot] = {
+    "confirmation": _confirmation.PLOT,
     "history": _history.PLOT,
     "curves": _curves.PLOT,
     "progress": _progress.PLOT,

@@ -9,7 +9,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from scvitune.contracts import Mode
-from scvitune.results._wording import format_number, metric_words
+from scvitune.results._confirmation import confirmation_table
+from scvitune.results._run_directory import Run
+from scvitune.results._tables import metric_mode, test_metric
+from scvitune.results._wording import cells_of, format_number, metric_words
+from scvitune.results.plots._base import Plot
 from scvitune.results.plots._style import (
     BEST,
     CATEGORIES,
@@ -22,7 +26,7 @@ from scvitune.results.plots._style import (
 )
 
 
-def plot_confirmation(
+def draw_confirmation(
     table: pd.DataFrame, *, metric: str, mode: Mode, default_id: str | None = None
 ) -> tuple[go.Figure, pd.DataFrame]:
     """Plot each confirmed configuration's mean, and its difference from the default.
@@ -125,3 +129,37 @@ def _hover(row: pd.Series) -> str:
     if pd.notna(row["probability_better"]):
         text += f"<br>better than the default with probability {row['probability_better']:.3f}"
     return text
+
+
+def plot_confirmation(run: Run) -> tuple[go.Figure, pd.DataFrame]:
+    """Plot the confirmation of a run on the test cells, or on others where there are none.
+
+    See `draw_confirmation` and `confirmation_table`.
+    """
+    table = confirmation_table(run)
+    test = test_metric(run)
+    metric = test if table[f"{test}_mean"].notna().any() else run.metric
+    named = {f"{metric}_mean": "mean", f"{metric}_standard_error": "standard_error"}
+    return draw_confirmation(
+        table.rename(columns=named),
+        metric=metric,
+        mode=metric_mode(run, metric) or run.mode,
+        default_id=run.default.trial_id if run.default is not None else None,
+    )
+
+
+def _words(run: Run, data: pd.DataFrame) -> str:
+    cells = cells_of(test_metric(run))
+    return (
+        f"Means over fresh seeds with their standard errors on the {cells} (left), and "
+        "differences from the default with their 95 % intervals, paired over seeds (right)."
+    )
+
+
+PLOT = Plot(
+    "Confirmed with fresh seeds",
+    _words,
+    plot_confirmation,
+    section="confirmation",
+    is_shown=lambda run: any(record.confirmations for record in run.records.values()),
+)

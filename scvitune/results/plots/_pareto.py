@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
 from scvitune.contracts import Mode
 from scvitune.errors import InputError, nearest, one_of
+from scvitune.results._pareto import is_dominated
 from scvitune.results._ranges import good_range
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import CONFIG_PREFIX, best_trial_id, metric_mode, trials_table
 from scvitune.results._wording import format_number
-from scvitune.results.plots._base import Plot
+from scvitune.results.plots._base import Plot, has_reports
 from scvitune.results.plots._style import (
     BEST,
     DEFAULT,
@@ -38,7 +37,8 @@ def pareto_data(run: Run, first: str | None = None, second: str | None = None) -
         The run.
     first, second
         Columns of `trials_table`, metrics or ``n_params`` and ``time_s`` (fewer is better).
-        None: the metric that decides, and the number of parameters.
+        None: the first two metrics that were asked for, or the one that decides and the number of
+        parameters.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def pareto_data(run: Run, first: str | None = None, second: str | None = None) -
         If a name is no metric of the run, or it is not known which way it is better.
     """
     table = trials_table(run)
-    names = (first or run.metric, second or "n_params")
+    names = _names(run, first, second)
     for name in names:
         _direction(run, table, name)
     lost = table["status"].isin(["diverged", "failed"])
@@ -60,23 +60,8 @@ def pareto_data(run: Run, first: str | None = None, second: str | None = None) -
     )
     data = data[~lost].dropna()
     signs = [1.0 if _direction(run, table, name) == "min" else -1.0 for name in names]
-    data["on_front"] = find_front(data[["first", "second"]].to_numpy() * signs)
+    data["on_front"] = ~is_dominated(data[["first", "second"]].to_numpy() * signs)
     return data
-
-
-def find_front(costs: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Return which rows no other row dominates: is as good everywhere and better somewhere.
-
-    Parameters
-    ----------
-    costs
-        (n, k), lower is better.
-    """
-    front = np.ones(len(costs), dtype=bool)
-    for number, cost in enumerate(costs):
-        as_good = (costs <= cost).all(axis=1)
-        front[number] = not (as_good & (costs < cost).any(axis=1)).any()
-    return front
 
 
 def plot_pareto(
@@ -84,7 +69,7 @@ def plot_pareto(
 ) -> tuple[go.Figure, pd.DataFrame]:
     """Plot two metrics against each other and mark the Pareto front; see `pareto_data`."""
     data = pareto_data(run, first, second)
-    names = (first or run.metric, second or "n_params")
+    names = _names(run, first, second)
     figure = new_figure()
     if data.empty:
         return say_empty(figure, "No trial has both values"), data
@@ -125,6 +110,11 @@ def plot_pareto(
     return figure, data
 
 
+def _names(run: Run, first: str | None, second: str | None) -> tuple[str, str]:
+    several = len(run.metrics) > 1
+    return first or run.metric, second or (run.metrics[1].name if several else "n_params")
+
+
 def _direction(run: Run, table: pd.DataFrame, name: str) -> Mode:
     known = [c for c in table.columns if not c.startswith(CONFIG_PREFIX) and c not in _FIXED[:4]]
     if name not in known:
@@ -149,6 +139,11 @@ def _hover(row: Any) -> str:
 
 
 def _words(run: Run, data: pd.DataFrame) -> str:
+    if len(run.metrics) > 1:
+        return (
+            f"The first two metrics of {len(data)} trials, each at the trial's best report by "
+            f"{run.metric}. No trial beats those of the front in both."
+        )
     best = best_trial_id(run)
     return (
         "Quality against size. No trial beats those of the front in both; what is left of the "
@@ -156,4 +151,10 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     )
 
 
-PLOT = Plot("Pareto front", _words, plot_pareto)
+PLOT = Plot(
+    "Pareto front",
+    _words,
+    plot_pareto,
+    section="search",
+    is_shown=lambda run: has_reports(run) and len(run.metrics) > 1,
+)

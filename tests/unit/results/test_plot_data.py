@@ -13,14 +13,14 @@ from scvitune.errors import InputError
 from scvitune.results import read_run
 from scvitune.results._comparable import compare_trials
 from scvitune.results._importance import compute_importance, compute_interactions
+from scvitune.results._pareto import is_dominated
 from scvitune.results._searched import list_searched
 from scvitune.results.plots import (
     PLOTS,
+    draw_confirmation,
     draw_plot,
-    find_front,
     parallel_data,
     pareto_data,
-    plot_confirmation,
     plot_importance,
     plot_learning_curve,
     plot_parallel,
@@ -269,7 +269,7 @@ def test_the_front_against_all_pairs() -> None:
         )
         for cost in costs
     ]
-    assert find_front(costs).tolist() == expected
+    assert (~is_dominated(costs)).tolist() == expected
 
 
 def test_pareto_knows_which_way_is_better(small_run) -> None:
@@ -319,7 +319,7 @@ def test_confirmation_draws_intervals_around_the_difference() -> None:
         },
         index=pd.Index(["00000", "00007"], name="trial_id"),
     )
-    figure, data = plot_confirmation(table, metric="elbo_test", mode="min", default_id="00000")
+    figure, data = draw_confirmation(table, metric="elbo_test", mode="min", default_id="00000")
     assert data.index.tolist() == ["00007", "00000"]
     means = {one.y[0]: one for one in figure.data[:2]}
     assert means["trial 00007 (winner)"].x[0] == 8.0
