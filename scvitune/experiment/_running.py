@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from scvitune.experiment._deconvolution import (
     prepare_spots,
     save_tissues,
 )
-from scvitune.experiment._driver import ray_session, run_plan
+from scvitune.experiment._driver import has_lost_ray, ray_session, run_plan
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
 from scvitune.experiment._run_directory import (
     check_storage,
@@ -52,6 +52,9 @@ from scvitune.recording import (
     Recorders,
     TensorBoardRecorder,
 )
+
+_QUICK_BYTES = 50e6
+"""Files up to this size are read, to find their faults too, although others are known already."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def prepare_experiment(
     check_names(config, searcher=searcher, scheduler=scheduler, faults=faults)
     name = choose_name(config)
     check_storage(Path(config.storage), name, faults)
+    if adata is None and _is_slow_to_read(config):
+        faults.raise_if_any()  # a typo should not cost the minutes that reading takes
     prepared = spots = None
     if config.model in MODELS:  # else a fault already, and its data cannot be set up
         named = config.data is not None and config.data.reference is not None
@@ -120,6 +125,11 @@ def prepare_experiment(
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
     layout = RunLayout(Path(config.storage) / name)
     return Preparation(plan, prepared, adata, layout, name, spots)
+
+
+def _is_slow_to_read(config: StudyConfig) -> bool:
+    path = Path((config.data and config.data.path) or "")
+    return path.is_file() and path.stat().st_size > _QUICK_BYTES
 
 
 def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
@@ -225,6 +235,10 @@ def _drive(
 ) -> None:
     """Run what is still to run, with everything recorded."""
     console = console or Console()
+
+    def announce(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     with (
         disk_faults_explained(layout),
         driver_lock(layout),
@@ -247,13 +261,17 @@ def _drive(
         )
         if _is_complete(plan, records):
             log.append("driver", action="end", reason="all trials had ended")
+            announce(
+                f"Nothing is left to do: all {len(records)} trials had ended. Give num_samples "
+                "(--num-samples) a larger total for more."
+            )
             return
         _announce(plan, layout, prepared, tissues, console)
         with (
-            Interruption(stopper, console.print) as interruption,
+            Interruption(stopper, announce, has_lost_ray) as interruption,
             ray_session(plan.slots),
         ):
-            recorder = _recorders(plan, layout, log, records, console, stopper)
+            recorder = _recorders(plan, layout, log, records, console, stopper, announce)
             try:
                 if not stopper.stop_all():
                     run_plan(
@@ -271,7 +289,7 @@ def _drive(
                         past=past,
                         recorder=recorder,
                         stopper=stopper,
-                        announce=lambda line: console.print(line, markup=False, soft_wrap=True),
+                        announce=announce,
                         on_setup=interruption.arm,
                     )
             finally:
@@ -329,12 +347,8 @@ def _recorders(
     records: Mapping[str, TrialRecord],
     console: Console,
     stopper: StudyStopper,
+    announce: Callable[[str], None],
 ) -> Recorders:
-    def switch_off(name: str, error: Exception) -> None:
-        console.print(
-            f"{name} is switched off, the study goes on: {error}", markup=False, soft_wrap=True
-        )
-
     metric, mode = plan.config.metric, plan.mode
     tensorboard = TensorBoardRecorder(
         layout.tensorboard, metric=metric, mode=mode, space=plan.space, is_seldom=is_dear
@@ -359,5 +373,7 @@ def _recorders(
             ),
         ],
         on_log_failure=stopper.note_error,
-        on_failure=switch_off,
+        on_failure=lambda name, error: announce(
+            f"{name} is switched off, the study goes on: {error}"
+        ),
     )

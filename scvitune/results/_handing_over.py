@@ -103,6 +103,13 @@ def read_model(run: Run, directory: Path, adata: Any) -> Any:
                 f"study was run on, among them {', '.join(missing[:3])}."
             )
         adata = adata[:, list(prepared.gene_names)].copy()
+    if adata.n_obs != prepared.n_cells:
+        logging.getLogger("scvitune").warning(
+            "The study was run on %d cells; its model is handed over on the %d given, of which it "
+            "may have seen none.",
+            prepared.n_cells,
+            adata.n_obs,
+        )
     model_class = getattr(scvi.model, run.settings["model"])
     log = logging.getLogger("scvi")
     level = log.level
