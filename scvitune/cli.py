@@ -78,6 +78,7 @@ def tune(
     """Run a study."""
     with _errors_as_exit_codes():
         config = _load_config(config_path, overrides, more_overrides)
+        _begin(config)
         from scvitune import study
 
         _finish(study.tune_from_config(config))
@@ -92,6 +93,7 @@ def check(
     """Check configuration and data, predict memory and time, run nothing."""
     with _errors_as_exit_codes():
         config = _load_config(config_path, overrides, more_overrides)
+        _begin(config)
         from scvitune import study
 
         for line in study.check(config).lines:
@@ -108,6 +110,7 @@ def resume(
 ) -> None:
     """Go on with a study that was interrupted, or give it more trials."""
     with _errors_as_exit_codes():
+        _print(f"scvitune {scvitune.__version__}: opening {run_dir} ...", to_stderr=True)
         from scvitune import study
 
         _finish(study.resume(run_dir, num_samples=num_samples))
@@ -142,6 +145,13 @@ def _load_config(
     from scvitune.config import load_config
 
     return load_config(path, overrides=[*(overrides or ()), *(more_overrides or ())])
+
+
+def _begin(config: StudyConfig) -> None:
+    """Say at once what is being done: imports and reading take seconds, or minutes."""
+    path = None if config.data is None else config.data.path
+    doing = f"reading {path}" if path else "starting"
+    _print(f"scvitune {scvitune.__version__}: {doing} ...", to_stderr=True)
 
 
 def _finish(study: Study) -> None:

@@ -11,8 +11,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import psutil
 
@@ -101,7 +103,7 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
     compiling.start()
     # Ray says that it is on, which is what we want.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _group_of_its_own():
         warnings.simplefilter("ignore")
         ray.init(**options)
     if not address:
@@ -113,6 +115,29 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
     finally:
         _SHUTTING_DOWN.append(threading.Thread(target=ray.shutdown, name="ray-shutdown"))
         _SHUTTING_DOWN[-1].start()
+
+
+@contextmanager
+def _group_of_its_own() -> Iterator[None]:
+    """Start Ray's processes in process groups of their own.
+
+    A signal to the driver's group (`timeout`, a closed terminal, some batch systems) then reaches
+    the driver alone, which ends Ray in order; without Ray it would wait for it for a minute.
+    """
+    from ray._private import services
+
+    popen = partial(services.ConsolePopen, process_group=0)
+    with mock.patch.object(services, "ConsolePopen", popen):
+        yield
+
+
+def has_lost_ray() -> bool:
+    """Tell whether a Ray that was started here has lost a process it cannot do without."""
+    from ray._private import ray_constants, worker
+
+    node = worker._global_node
+    needed = {ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET}
+    return node is not None and any(kind in needed for kind, _ in node.dead_processes())
 
 
 def _end_autoscaler() -> None:

@@ -28,7 +28,7 @@ from scvitune.experiment._deconvolution import (
     simulate_tissues,
     with_simulation,
 )
-from scvitune.experiment._driver import ray_session, run_plan
+from scvitune.experiment._driver import has_lost_ray, ray_session, run_plan
 from scvitune.experiment._following_up import (
     Session,
     has_follow_ups,
@@ -37,6 +37,7 @@ from scvitune.experiment._following_up import (
 )
 from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
+from scvitune.experiment._recorders import build_recorders
 from scvitune.experiment._reopening import reopen, settings_of
 from scvitune.experiment._run_directory import (
     check_storage,
@@ -47,19 +48,11 @@ from scvitune.experiment._run_directory import (
     read_study,
 )
 from scvitune.experiment._stopping import Interruption, StudyStopper
-from scvitune.experiment._wandb import build_wandb_recorders
-from scvitune.metrics import OwnFunction, is_dear, resolve_functions
+from scvitune.metrics import OwnFunction, resolve_functions
 from scvitune.models import MODELS, get_adapter
-from scvitune.recording import (
-    CheckpointPruner,
-    EventRecorder,
-    ProgressRecorder,
-    Recorders,
-    TensorBoardRecorder,
-)
 
-_KEPT = 3
-"""Trials whose weights are kept beside the default's, if no more are to be confirmed."""
+_QUICK_BYTES = 50e6
+"""Files up to this size are read, to find their faults too, although others are known already."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +105,8 @@ def prepare_experiment(
     functions = resolve_functions(config.own_metrics, functions or {}, faults)
     name = choose_name(config)
     check_storage(Path(config.storage), name, faults)
+    if adata is None and _is_slow_to_read(config):
+        faults.raise_if_any()  # a typo should not cost the minutes that reading takes
     prepared = tissues = None
     if config.model in MODELS:  # else a fault already, and its data cannot be set up
         named = config.data is not None and config.data.reference is not None
@@ -135,6 +130,11 @@ def prepare_experiment(
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
     layout = RunLayout(Path(config.storage) / name)
     return Preparation(plan, prepared, adata, layout, name, tissues, functions)
+
+
+def _is_slow_to_read(config: StudyConfig) -> bool:
+    path = Path((config.data and config.data.path) or "")
+    return path.is_file() and path.stat().st_size > _QUICK_BYTES
 
 
 def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
@@ -229,6 +229,10 @@ def _drive(
 ) -> None:
     """Run what is still to run, with everything recorded."""
     console = console or Console()
+
+    def announce(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     with (
         disk_faults_explained(layout),
         driver_lock(layout),
@@ -253,15 +257,19 @@ def _drive(
         stages = stages_of_plan(plan, prepared, tissues)
         if searched and not has_follow_ups(stages, records):
             log.append("driver", action="end", reason="all trials had ended")
+            announce(
+                f"Nothing is left to do: all {len(records)} trials had ended. Give num_samples "
+                "(--num-samples) a larger total for more."
+            )
             return
         _announce(plan, layout, prepared, tissues, console)
         with (
-            Interruption(stopper, console.print) as interruption,
+            Interruption(stopper, announce, has_lost_ray) as interruption,
             ray_session(plan.slots),
         ):
             study = settings_of(plan, layout, prepared, tissues, functions)
             if not searched:
-                recorder = _recorders(plan, layout, log, records, console, stopper)
+                recorder = build_recorders(plan, layout, log, records, console, stopper, announce)
                 try:
                     if not stopper.stop_all():
                         run_plan(
@@ -271,9 +279,7 @@ def _drive(
                             past=past,
                             recorder=recorder,
                             stopper=stopper,
-                            announce=lambda line: console.print(
-                                line, markup=False, soft_wrap=True
-                            ),
+                            announce=announce,
                             on_setup=interruption.arm,
                         )
                 finally:
@@ -338,50 +344,3 @@ def _is_searched(
     ends = [e for e in events if e.get("action") in ("searched", "end")]
     last = ends[-1] if ends else {}
     return last.get("action") == "searched" and last["trials"] == plan.num_trials
-
-
-def _recorders(
-    plan: Plan,
-    layout: RunLayout,
-    log: EventLog,
-    records: Mapping[str, TrialRecord],
-    console: Console,
-    stopper: StudyStopper,
-) -> Recorders:
-    def switch_off(name: str, error: Exception) -> None:
-        console.print(
-            f"{name} is switched off, the study goes on: {error}", markup=False, soft_wrap=True
-        )
-
-    metric, mode, confirm = plan.config.metric, plan.mode, plan.config.confirm
-    tensorboard = TensorBoardRecorder(
-        layout.tensorboard, metric=metric, mode=mode, space=plan.space, is_seldom=is_dear
-    )
-    tensorboard.restore(records)
-    wandb = build_wandb_recorders(plan, layout, records)
-    return Recorders(
-        [
-            EventRecorder(log),
-            CheckpointPruner(
-                layout,
-                metric=metric,
-                mode=mode,
-                keep=max(_KEPT, confirm.top_k if confirm else 0),
-                records=records,
-            ),
-            tensorboard,
-            *wandb,
-            ProgressRecorder(
-                metric=metric,
-                mode=mode,
-                num_trials=plan.num_trials,
-                max_epochs=plan.max_epochs,
-                slots=plan.slots.slots,
-                console=console,
-                time_budget_s=plan.config.search.time_budget_s,
-                records=records,
-            ),
-        ],
-        on_log_failure=stopper.note_error,
-        on_failure=switch_off,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -16,6 +17,9 @@ from scvitune._disk import describe_disk_fault, find_disk_fault
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
+
+
+_LOOK_SECONDS, _GRACE_SECONDS = 0.5, 5.0
 
 
 class StudyStopper(tune.Stopper):
@@ -90,11 +94,20 @@ class Interruption:
         Is told.
     announce
         Prints a line for the person who pressed the keys.
+    has_lost_ray
+        Tells whether Ray's processes have ended under the driver: a signal to all processes of a
+        batch job ends them too. Ray would wait for itself for a minute and then end the driver.
     """
 
-    def __init__(self, stopper: StudyStopper, announce: Callable[[str], None]) -> None:
-        self._stopper, self._announce = stopper, announce
+    def __init__(
+        self,
+        stopper: StudyStopper,
+        announce: Callable[[str], None],
+        has_lost_ray: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._stopper, self._announce, self._has_lost_ray = stopper, announce, has_lost_ray
         self._previous: dict[int, Any] = {}
+        self._is_over = threading.Event()
 
     def __enter__(self) -> Interruption:
         self.arm()
@@ -111,14 +124,27 @@ class Interruption:
                 self._previous.setdefault(number, replaced)
 
     def __exit__(self, *error: object) -> None:
+        self._is_over.set()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def _leave_without_ray(self) -> None:
+        """Leave the process if Ray has gone and the driver cannot; the event log is whole."""
+        while not self._is_over.wait(_LOOK_SECONDS):
+            if self._has_lost_ray() and not self._is_over.wait(_GRACE_SECONDS):
+                self._announce(
+                    "Ray has ended with the signal; all that was reported is safe, and "
+                    "`scvitune resume` goes on."
+                )
+                os._exit(os.EX_TEMPFAIL)  # Ray would do it as well, a minute later, as a failure
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self._stopper.interrupted_by is not None and number == signal.SIGINT:
             signal.signal(number, self._previous[number])
             raise KeyboardInterrupt
+        if self._stopper.interrupted_by is None:
+            threading.Thread(target=self._leave_without_ray, daemon=True).start()
         self._stopper.interrupted_by = name
         self._announce(
             f"{name}: finishing tidily, nothing known is lost. Once more to leave at once."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,8 +26,9 @@ class ProgressRecorder:
     """Shows how a study gets on.
 
     In a terminal a display is redrawn twice a second by a thread of its own; elsewhere (a log
-    file, a notebook, a Slurm job) a line is printed at most every ten seconds. Every new best is
-    told in a line that stays. A terminal that breaks silences the display and nothing else.
+    file, a notebook, a Slurm job) a line is printed at most every ten seconds. A new best is told
+    in a line that stays, at most every ten seconds but for the first and those that end a trial.
+    A terminal that breaks silences the display and nothing else.
 
     Parameters
     ----------
@@ -74,6 +76,7 @@ class ProgressRecorder:
         self._broken = False
         self._news: list[str] = []
         self._last_line = time.monotonic()
+        self._last_news = -math.inf
         self._live: Live | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -103,6 +106,8 @@ class ProgressRecorder:
         """Note a report."""
         with self._lock:
             self._tally.report(trial_id, epoch=epoch, time_s=time_s, metrics=metrics)
+            if time.monotonic() - self._last_news >= _PLAIN_SECONDS:
+                self._note_news()
         self._tell()
 
     def generation(self, generation: Generation) -> None:
@@ -121,9 +126,8 @@ class ProgressRecorder:
     def end(self, trial_id: str, *, status: TrialStatus, reason: str) -> None:
         """Note how a trial ended; tell if it is the best so far."""
         with self._lock:
-            news = self._tally.end(trial_id, status=status)
-            if news:
-                self._news.append(news)
+            self._tally.end(trial_id, status=status)
+            self._note_news()
         self._tell()
 
     def close(self) -> None:
@@ -141,6 +145,12 @@ class ProgressRecorder:
         elif not self._broken:
             self._print_news()
             self._print(self._tally_line())
+
+    def _note_news(self) -> None:
+        news = self._tally.news()
+        if news:
+            self._news.append(news)
+            self._last_news = time.monotonic()
 
     def snapshot(self) -> str:
         """Return what is shown now, as plain text."""

@@ -107,6 +107,7 @@ class Tally:
             if record.status in ENDED:
                 self.end(trial_id, status=record.status)
         self._fresh_time_s = 0.0
+        self.news()  # what was the best before is none
 
     def propose(self, trial_id: str, config: Mapping[str, Any], origin: str) -> None:
         """Take in a trial."""
@@ -153,28 +154,31 @@ class Tally:
         """Note that a trial waits."""
         self._running.discard(trial_id)
 
-    def end(self, trial_id: str, *, status: str) -> str:
-        """Note how a trial ended; return a line to tell if it is the best, else ``""``."""
+    def end(self, trial_id: str, *, status: str) -> None:
+        """Note how a trial ended."""
         trial = self._trials.setdefault(trial_id, _Trial({}, ""))
         if trial.status in ENDED:
-            return ""
+            return
         trial.status = status
         self._running.discard(trial_id)
         if status not in ENDED:
-            return ""
+            return
         self._ended[status] += 1
         if trial.origin != "default":
             self._searched_epochs += trial.epochs
             self._n_searched += 1
-        if status in ("diverged", "failed"):
-            if trial_id == self._best_id:
-                self._find_best()
+        if status in ("diverged", "failed") and trial_id == self._best_id:
+            self._find_best()
+            self._told = None
+
+    def news(self) -> str:
+        """Return a line on the best trial if it is better than what was told last, else ``""``."""
+        best = None if self._best_id is None else self._trials[self._best_id].best
+        if best is None:
             return ""
-        if trial.best is None or trial_id != self._best_id:
+        if self._told is not None and self._sign * best >= self._sign * self._told:
             return ""
-        if self._told is not None and self._sign * trial.best >= self._sign * self._told:
-            return ""
-        self._told = trial.best
+        self._told = best
         return f"New best: {', '.join(self._describe_best())}"
 
     def elapsed_s(self) -> float:

@@ -120,6 +120,13 @@ def load_saved(model: str, directory: Path, adata: Any, prepared: PreparedData) 
                 f"study was run on, among them {', '.join(missing[:3])}."
             )
         adata = adata[:, list(prepared.gene_names)].copy()
+    if adata.n_obs != prepared.n_cells:
+        logging.getLogger("scvitune").warning(
+            "The study was run on %d cells; its model is handed over on the %d given, of which it "
+            "may have seen none.",
+            prepared.n_cells,
+            adata.n_obs,
+        )
     model_class = getattr(scvi.model, model)
     log = logging.getLogger("scvi")
     level = log.level

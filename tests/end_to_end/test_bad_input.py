@@ -220,6 +220,19 @@ def test_models_that_cannot_be_tuned_are_refused_before_the_data_are_set_up(tmp_
     assert "setup_anndata" not in output
 
 
+def test_names_are_checked_before_a_large_file_is_read(tmp_path, monkeypatch):
+    """It takes minutes to read, and nothing of it is needed to see a typo."""
+    path = tmp_path / "cells.h5ad"
+    with path.open("wb") as file:
+        file.truncate(60_000_000)
+    output = assert_refused(
+        tmp_path, "elbo_validatoin", data={"path": str(path)}, metric="elbo_validatoin"
+    )
+    assert "h5ad" not in output.split("Error:")[1]
+    output = assert_refused(tmp_path, "cells.h5ad", data={"path": str(path)})
+    assert "h5ad" in output.split("Error:")[1]
+
+
 def test_condscvi_without_cell_types(tmp_path):
     path = write_cells(tmp_path / "cells.h5ad", site=["a"] * 30 + ["b"] * 30, one=["T"] * 60)
     data = {"path": str(path), "batch_key": "site"}

@@ -119,6 +119,72 @@ def test_ctrl_c_keeps_results_and_resume_goes_on(tmp_path, undisturbed, wait_for
     )
 
 
+SIGNALLED = """
+schema: 1
+model: SCVI
+data: {path: pbmc68k}
+space: {lr: {type: loguniform, low: 1e-4, high: 1e-2}, n_hidden: 32}
+search: {searcher: random, scheduler: fifo, num_samples: 3, max_epochs: 200, seed: 5}
+resources: {cpu: 1}
+storage: STORAGE
+name: signalled
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["the group", "each process"])
+def test_sigterm_ends_the_driver_in_seconds_and_resume_goes_on(tmp_path, wait_for, whom):
+    """As `timeout` sends it to a process group, and a batch system to all processes of a job."""
+    config = tmp_path / "study.yaml"
+    config.write_text(SIGNALLED.replace("STORAGE", str(tmp_path)))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_ADDRESS", None)
+
+    def command_line(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-m", "scvitune.cli", *map(str, arguments)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    run = tmp_path / "signalled"
+    process = command_line("tune", config)
+    wait_for(
+        lambda: sum(e["event"] == "report" for e in read_events(run / "events.jsonl")) >= 5,
+        process=process,
+    )
+    children = psutil.Process(process.pid).children(recursive=True)
+    if whom == "the group":
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        for child in children:
+            child.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+    # Ray itself would hold the driver up for 60 s and then end it as failed.
+    output, _ = process.communicate(timeout=55)
+    assert process.returncode == 75, output
+    assert "Traceback" not in output
+    assert "resume" in output
+    psutil.wait_procs(children, timeout=10)
+    assert not any(child.is_running() and child.status() != "zombie" for child in children)
+    before = {
+        (e["trial_id"], e["epoch"])
+        for e in read_events(run / "events.jsonl")
+        if e["event"] == "report"
+    }
+    process = command_line("resume", run)
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    history = scvitune.load(run).history
+    assert before <= set(zip(history["trial_id"], history["epoch"], strict=True))
+    trials = scvitune.load(run).trials
+    assert (trials["status"] == "finished").all()
+    assert len(trials) == 4
+
+
 def test_a_second_driver_is_refused(tmp_path, wait_for):
     run = tmp_path / "busy"
     process = start_driver(tmp_path, "busy")
@@ -131,7 +197,7 @@ def test_a_second_driver_is_refused(tmp_path, wait_for):
         process.wait()
 
 
-def test_a_lost_trial_process_goes_on_from_its_checkpoint(tmp_path, wait_for, local_ray):
+def test_a_lost_trial_process_goes_on_from_its_checkpoint(tmp_path, wait_for, local_ray, capfd):
     """Kill the trial's own process, as the kernel does when memory runs out."""
     adata = scvitune.data.pbmc68k()
     scvi.model.SCVI.setup_anndata(adata)
@@ -163,6 +229,11 @@ def test_a_lost_trial_process_goes_on_from_its_checkpoint(tmp_path, wait_for, lo
     assert len(victims) == 1
     assert (study.trials["status"] == "finished").all()
     assert (study.trials["epochs"] == 40).all()
+    output = "".join(capfd.readouterr())
+    (line,) = (line for line in output.splitlines() if "lost its process" in line)
+    assert line.startswith("Trial 0000")
+    assert line.endswith("it goes on from its checkpoint, 1 of 2 tries.")
+    assert "Traceback" not in output
 
 
 def test_one_study_after_the_other_in_one_process(tmp_path):

@@ -122,6 +122,15 @@ def test_best_model_without_the_data(study):
     assert model.adata.n_obs == 700
 
 
+def test_best_model_on_other_cells_says_so(study, pbmc, caplog):
+    study.best_model(pbmc)
+    assert "The study was run on" not in caplog.text
+    model = study.best_model(pbmc[:300].copy())
+    assert model.adata.n_obs == 300
+    assert "The study was run on 700 cells" in caplog.text
+    assert "on the 300 given" in caplog.text
+
+
 def test_load_needs_neither_ray_nor_torch(study, tmp_path):
     import subprocess
     import sys
@@ -184,7 +193,9 @@ def test_tpe_repeats_with_one_trial_at_a_time(pbmc, tmp_path, small_space):
     pd.testing.assert_frame_equal(comparable(first), comparable(second), check_exact=True)
 
 
-def test_resume_with_more_samples_goes_on_where_random_search_stopped(pbmc, tmp_path, small_space):
+def test_resume_with_more_samples_goes_on_where_random_search_stopped(
+    pbmc, tmp_path, small_space, capsys
+):
     common = {
         "space": small_space,
         "searcher": "random",
@@ -202,8 +213,10 @@ def test_resume_with_more_samples_goes_on_where_random_search_stopped(pbmc, tmp_
         check_exact=True,
     )
     # Nothing is left to do: says so and changes nothing.
+    capsys.readouterr()
     again = scvitune.resume(part.path)
     assert len(again.trials) == 6
+    assert "Nothing is left to do: all 6 trials had ended" in capsys.readouterr().out
     with pytest.raises(InputError, match="new total"):
         scvitune.resume(part.path, num_samples=3)
 
@@ -386,6 +399,7 @@ def test_weights_and_biases_gets_a_run_a_trial(tmp_path, pbmc, local_ray, monkey
         storage=tmp_path,
         name="logged",
     )
-    runs = sorted(study.path.glob("wandb/offline-run-*/*.wandb"))
-    assert [path.stem.rpartition("-")[2] for path in runs] == list(study.trials.index)
+    runs = list(study.path.glob("wandb/offline-run-*/*.wandb"))
+    trial_ids = sorted(path.stem.rpartition("-")[2] for path in runs)
+    assert trial_ids == list(study.trials.index)
     assert all(path.stat().st_size > 1000 for path in runs)

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 import scvitune
 from scvitune import cli
-from scvitune.errors import InputError, ScvituneError, StudyError
+from scvitune.errors import DiskFault, InputError, ScvituneError, StudyError
 
 CONFIG = "model: SCVI\ndata: {path: pbmc68k}\n"
+FIRST_LINE = f"scvitune {scvitune.__version__}: reading pbmc68k ..."
 
 
 class FakeStudy:
@@ -86,9 +87,27 @@ def test_a_finished_study_exits_with_0(room, config_path, tmp_path):
     result = run("tune", config_path)
     assert result.exit_code == 0
     assert result.stdout == "best [bold]trial[/bold] 00003\n"
-    assert result.stderr == ""
+    assert result.stderr == f"{FIRST_LINE}\n"
     ((_, config),) = room.calls
     assert config.model == "SCVI"
+
+
+def test_the_first_line_comes_before_anything_heavy_is_imported(config_path):
+    """Imports and reading take seconds, in which a person wonders."""
+    script = """
+import sys
+import scvitune.cli as cli
+def look(text, **options):
+    heavy = [name for name in ("ray", "torch", "scvi", "pandas") if name in sys.modules]
+    print("heavy:", heavy, text)
+    raise SystemExit
+cli._print = look
+cli.main(sys.argv[1:])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "tune", config_path], capture_output=True, text=True
+    )
+    assert done.stdout == f"heavy: [] {FIRST_LINE}\n", done.stderr
 
 
 def test_an_unfinished_study_exits_with_75_and_says_how_to_go_on(room, config_path, tmp_path):
@@ -105,7 +124,8 @@ def test_an_unfinished_study_exits_with_75_and_says_how_to_go_on(room, config_pa
     ("error", "code"),
     [
         (InputError("no such model"), 2),
-        (StudyError("the disk is full"), 1),
+        (StudyError("no trial came to a result"), 1),
+        (DiskFault("the disk is full"), 75),
         (ScvituneError("something else"), 1),
     ],
 )
@@ -119,7 +139,11 @@ def test_errors_become_exit_codes_without_traceback(room, config_path, error, co
     ):
         result = run(*arguments)
         assert result.exit_code == code
-        assert result.stderr == f"Error: {error}\n"
+        first = {
+            "resume": f"scvitune {scvitune.__version__}: opening runs/x ...\n",
+            "report": "",
+        }.get(arguments[0], f"{FIRST_LINE}\n")
+        assert result.stderr == f"{first}Error: {error}\n"
         assert result.stdout == ""
         assert "Traceback" not in result.output
 

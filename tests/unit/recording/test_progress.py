@@ -113,10 +113,15 @@ def test_plain_output_is_one_line_at_most_every_ten_seconds(clock: Clock) -> Non
     for second in range(100):
         clock.now += 0.25
         report(target, "00000", second / 10 + 0.1, 100.0 - second)
-    lines = stream.getvalue().splitlines()
+    news, lines = [], []
+    for line in stream.getvalue().splitlines():
+        (news if line.startswith("New best: ") else lines).append(line)
     assert len(lines) == 2
     assert lines[0].startswith("0 of 4 trials done, 1 running | Best so far: ")
     assert " so far, about " in lines[0]
+    # Each report is a new best: the first is told at once, then one every ten seconds.
+    values = [float(line.split(" cells ")[1].split()[0]) for line in news]
+    assert values == [100.0, 60.0, 20.0]
 
 
 def test_plain_output_tells_every_new_best_and_ends_with_a_line() -> None:
@@ -130,8 +135,23 @@ def test_plain_output_tells_every_new_best_and_ends_with_a_line() -> None:
     target.close()
     target.close()
     lines = stream.getvalue().splitlines()
-    assert [line[:9] for line in lines] == ["New best:", "3 of 4 tr"]
-    assert "(trial 00001), 12.5 lower (better)" in lines[0]
+    assert [line[:9] for line in lines] == ["New best:", "New best:", "3 of 4 tr"]
+    assert "(the default configuration)" in lines[0]
+    assert "(trial 00001), 12.5 lower (better)" in lines[1]
+
+
+def test_a_new_best_is_told_when_it_is_reported_and_again_when_the_best_has_failed() -> None:
+    stream = io.StringIO()
+    target = recorder(stream)
+    for trial_id in ("00000", "00001"):
+        target.proposal(Proposal(trial_id, {}, "tpe"))
+    report(target, "00000", 1.0, 50.0)
+    assert stream.getvalue().startswith("New best: ")
+    target.end("00000", status="failed", reason="")
+    report(target, "00001", 1.0, 70.0)
+    target.end("00001", status="finished", reason="")
+    assert "70 (trial 00001)" in stream.getvalue().splitlines()[-1]
+    target.close()
 
 
 def test_a_terminal_gets_a_live_display() -> None:
