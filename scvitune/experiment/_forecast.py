@@ -137,6 +137,7 @@ def forecast_seconds(preparation: Preparation) -> float:
         per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
         seconds = START_UP_S + plan.expected_epochs * per_epoch / plan.slots.slots
     else:
+        per_epoch = _spots_epoch_seconds(preparation.tissues)
         seconds = START_UP_S + _spots_seconds(plan, preparation.tissues)
     budget = plan.config.search.time_budget_s
     if budget is not None:
@@ -147,8 +148,7 @@ def forecast_seconds(preparation: Preparation) -> float:
 
 def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
     """Return the seconds of trials on spots, their first stages, and the last trainings."""
-    reference, spots = tissues.reference, tissues.search
-    per_epoch = spots.n_cells * spots.n_genes * reference.n_labels * _SECONDS_PER_DECODED_ENTRY
+    reference, per_epoch = tissues.reference, _spots_epoch_seconds(tissues)
     adapter = get_adapter(plan.config.model)
     prefix = str(adapter.first_stage_prefix)
     n_configurations = 1.0
@@ -160,7 +160,12 @@ def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
     stage = stage_epochs * len(tissues.split.train) * reference.n_genes * SECONDS_PER_ENTRY
     n_stages = min(n_configurations, plan.num_trials)
     trials = plan.expected_epochs * per_epoch + n_stages * stage
-    return trials / plan.slots.slots + _LAST_TRAININGS * plan.max_epochs * per_epoch
+    return (trials + _LAST_TRAININGS * plan.max_epochs * per_epoch) / plan.slots.slots
+
+
+def _spots_epoch_seconds(tissues: Tissues) -> float:
+    spots, n_types = tissues.search, tissues.reference.n_labels
+    return spots.n_cells * spots.n_genes * n_types * _SECONDS_PER_DECODED_ENTRY
 
 
 def forecast_memory_mb(preparation: Preparation) -> float:

@@ -79,8 +79,8 @@ def test_the_users_own_and_a_dear_one(cells, tmp_path, monkeypatch):
     assert all(set(asked) <= set(metrics) for metrics in logged if "elbo_train" in metrics)
 
     files = [path.read_bytes() for path in study.path.glob("tensorboard/00000/*")]
-    for name in asked:
-        assert any(f"best/{name}".encode() in content for content in files)
+    for tag in (f"Best/{asked[0]}", *(f"/{name}" for name in asked[1:])):
+        assert any(tag.encode() in content for content in files)
 
     study.path.chmod(0o775)
     with pytest.raises(InputError, match="can be written by others"):
