@@ -38,13 +38,13 @@ from scvitune.results._study_tables import best_trials_table, worst_trials_table
 from scvitune.results._summary import (
     count_trials,
     describe_final_fit,
-    describe_gains,
     describe_outcome,
+    gain_lines,
     is_unfinished,
     resume_command,
 )
 from scvitune.results._tables import comparison_table, ranked_trials
-from scvitune.results._wording import describe_metric, split_metric
+from scvitune.results._wording import split_metric
 
 SECTIONS = ("confirmation", "search", "mattered", "latent", "population")
 """Where in the report figures stand."""
@@ -95,7 +95,7 @@ def _view(run: Run) -> dict[str, Any]:
         "title": f"Tuning {run.settings.get('model', 'model')}: {run.name}",
         "subtitle": describe_subject(run),
         "outcome": describe_outcome(run),
-        "gains": [f"{describe_metric(name)}: {text}." for name, text in describe_gains(run)],
+        "gains": [f"{line}." for line in gain_lines(run)],
         "key_figures": key_figures(run, comparison),
         "cautions": find_cautions(run),
         "has_default": run.default is not None,

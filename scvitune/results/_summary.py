@@ -132,6 +132,20 @@ def describe_gains(run: Run) -> list[tuple[str, str]]:
     return gains
 
 
+def gain_lines(run: Run) -> list[str]:
+    """Return `describe_gains` as lines.
+
+    Where fresh seeds have told another gain, these are of the one training in the search.
+    """
+    confirmed = confirmed_winner(run) is not None
+    return [
+        f"In the search, {in_sentence(describe_metric(name))}: {text}"
+        if confirmed
+        else f"{describe_metric(name)}: {text}"
+        for name, text in describe_gains(run)
+    ]
+
+
 def count_trials(run: Run) -> str:
     """Return how many trials there are and how they ended, in words."""
     counts = Counter(trial_status(run, record) for record in run.records.values())
@@ -188,7 +202,7 @@ def _configuration(run: Run) -> list[str]:
 
 def _gains(run: Run) -> list[str]:
     gains = describe_gains(run)
-    lines = [f"{describe_metric(name)}: {text}" for name, text in gains]
+    lines = gain_lines(run)
     if not any(split_metric(name)[1] == "test" for name, _ in gains):
         base = TESTED_BY if run.is_of_spots else split_metric(run.metric)[0]
         lines.append(f"Not yet measured on {cells_of(base + '_test')}.")

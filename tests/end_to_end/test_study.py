@@ -125,7 +125,7 @@ def test_best_model_without_the_data(study):
 def test_best_model_on_other_cells_says_so(study, pbmc, caplog):
     study.best_model(pbmc)
     assert "The study was run on" not in caplog.text
-    model = study.best_model(pbmc[:300].copy())
+    model = study.best_model(scvitune.data.pbmc68k()[:300].copy())
     assert model.adata.n_obs == 300
     assert "The study was run on 700 cells" in caplog.text
     assert "on the 300 given" in caplog.text
