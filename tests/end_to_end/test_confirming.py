@@ -142,6 +142,7 @@ def start_driver(storage):
     )
 
 
+@pytest.mark.slow
 def test_killed_in_the_confirmation_nothing_is_trained_twice(study, tmp_path, wait_for):
     run = tmp_path / "killed"
     process = start_driver(tmp_path)

@@ -84,11 +84,12 @@ def undisturbed(tmp_path_factory):
     return scvitune.load(storage / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "n_ended"),
     [
         pytest.param(signal.SIGKILL, 3, id="killed"),
-        pytest.param(signal.SIGINT, 2, id="interrupted", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 2, id="interrupted"),
     ],
 )
 def test_a_disturbed_study_ends_as_an_undisturbed_one(
