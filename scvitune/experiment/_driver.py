@@ -67,12 +67,32 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
 
     Only what was started here is shut down, in the background: see `wait_for_shutdown`. What still
     refers to Ray in unreachable cycles is collected before: its destructors talk to Ray, which
-    ends the whole process when it hears from them while it shuts down.
+    ends the whole process when it hears from them while it shuts down. What Ray Tune is told by
+    the environment holds for the session alone: the user's own Ray Tune is as it was.
     """
     wait_for_shutdown()
     end_quickly()
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    missing = {name: value for name, value in _QUIET.items() if name not in os.environ}
+    with _environment(missing), _session(slots):
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _session(slots: SlotPlan) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
@@ -217,10 +237,6 @@ def run_plan(
         paused=scheduler.paused,
         linger=built.pauses,
     )
-    # All slots start their processes at once; by default Ray Tune starts them one after the other,
-    # and each takes seconds to import torch and Ray Tune.
-    pending = plan.slots.slots + 1 if built.perturbs else max(live, plan.slots.slots + 1)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(pending)
     fit(
         plan,
         layout,
@@ -238,6 +254,7 @@ def run_plan(
             has_disk_fault=lambda: stopper.disk_fault is not None,
         ),
         stopper=stopper,
+        pending=plan.slots.slots + 1 if built.perturbs else max(live, plan.slots.slots + 1),
         note_error=stopper.note_error,
         announce=announce,
         keep_checkpoints=1 if built.pauses else None,  # a paused trial goes on from its last pause
@@ -294,6 +311,7 @@ def fit(
     scheduler: Any,
     callback: Any,
     stopper: Any,
+    pending: int,
     note_error: Callable[[Exception], bool],
     announce: Callable[[str], None],
     keep_checkpoints: int | None = None,
@@ -302,6 +320,9 @@ def fit(
 
     Parameters
     ----------
+    pending
+        How many trials may wait for their processes. All slots start theirs at once; by default
+        Ray Tune starts them one after the other, and each takes seconds to import torch and Ray.
     note_error
         Told of what a trial's process failed of; whether that is no fault of the trial's.
     announce
@@ -311,9 +332,6 @@ def fit(
 
     from scvitune.experiment._controller import describe_failure, repaired_controller
 
-    for logger in ("ray.tune", "ray.train", "ray.air"):
-        # What matters of its errors is raised, or told by us.
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
     resources = {"cpu": plan.slots.cpu}
     if plan.slots.gpu:
         resources["gpu"] = plan.slots.gpu
@@ -347,9 +365,25 @@ def fit(
         if not note_error(error):
             announce(describe_failure(trial, error, max_failures=plan.config.search.max_failures))
 
-    with warnings.catch_warnings(), repaired_controller(on_failure):
-        warnings.simplefilter("ignore")
+    at_once = {"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
+    with _environment(at_once), _silenced(), repaired_controller(on_failure):
         tuner.fit()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Let Ray Tune say nothing: what matters of its errors is raised, or told by us."""
+    loggers = [logging.getLogger(f"ray.{part}") for part in ("tune", "train", "air")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _compile_kernels() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -186,7 +185,6 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
     from scvitune.follow_up import FollowUpTrainable
 
     live = plan.config.search.max_concurrent or plan.slots.slots + 1
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(live)
     queue = TaskQueue(first, choose_next, max_live=live)
     callback = FollowUpCallback(
         session.log,
@@ -205,6 +203,7 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
             scheduler=None,
             callback=callback,
             stopper=InterruptionStopper(session.stopper),
+            pending=live,
             note_error=session.stopper.note_error,
             announce=lambda line: session.console.print(line, markup=False, soft_wrap=True),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 
 import numpy as np
 import pandas as pd
@@ -54,6 +56,11 @@ def test_run_directory_holds_everything(study):
     }
     assert study.finished
     assert list((study.path.parent / ".data").iterdir())
+
+
+def test_ray_tune_is_as_it_was_for_others(study):
+    assert not [name for name in os.environ if name.startswith("TUNE_")]
+    assert logging.getLogger("ray.tune").level < logging.CRITICAL
 
 
 def test_trials_table(study):
