@@ -41,7 +41,7 @@ def find_disk_fault(error: BaseException | None) -> OSError | None:
 
 def describe_disk_fault(fault: OSError) -> str:
     """Return what storage said in a few words: ``No space left on device``."""
-    return fault.strerror or str(fault)
+    return os.strerror(fault.errno or errno.EIO)  # libraries add words of their own
 
 
 def explain_disk_fault(layout: RunLayout, said: str) -> DiskFault:

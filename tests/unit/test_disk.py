@@ -12,6 +12,7 @@ import torch
 
 from scvitune._disk import (
     begun_or_not_at_all,
+    describe_disk_fault,
     disk_faults_explained,
     explain_disk_fault,
     find_disk_fault,
@@ -69,6 +70,13 @@ def test_the_fault_is_found_however_deep():
     assert find_disk_fault(task) is full
     for other in (None, ValueError("no"), FileNotFoundError(errno.ENOENT, "no such file")):
         assert find_disk_fault(other) is None
+
+
+def test_what_a_library_adds_is_left_out():
+    fault = OSError(
+        errno.ENOSPC, "Error writing bytes. Detail: [errno 28] No space left on device"
+    )
+    assert describe_disk_fault(fault) == "No space left on device"
 
 
 def test_what_torch_itself_cannot_write_is_one_too(tmp_path):
