@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,9 @@ from scvitune.events import FollowUp
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import find_trial
 from scvitune.results._wording import format_number
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 _CLEAR = 2.0
 """A difference is clear from so many standard errors on."""
@@ -39,6 +43,12 @@ class LearningCurve:
     trial_id: str
     table: pd.DataFrame
     verdict: str
+
+    def plot(self) -> tuple[go.Figure, pd.DataFrame]:
+        """Return the curve as a plotly figure, and the means and standard errors that it shows."""
+        from scvitune.results.plots import plot_learning_curve
+
+        return plot_learning_curve(self.table)
 
     def __str__(self) -> str:
         return self.verdict

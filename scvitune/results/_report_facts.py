@@ -110,8 +110,11 @@ def list_facts(run: Run) -> list[tuple[str, str]]:
     facts.append(("Search", " + ".join(str(name) for name in names if name)))
     facts.append(("Strategy", settings.get("strategy")))
     facts.append(("Seed", search.get("seed")))
-    parts = sorted(split_sizes(run).items(), key=lambda item: split_order(item[0]))
-    facts.append(("Split", ", ".join(f"{n:,} {cells_of_split(name)}" for name, n in parts)))
+    if run.is_of_spots:
+        facts += _spot_facts(run)
+    else:
+        parts = sorted(split_sizes(run).items(), key=lambda item: split_order(item[0]))
+        facts.append(("Split", ", ".join(f"{n:,} {cells_of_split(name)}" for name, n in parts)))
     spent, full = _cost(run)
     if full:
         facts.append(
@@ -126,3 +129,17 @@ def list_facts(run: Run) -> list[tuple[str, str]]:
     if isinstance(versions, Mapping):
         facts.append(("Versions", ", ".join(f"{k} {v}" for k, v in versions.items())))
     return [(term, str(words)) for term, words in facts if words not in (None, "")]
+
+
+def _spot_facts(run: Run) -> list[tuple[str, Any]]:
+    """Return what trials on spots were judged by, and what simulated tissue was like."""
+    target = str(run.settings.get("target", "simulated"))
+    judged = {"simulated": "tissue simulated from the reference", "likelihood": "held-out genes"}
+    facts: list[tuple[str, Any]] = [
+        ("Judged on", judged.get(target, "the proportions that came with the spots"))
+    ]
+    simulation = run.settings.get("simulation")
+    if isinstance(simulation, Mapping):
+        words = ", ".join(f"{name} {value:g}" for name, value in simulation.items())
+        facts.append(("Simulated tissue", words))
+    return facts

@@ -237,6 +237,11 @@ def test_a_learning_curve_is_kept_and_leaves_the_study_as_it_was(study):
     )
     assert gaps.mean()[39] > gaps.mean()[192]
     assert more.verdict
+    figure, means = more.plot()
+    assert len(figure.data) == 4
+    assert means.index.tolist() == sorted(set(more.table["n_cells"]))
+    again = study.refresh().plot("learning_curve")[1]
+    pd.testing.assert_frame_equal(again, means)
     assert scvitune.load(study.path).finished
     with pytest.raises(InputError) as caught:
         scvitune.learning_curve(study, sizes=(0.0, 2.0), seeds=0)

@@ -19,6 +19,7 @@ from scvitune.results.plots import (
     _history,
     _importance,
     _interactions,
+    _learning_curve,
     _parallel,
     _pareto,
     _progress,
@@ -80,6 +81,7 @@ PLOTS: dict[str, Plot] = {
     "parallel": _parallel.PLOT,
     "umap": _umap.PLOT,
     "schedule": _schedule.PLOT,
+    "learning_curve": _learning_curve.PLOT,
     "pareto": _pareto.PLOT,
 }
 """Name -> plot, in the order of the report."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from scvitune.results._learning_curve import read_learning_curve
+from scvitune.results._run_directory import Run
+from scvitune.results._tables import best_trial_id
+from scvitune.results.plots._base import Plot
 from scvitune.results.plots._style import CATEGORIES, metric_axis, new_figure, say_empty
 
 _CURVES = (
@@ -27,12 +31,14 @@ def plot_learning_curve(table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
     The figure, and what it shows: index ``n_cells``; columns ``elbo_train``, ``elbo_validation``
     (means over seeds), and with ``_se`` their standard errors (NaN for one seed).
     """
-    groups = table.groupby("n_cells", sort=True)[["elbo_train", "elbo_validation"]]
+    names = [name for name, *_ in _CURVES]
+    if table.empty:
+        columns = [*names, *(f"{name}_se" for name in names)]
+        return say_empty(new_figure(), "Nothing was trained"), pd.DataFrame(columns=columns)
+    groups = table.groupby("n_cells", sort=True)[names]
     errors = groups.sem().add_suffix("_se")
     data = pd.concat([groups.mean(), errors], axis=1)
     figure = new_figure()
-    if data.empty:
-        return say_empty(figure, "Nothing was trained"), data
     for name, label, colour, symbol in _CURVES:
         figure.add_scatter(
             x=table["n_cells"],
@@ -57,3 +63,21 @@ def plot_learning_curve(table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
     )
     figure.update_yaxes(title_text=metric_axis("elbo", "min"))
     return figure, data
+
+
+def _draw(run: Run) -> tuple[go.Figure, pd.DataFrame]:
+    known = best_trial_id(run) is not None
+    return plot_learning_curve(read_learning_curve(run).table if known else pd.DataFrame())
+
+
+def _words(run: Run, data: pd.DataFrame) -> str:
+    return "No training of it yet." if data.empty else read_learning_curve(run).verdict
+
+
+PLOT = Plot(
+    "More cells, or another model?",
+    _words,
+    _draw,
+    section="mattered",
+    is_shown=lambda run: bool(best_trial_id(run) and read_learning_curve(run).table.size),
+)
