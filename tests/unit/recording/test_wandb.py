@@ -51,6 +51,8 @@ def read_messages(path: Path) -> Iterator[Any]:
             continue
         _, length, kind = struct.unpack("<IHB", content[at : at + 7])
         part = content[at + 7 : at + 7 + length]
+        if len(part) < length:  # still being written
+            return
         at += 7 + length
         message = part if kind in (1, 2) else message + part
         if kind in (1, 4):
@@ -63,10 +65,20 @@ def as_dict(items) -> dict[str, Any]:
     return {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
 
 
+def wait_until_written(path: Path) -> None:
+    """Wait for the end of a run: its writer, a process of its own, may be a little behind."""
+    for _ in range(100):
+        if any(record.WhichOneof("record_type") == "exit" for record in read_messages(path)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no end after ten seconds")
+
+
 def read_runs(folder: Path) -> dict[str, dict[str, Any]]:
     """The runs below a folder, by the trial's id; the latest of each."""
     runs = {}
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+        wait_until_written(path)
         run: dict[str, Any] = {"history": [], "summary": {}, "config": {}}
         for record in read_messages(path):
             kind = record.WhichOneof("record_type")
