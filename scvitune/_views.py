@@ -117,9 +117,11 @@ class Views:
         --------
         >>> figure, data = study.plot("curves")
         """
+        from scvitune._disk import disk_faults_explained
         from scvitune.results.plots import draw_plot
 
-        return draw_plot(self._run, name, **options)
+        with disk_faults_explained(self._run.layout):  # the UMAP's coordinates are kept
+            return draw_plot(self._run, name, **options)
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scvi
 import torch
 
 import scvitune
@@ -105,6 +106,8 @@ def test_a_disturbed_study_ends_as_an_undisturbed_one(
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
         assert "finished False" in output
+        # The last training is left to a resume, or done when the model is asked for.
+        assert type(scvitune.load(run).best_model(spots.copy())) is scvi.model.DestVI
         assert (run / "best" / "condscvi" / "model.pt").exists()
     before = fold(read_events(run / "events.jsonl"))
     ended = {trial_id for trial_id, record in before.items() if record.status == "finished"}
