@@ -132,6 +132,8 @@ def report(
         if umap:
             try:
                 found.plot("umap")
+            except DiskFault:
+                raise
             except ScvituneError as error:  # tables and the other plots need no models
                 _print(f"No UMAP: {error}", to_stderr=True)
         path = found.write_report()
