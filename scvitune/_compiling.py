@@ -10,6 +10,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+EXACT: dict[str, Any] = {
+    "fastmath": {"contract"},
+    "error_model": "numpy",
+    "nogil": True,
+    "boundscheck": False,
+}
+"""Options of ``numba.njit``: fast, but sums stay in the order in which they are written."""
+
+ANY_ORDER: dict[str, Any] = EXACT | {"fastmath": {"contract", "reassoc", "nsz"}}
+"""The same where sums may be taken in any order, so that loops over them become vectors."""
+
 
 @functools.cache
 def load_kernels(module: str) -> Any | None:
@@ -58,8 +69,9 @@ def compile_kernel(
 
     try:
         # The cache notices changes of the function's own file alone, but keeps its entries by
-        # this name.
-        digest = hashlib.sha256(b"".join(Path(path).read_bytes() for path in calls)).hexdigest()
+        # this name; this file has the options.
+        sources = [Path(path).read_bytes() for path in (__file__, *calls)]
+        digest = hashlib.sha256(b"".join(sources)).hexdigest()
         function.__qualname__ = f"{function.__name__}_{digest[:16]}"
         return njit(signatures, cache=True, **options)(function)
     except (RuntimeError, OSError):  # no folder that numba may write to, or a full one

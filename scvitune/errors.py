@@ -89,6 +89,14 @@ def nearest(name: object, options: Iterable[str]) -> str:
     return f" Did you mean {lowered[close[0]]!r}?" if close else ""
 
 
+def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """Return the error of a name that is not among those that there are."""
+    names = list(known)
+    return InputError(
+        f"There is no {kind} {name!r}.{nearest(name, names)} There are {one_of(names)}."
+    )
+
+
 def one_of(options: Iterable[object]) -> str:
     """Return the options as text for a message, sorted and quoted: ``'a', 'b' or 'c'``."""
     quoted = [repr(option) for option in options]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from scvitune._compiling import compile_kernel
+from scvitune._compiling import EXACT, compile_kernel
 from scvitune.likelihoods import _gamma_differences, _vector_math
 from scvitune.likelihoods._gamma_differences import (
     add_digamma_difference,
@@ -26,7 +26,6 @@ from scvitune.likelihoods._gamma_differences import (
     prepare_lgamma,
 )
 from scvitune.likelihoods._vector_math import (
-    EXACT,
     ONE,
     ZERO,
     exp_of_nonpositive,

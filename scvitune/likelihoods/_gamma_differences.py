@@ -18,7 +18,8 @@ from typing import Any
 
 from numba import njit
 
-from scvitune.likelihoods._vector_math import EXACT, HALF, INLINE, ONE, f32, log, log1p
+from scvitune._compiling import EXACT
+from scvitune.likelihoods._vector_math import HALF, INLINE, ONE, f32, log, log1p
 
 
 @njit(**INLINE)

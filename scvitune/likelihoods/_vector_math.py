@@ -3,7 +3,7 @@
 Without Intel's SVML numba's ``exp`` and ``log`` are scalar calls. Those here are Cephes'
 polynomials (S. Moshier, ``expf.c`` and ``logf.c``) without branches, so that LLVM vectorises the
 loops around them; they are right to 2 units in the last place. Sums are vectorised only if their
-order may change, so they are functions of their own (``SUM``); elsewhere (``EXACT``) the order
+order may change, so they are functions of their own (`ANY_ORDER`); elsewhere (`EXACT`) the order
 matters, as in ``(1 + z) - 1``.
 
 NaN comes out as NaN: a diverging trial is noticed by it.
@@ -19,15 +19,10 @@ from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
 from numba import njit, types
 from numba.extending import intrinsic
 
-EXACT: dict[str, Any] = {
-    "fastmath": {"contract"},
-    "error_model": "numpy",
-    "nogil": True,
-    "boundscheck": False,
-}
+from scvitune._compiling import ANY_ORDER, EXACT
+
 # A call that LLVM does not inline keeps the loop around it from becoming vector instructions.
 INLINE: dict[str, Any] = EXACT | {"forceinline": True}
-SUM: dict[str, Any] = EXACT | {"fastmath": {"contract", "reassoc", "nsz"}}
 
 f32 = np.float32  # numba computes in double precision as soon as a Python float takes part
 ZERO, HALF, ONE, _INF = f32(0), f32(0.5), f32(1), f32(np.inf)
@@ -148,7 +143,7 @@ def maximum(row: Any) -> Any:
     return _from_ordered(largest)
 
 
-@njit(**SUM)
+@njit(**ANY_ORDER)
 def sum_row(row: Any) -> Any:
     total = ZERO
     for j in range(row.size):
@@ -156,7 +151,7 @@ def sum_row(row: Any) -> Any:
     return total
 
 
-@njit(**SUM)
+@njit(**ANY_ORDER)
 def sum_products(a: Any, b: Any) -> Any:
     total = ZERO
     for j in range(a.size):
@@ -164,7 +159,7 @@ def sum_products(a: Any, b: Any) -> Any:
     return total
 
 
-@njit(**SUM)
+@njit(**ANY_ORDER)
 def sum_linear_parts(u: Any, pi: Any) -> Any:
     """Sum of ``max(u, 0) - max(-pi, 0)``; NaN is passed on."""
     total = ZERO
@@ -173,7 +168,7 @@ def sum_linear_parts(u: Any, pi: Any) -> Any:
     return total
 
 
-@njit(**SUM)
+@njit(**ANY_ORDER)
 def sum_logs(row: Any) -> Any:
     """Sum of logarithms of numbers from 1/2 to 2, one logarithm for four of them."""
     quarter = row.size // 4

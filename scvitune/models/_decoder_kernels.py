@@ -12,14 +12,8 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from scvitune._compiling import compile_kernel
+from scvitune._compiling import ANY_ORDER, compile_kernel
 
-_OPTIONS: dict[str, Any] = {
-    "fastmath": {"contract", "reassoc", "nsz"},
-    "error_model": "numpy",
-    "nogil": True,
-    "boundscheck": False,
-}
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
@@ -135,10 +129,10 @@ normalise = compile_kernel(
         _MATRIX, _MATRIX, types.int64[::1], _MATRIX, _FLOAT, types.boolean[:, ::1], _FLOAT,
         _VECTOR, _MATRIX,
     ),
-    options=_OPTIONS,
+    options=ANY_ORDER,
 )  # fmt: skip
 normalise_backward = compile_kernel(
     _normalise_backward,
     types.void(_MATRIX, _MATRIX, _VECTOR, types.boolean[:, ::1], _FLOAT, _MATRIX),
-    options=_OPTIONS,
+    options=ANY_ORDER,
 )

@@ -13,18 +13,12 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from scvitune._compiling import compile_kernel
+from scvitune._compiling import ANY_ORDER, compile_kernel
 
-_OPTIONS: dict[str, Any] = {
-    "fastmath": {"contract", "reassoc", "nsz"},
-    "error_model": "numpy",
-    "nogil": True,
-    "boundscheck": False,
-}
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
-@njit(**_OPTIONS)
+@njit(**ANY_ORDER)
 def _add_rows(matrix: Any, out: Any) -> None:
     """``out = matrix.sum(0)``."""
     for j in range(out.size):
@@ -194,20 +188,20 @@ activate = compile_kernel(
         _MATRIX, _VECTOR, _VECTOR, _VECTOR, _FLOAT, _FLOAT, _VECTOR, _VECTOR,
         types.boolean[:, ::1], _FLOAT, _VECTOR, _MATRIX,
     ),
-    options=_OPTIONS,
+    options=ANY_ORDER,
 )  # fmt: skip
 activate_backward = compile_kernel(
     _activate_backward,
     types.void(_MATRIX, _MATRIX, _MATRIX, _VECTOR, _VECTOR, _FLOAT, _VECTOR, _VECTOR),
-    options=_OPTIONS,
+    options=ANY_ORDER,
 )
 draw_latent = compile_kernel(
     _draw_latent,
     types.void(_MATRIX, _MATRIX, _MATRIX, _FLOAT, _MATRIX, _MATRIX, _VECTOR),
-    options=_OPTIONS,
+    options=ANY_ORDER,
 )
 draw_latent_backward = compile_kernel(
     _draw_latent_backward,
     types.void(_MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOAT, _FLOAT, _MATRIX),
-    options=_OPTIONS,
+    options=ANY_ORDER,
 )

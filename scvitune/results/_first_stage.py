@@ -9,7 +9,7 @@ from typing import Any
 from scvitune.data import load_prepared, load_split, rebuild_anndata
 from scvitune.errors import StudyError
 from scvitune.models import get_adapter
-from scvitune.results._handing_over import Trained, load_saved
+from scvitune.results._handing_over import Trained, load_saved, save_model
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import best_trial_id
 from scvitune.results._weights import stages_of
@@ -39,16 +39,8 @@ def write_first_stage(run: Run, config: Mapping[str, Any], directory: Path) -> N
         stage.weights,
         stage.reports,
     )
-    model = adapter.build_model(
-        rebuild_anndata(load_prepared(Path(stages.reference_dir))),
-        trained.config,
-        weights=trained.weights,
-        train_indices=split.train,
-        validation_indices=split.validation,
-        test_indices=split.test,
-        history=trained.history,
-    )
-    model.save(str(directory), overwrite=True)
+    cells = rebuild_anndata(load_prepared(Path(stages.reference_dir)))
+    save_model(adapter, trained, cells, split, directory)
 
 
 def load_first_stage(run: Run, reference: Any) -> Any:

@@ -15,7 +15,7 @@ import pandas as pd
 from scvitune.contracts import Config, PreparedData, Split
 from scvitune.data import rebuild_anndata
 from scvitune.errors import StudyError
-from scvitune.models import get_adapter
+from scvitune.models import ModelAdapter, get_adapter
 from scvitune.results._run_directory import Run
 from scvitune.results._weights import load_run_data, stages_of
 
@@ -53,7 +53,7 @@ class Trained:
 
 
 def write_model(run: Run, trained: Trained, adata: Any, directory: Path) -> None:
-    """Save weights as scvi-tools saves a model.
+    """Save weights of a run's model as scvi-tools saves it.
 
     Parameters
     ----------
@@ -67,8 +67,24 @@ def write_model(run: Run, trained: Trained, adata: Any, directory: Path) -> None
     adapter = get_adapter(run.settings["model"])
     if run.is_of_spots:
         adapter = stages_of(run).bind(adapter, trained.config, prepared.gene_names)
+    cells = rebuild_anndata(prepared) if adata is None else adata
+    save_model(adapter, trained, cells, split, directory)
+
+
+def save_model(
+    adapter: ModelAdapter, trained: Trained, adata: Any, split: Split, directory: Path
+) -> None:
+    """Save weights as scvi-tools saves a model.
+
+    Parameters
+    ----------
+    adata
+        Registered for the adapter's model.
+    split
+        Which of its cells trained, validated and tested.
+    """
     model = adapter.build_model(
-        rebuild_anndata(prepared) if adata is None else adata,
+        adata,
         trained.config,
         weights=trained.weights,
         train_indices=split.train,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scvitune.errors import InputError, nearest, one_of
+from scvitune.errors import unknown
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import origins_table, schedule_table
 from scvitune.results._tables import (
@@ -208,9 +208,7 @@ def build_table(run: Run, name: str) -> pd.DataFrame:
         If there is no such table.
     """
     if name not in TABLES:
-        raise InputError(
-            f"There is no table {name!r}.{nearest(name, TABLES)} There are {one_of(TABLES)}."
-        )
+        raise unknown("table", name, TABLES)
     return TABLES[name](run)
 
 

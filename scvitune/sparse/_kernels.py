@@ -12,18 +12,12 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from scvitune._compiling import compile_kernel
+from scvitune._compiling import ANY_ORDER, compile_kernel
 
-_OPTIONS: dict[str, Any] = {
-    "fastmath": {"contract", "reassoc", "nsz"},
-    "error_model": "numpy",
-    "nogil": True,
-    "boundscheck": False,
-}
 _ZERO = np.float32(0)
 
 
-@njit(**_OPTIONS)
+@njit(**ANY_ORDER)
 def _add_eight(out: Any, i: Any, matrix: Any, at: Any, x: Any, k: Any) -> None:
     """``out[i] += sum of x[k'] * matrix[at[k']]`` over k' = k ... k + 7."""
     a0, a1, a2, a3 = at[k], at[k + 1], at[k + 2], at[k + 3]
@@ -36,14 +30,14 @@ def _add_eight(out: Any, i: Any, matrix: Any, at: Any, x: Any, k: Any) -> None:
         ) + ((x4 * matrix[a4, j] + x5 * matrix[a5, j]) + (x6 * matrix[a6, j] + x7 * matrix[a7, j]))
 
 
-@njit(**_OPTIONS)
+@njit(**ANY_ORDER)
 def _add_one(out: Any, i: Any, matrix: Any, at: Any, x: Any, k: Any) -> None:
     a, factor = at[k], x[k]
     for j in range(out.shape[1]):
         out[i, j] += factor * matrix[a, j]
 
 
-@njit(**_OPTIONS)
+@njit(**ANY_ORDER)
 def _add_products(out: Any, i: Any, matrix: Any, at: Any, x: Any, k: Any, end: Any) -> None:
     while k + 8 <= end:
         _add_eight(out, i, matrix, at, x, k)
@@ -148,12 +142,12 @@ _MATRIX = types.float32[:, ::1]
 multiply = compile_kernel(
     _multiply,
     types.void(_INT64, _UINT64, _FLOAT, _MATRIX, _MATRIX),
-    options=_OPTIONS,
+    options=ANY_ORDER,
 )
 multiply_transposed = compile_kernel(
     _multiply_transposed,
     types.void(_INT64, _UINT64, _FLOAT, _MATRIX, _MATRIX),
-    options=_OPTIONS,
+    options=ANY_ORDER,
 )
 gather = compile_kernel(
     _gather,
@@ -164,5 +158,5 @@ gather = compile_kernel(
         )
         for dtype in (types.uint8, types.uint16, types.uint32, types.float32)
     ],
-    options=_OPTIONS,
+    options=ANY_ORDER,
 )  # fmt: skip

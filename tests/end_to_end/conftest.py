@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import pytest
@@ -33,6 +34,36 @@ def pbmc():
     adata = scvitune.data.pbmc68k()
     scvi.model.SCVI.setup_anndata(adata, labels_key="cell_type")
     return adata
+
+
+@pytest.fixture(scope="session")
+def browser_programs():
+    """Paths of Chromium and its driver; skips before anything dear is started."""
+    found = shutil.which("chromium"), shutil.which("chromedriver")
+    if None in found:
+        pytest.skip("needs a browser: apt-get install chromium chromium-driver")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(browser_programs, tmp_path_factory):
+    """A headless Chromium that keeps what its pages write to the console and what they fetch."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the extra `test`")
+    chromium, driver = browser_programs
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (
+        *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--no-first-run", f"--user-data-dir={profile}", "--window-size=1200,1600"),
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=driver)
+    found = webdriver.Chrome(options=options, service=service)
+    yield found
+    found.quit()
 
 
 SMALL_SPACE = {

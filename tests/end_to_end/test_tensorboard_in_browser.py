@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,12 +12,6 @@ from contextlib import contextmanager
 import pytest
 
 import scvitune
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)",
-)
 
 # TensorBoard's elements lie in shadow trees within shadow trees.
 FIND = """
@@ -61,34 +54,6 @@ def _answers(address):
         return False
 
 
-@contextmanager
-def browser():
-    """Start a headless Chromium; what its pages write to the console is kept."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--window-size=1800,1200",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
 def until(condition, explain, *, seconds=30.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -125,9 +90,11 @@ def study(tmp_path_factory, pbmc, local_ray):
     )
 
 
-def test_the_hparams_page_shows_all_trials_in_its_three_views(study, tmp_path):
+def test_the_hparams_page_shows_all_trials_in_its_three_views(browser, study, tmp_path):
     log = tmp_path / "tensorboard.log"
-    with tensorboard(study.path / "tensorboard", log) as address, browser() as driver:
+    driver = browser
+    driver.set_window_size(1800, 1200)
+    with tensorboard(study.path / "tensorboard", log) as address:
 
         def find(selector, *, within=None):
             return driver.execute_script(FIND, within, selector)

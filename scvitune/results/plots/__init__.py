@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from scvitune.errors import InputError, nearest, one_of
+from scvitune.errors import unknown
 from scvitune.results._run_directory import Run
 from scvitune.results.plots import (
     _confirmation,
@@ -102,7 +102,5 @@ def draw_plot(run: Run, name: str, **options: Any) -> tuple[go.Figure, pd.DataFr
         If there is no such plot.
     """
     if name not in PLOTS:
-        raise InputError(
-            f"There is no plot {name!r}.{nearest(name, PLOTS)} There are {one_of(PLOTS)}."
-        )
+        raise unknown("plot", name, PLOTS)
     return PLOTS[name].draw(run, **options)
