@@ -13,6 +13,14 @@ from scvitune.errors import Faults, nearest, one_of
 OWN_KEYS = ("name", "function", "mode", "cost")
 _MODES, _COSTS = ("min", "max"), ("cheap", "dear")
 _SPLITS = ("_train", "_validation", "_test")
+_TAKEN = frozenset(
+    {
+        *("trial_id", "status", "reason", "epoch", "epochs", "best_epoch", "time_s", "n_params"),
+        *("n_cells", "seed", "seeds", "winner", "outcome", "metrics", "done", "config"),
+        *("kept", "training_iteration", "timestamp", "date", "pid", "hostname"),
+    }
+)
+"""Names of a study's own columns, and of what a report holds besides metrics."""
 
 
 def split_metric(value: Any, faults: Faults) -> dict[str, Any]:
@@ -96,6 +104,11 @@ def _check_own(entry: Any) -> dict[str, Any]:
         raise fault(
             f"holds the name {shown(name)}: the name of a metric of your own must be made of "
             f"letters, digits and _, and not end with {one_of(_SPLITS)}."
+        )
+    if name in _TAKEN:
+        raise fault(
+            f"holds the name {name!r}, which tables and reports have already: give your metric "
+            "another, such as my_score."
         )
     if function is not None and not _is_path(function):
         raise fault(

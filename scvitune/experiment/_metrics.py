@@ -40,6 +40,8 @@ def check_metrics(config: StudyConfig, faults: Faults) -> None:
         if name not in own:
             with faults.collecting():
                 metric_info(name)
+    for name in sorted(own & set(METRICS)):
+        faults.add(f"{name!r} is a metric of scvitune; give yours another name.")
     if len(faults) > n_faults:
         return
     with faults.collecting():

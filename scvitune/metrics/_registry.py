@@ -234,7 +234,7 @@ def ask_metrics(
     Raises
     ------
     InputError
-        If a name is not known, or an own metric has a known one's name or no direction.
+        If a name is not known, or an own metric has no direction.
     """
     own = {spec["name"]: spec for spec in own_metrics}
     asked = []
@@ -245,8 +245,6 @@ def ask_metrics(
             continue
         spec = own[name]
         direction = spec.get("mode") or (mode if i == 0 else None)
-        if name in METRICS:
-            raise InputError(f"{name!r} is a metric of scvitune; give yours another name.")
         if direction is None:
             raise InputError(
                 f"The direction of your metric {name!r} is not known. Say mode: min or mode: max "

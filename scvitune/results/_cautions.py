@@ -8,8 +8,14 @@ from typing import Any
 
 from scvitune.events import TrialRecord
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import best_trial_id, comparison_table, trial_status
-from scvitune.results._wording import describe_metric, format_value
+from scvitune.results._tables import (
+    best_trial_id,
+    comparison_table,
+    confirmed_winner,
+    test_metric,
+    trial_status,
+)
+from scvitune.results._wording import cells_of, describe_metric, format_value
 
 _EDGE = 0.03
 """A value within this part of its range from an end is at the edge."""
@@ -85,16 +91,20 @@ def _too_few(run: Run) -> list[str]:
 
 
 def _disagreement(run: Run) -> list[str]:
-    """Warn where the winner of the validation cells loses on the held-out test cells."""
-    table = comparison_table(run)
-    if run.metric not in table.index or table.loc[run.metric, "verdict"] != "better":
+    """Warn where the winner of the search loses on the held-out test cells.
+
+    Not where fresh seeds have told who wins: one training says less than they do.
+    """
+    table, test = comparison_table(run), test_metric(run)
+    if confirmed_winner(run) is not None or run.metric not in table.index:
         return []
-    test = run.metric.removesuffix("_validation") + "_test"
-    if test not in table.index or table.loc[test, "verdict"] != "worse":
+    if table.loc[run.metric, "verdict"] != "better" or test not in table.index:
+        return []
+    if table.loc[test, "verdict"] != "worse":
         return []
     return [
-        "On the held-out test cells the best configuration is worse than the default, although "
-        "it is better on the validation cells: the gain is within the noise, keep the default."
+        f"On the {cells_of(test)} the best configuration is worse than the default, although it "
+        "is better in the search: the gain is within the noise, keep the default."
     ]
 
 

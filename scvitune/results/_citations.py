@@ -49,6 +49,11 @@ REFERENCES = {
     "Li et al., 2022": "Li B, Zhang W, Guo C, et al. Benchmarking spatial and single-cell "
     "transcriptomics integration methods for transcript distribution prediction and cell type "
     "deconvolution. Nature Methods 19, 662–670 (2022). doi:10.1038/s41592-022-01480-9",
+    "Luecken et al., 2022": "Luecken MD, Büttner M, Chaichoompu K, et al. Benchmarking "
+    "atlas-level data integration in single-cell genomics. Nature Methods 19, 41–50 (2022). "
+    "doi:10.1038/s41592-021-01336-8",
+    "Burda et al., 2016": "Burda Y, Grosse R, Salakhutdinov R. Importance weighted autoencoders. "
+    "ICLR, arXiv:1509.00519 (2016).",
     "Hutter et al., 2014": "Hutter F, Hoos H, Leyton-Brown K. An efficient approach for "
     "assessing hyperparameter importance. ICML, PMLR 32(1), 754–762 (2014).",
     "Watanabe et al., 2023": "Watanabe S, Bansal A, Hutter F. PED-ANOVA: efficiently quantifying "
@@ -83,7 +88,11 @@ SEARCHERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "optuna",
         ("Akiba et al., 2019",),
     ),
-    "cmaes": ("proposed by CMA-ES", "cmaes", ("Hansen and Ostermeier, 2001",)),
+    "cmaes": (
+        "proposed by CMA-ES",
+        "optuna",
+        ("Hansen and Ostermeier, 2001", "Akiba et al., 2019"),
+    ),
     "nsga2": ("proposed by NSGA-II", "optuna", ("Deb et al., 2002", "Akiba et al., 2019")),
     "bohb": ("proposed by the model of BOHB", "", ("Falkner et al., 2018",)),
     "local": ("proposed by a local search with restarts", "", ()),
@@ -103,5 +112,16 @@ SCHEDULERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pb2": ("population based bandits (PB2)", ("Parker-Holder et al., 2020",)),
 }
 """Scheduler -> its name in publications, and what to cite; fifo stops nothing."""
+
+METRICS: dict[str, str] = {
+    "marginal_ll": "Burda et al., 2016",
+    "imputation_mae": "Lopez et al., 2018",
+    "scib": "Luecken et al., 2022",
+    "proportion": "Li et al., 2022",
+}
+"""Beginning of a metric's name -> whose it is."""
+
+TOGETHER = ("nsga2",)
+"""Searchers that optimise all metrics that were asked for, not the first alone."""
 
 POPULATION = ("pbt", "pb2")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from scvitune.contracts import Choice, Mode
 from scvitune.results._ranges import good_range
-from scvitune.results._run_directory import Run
+from scvitune.results._run_directory import Run, once_a_run
 from scvitune.results._searched import Searched, list_searched
 from scvitune.results._tables import is_missing
 
@@ -45,6 +45,8 @@ class Comparable:
         One a hyperparameter: whether the numbers are names without an order.
     n_left_out
         Trials with a result that did not get that far.
+    mode
+        Whether lower or higher values are better.
     """
 
     epoch: float
@@ -53,6 +55,7 @@ class Comparable:
     values: npt.NDArray[np.float64]
     is_choice: tuple[bool, ...]
     n_left_out: int
+    mode: Mode = "min"
 
     @property
     def is_enough(self) -> bool:
@@ -65,6 +68,7 @@ def trials_wanted(n_hyperparameters: int) -> int:
     return max(_LEAST, _PER_HYPERPARAMETER * n_hyperparameters)
 
 
+@once_a_run
 def compare_trials(run: Run) -> Comparable:
     """Return the trials of a run at a common number of epochs; diverged and failed ones apart."""
     metric = run.metric
@@ -76,7 +80,7 @@ def compare_trials(run: Run) -> Comparable:
     usable = {trial_id: reports for trial_id, reports in usable.items() if reports}
     ends = sorted((reports[-1].epoch for reports in usable.values()), reverse=True)
     if not ends:
-        return Comparable(math.nan, (), np.empty((0, 0)), np.empty(0), (), 0)
+        return Comparable(math.nan, (), np.empty((0, 0)), np.empty(0), (), 0, run.mode)
     epoch = ends[math.ceil(_SHARE * len(ends)) - 1]
     best = min if run.mode == "min" else max
     values = {
@@ -101,6 +105,7 @@ def compare_trials(run: Run) -> Comparable:
         values=_limited([values[t] for t in run.records if t in values], run.mode),
         is_choice=tuple(is_choice),
         n_left_out=len(usable) - len(values),
+        mode=run.mode,
     )
 
 

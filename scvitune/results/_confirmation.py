@@ -16,8 +16,8 @@ from scipy import stats
 
 from scvitune.contracts import Mode
 from scvitune.ranking import finished_confirmations
-from scvitune.results._run_directory import Run
-from scvitune.results._tables import confirmed_winner, test_metric
+from scvitune.results._run_directory import Run, once_a_run
+from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
 
 LEVEL = 0.95
 """Of the intervals; what is claimed has an error probability of at most the rest."""
@@ -107,6 +107,7 @@ def compare_paired(
     )
 
 
+@once_a_run
 def confirmation_table(run: Run) -> pd.DataFrame:
     """Return one row a confirmed trial, the winner first, then by the mean that decided.
 
@@ -125,6 +126,7 @@ def confirmation_table(run: Run) -> pd.DataFrame:
     columns += [f"{name}_{what}" for name in (metric, test) for what in ("mean", "standard_error")]
     columns += [*_DIFFERENCES, "winner"]
     winner, default = confirmed_winner(run), run.default
+    mode = metric_mode(run, test) or run.mode
     rows = []
     for trial_id in run.candidates:
         row: dict[str, object] = {"seeds": len(_values(run, trial_id, metric))}
@@ -134,7 +136,7 @@ def confirmation_table(run: Run) -> pd.DataFrame:
         row |= dict.fromkeys(_DIFFERENCES, math.nan)
         if default is not None and default.trial_id != trial_id:
             found = compare_paired(
-                _values(run, trial_id, test), _values(run, default.trial_id, test), mode=run.mode
+                _values(run, trial_id, test), _values(run, default.trial_id, test), mode=mode
             )
             row |= {
                 "difference": found.mean,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from scvitune.results._confirmation import LEVEL, claimed_p_value, confirmation_table
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import confirmed_winner, test_metric
+from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
 from scvitune.results._wording import cells_of, format_number, metric_words
 
 
@@ -29,9 +29,9 @@ def describe_confirmation(run: Run) -> str:
     row = table.loc[winner]
     if math.isnan(row["p_value"]):
         return f"{start} trial {winner} is the best; too few seeds finished to compare it."
-    cells = cells_of(test_metric(run))
+    cells, mode = cells_of(test_metric(run)), metric_mode(run, test_metric(run)) or run.mode
     p_value, note = claimed_p_value(table, winner), _note(table, winner)
-    better = row["difference"] != 0 and (row["difference"] < 0) == (run.mode == "min")
+    better = row["difference"] != 0 and (row["difference"] < 0) == (mode == "min")
     amount = _amount(row["difference"], row["difference_standard_error"], test_metric(run))
     if p_value >= 1 - LEVEL:
         way = f"{amount} {'better' if better else 'worse'}" if row["difference"] else "none"

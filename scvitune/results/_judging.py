@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 
 from scvitune.config import MetricOptions
 from scvitune.contracts import Config
@@ -76,10 +77,11 @@ def measure_on_test_cells(
     One that cannot be measured there, for there are too few cells or the user's function fails,
     is left out with a warning: what the search found stands without it.
     """
+    wanted = tested_metrics(run, functions)
+    with suppress(MetricError, Divergence):  # together, siblings are computed once
+        return name_metrics(examiner.measure(loop, wanted, "test", config=config), "test")
     values: dict[str, float] = {}
-    for base in tested_metrics(run, functions):
-        if base in values:
-            continue
+    for base in wanted:
         try:
             values |= examiner.measure(loop, [base], "test", config=config)
         except (MetricError, Divergence) as error:

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from scvitune.contracts import Choice, IntRange
 from scvitune.results._cautions import max_epochs
-from scvitune.results._citations import MODELS, POPULATION, REFERENCES, SCHEDULERS, SEARCHERS
+from scvitune.results._citations import (
+    METRICS,
+    MODELS,
+    POPULATION,
+    REFERENCES,
+    SCHEDULERS,
+    SEARCHERS,
+    TOGETHER,
+)
 from scvitune.results._comparable import compare_trials
+from scvitune.results._confirmation import claimed_p_value, confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._searched import list_searched
 from scvitune.results._summary import is_unfinished
-from scvitune.results._tables import best_trial_id, comparison_table, metric_mode
+from scvitune.results._tables import (
+    best_trial_id,
+    comparison_table,
+    confirmed_winner,
+    metric_mode,
+    test_metric,
+)
 from scvitune.results._wording import (
     cells_of,
     describe_difference,
+    format_amount,
     format_duration,
     format_number,
     format_value,
     in_sentence,
     metric_words,
-    split_metric,
 )
 
 
@@ -128,26 +144,23 @@ def _say_split(writer: _Writer) -> None:
 
 def _say_search(writer: _Writer) -> None:
     run, search = writer.run, writer.run.search
-    proposed = [r for r in run.records.values() if r.origin not in ("default", "point")]
+    proposed = sum(r.origin not in ("default", "point") for r in run.records.values())
     points = sum(r.origin == "point" for r in run.records.values())
+    goal = _goal(writer)
     words, package, keys = SEARCHERS.get(
         str(search.get("searcher")), (f"proposed by {search.get('searcher')}", "", ())
     )
-    own = writer.cite(*keys, before=writer.version(package) if package else "")
-    counts = [f"{_count(len(proposed), 'configuration')} {words}{own}"]
+    counts = []
+    if proposed:
+        own = writer.cite(*keys, before=writer.version(package) if package else "")
+        counts.append(f"{_count(proposed, 'configuration')} {words}{own}")
     counts += [f"{_count(points, 'configuration')} given beforehand"] if points else []
     counts += ["the default configuration of scvi-tools"] if run.default else []
     budget = max_epochs(run)
     length = f" for at most {budget:,.6g} epochs" if budget else ""
-    are = "were" if len(counts) > 1 or len(proposed) != 1 else "was"
-    label = in_sentence(metric_words(run.metric).label)
-    cells = cells_of(run.metric)
-    way = "minimise" if run.mode == "min" else "maximise"
+    are = "was" if len(run.records) == 1 else "were"
     seed = f" (seed {search['seed']})" if search.get("seed") is not None else ""
-    writer.say(
-        f"To {way} the {label}{f' on the {cells}' if cells else ''} ({run.metric}), "
-        f"{_join(counts)} {are} trained{length}{seed}."
-    )
+    writer.say(f"To {goal}, {_join(counts) or 'no trial'} {are} trained{length}{seed}.")
     _say_stopping(writer)
     lost = sum(r.status in ("diverged", "failed") for r in run.records.values())
     if lost:
@@ -158,12 +171,31 @@ def _say_search(writer: _Writer) -> None:
     at_a_time = f" with {_count(int(slots[-1]), 'trial')} at a time" if slots else ""
     state = " so far" if is_unfinished(run) or run.at_work else ""
     writer.say(
-        f"The search trained {spent:,.6g} epochs in all{state}, in "
+        f"The search trained {format_amount(spent)} epochs in all{state}, in "
         f"{format_duration(run.elapsed_s)}{at_a_time}."
     )
     writer.say(
         "Each trial was judged by its best report, and the weights of that report were kept."
     )
+
+
+def _goal(writer: _Writer) -> str:
+    """Return what was optimised: the metric that decides, or several together."""
+    run = writer.run
+    together = _is_joint(run)
+    goals = []
+    for metric in run.metrics if together else run.metrics[:1]:
+        label, cells = in_sentence(metric_words(metric.name).label), cells_of(metric.name)
+        keys = [key for start, key in METRICS.items() if metric.base.startswith(start)]
+        named = writer.cite(*([] if metric.own else keys), before=metric.name)
+        way = "minimise" if metric.mode == "min" else "maximise"
+        goals.append(f"{way} the {label}{f' on the {cells}' if cells else ''}{named}")
+    return _join(goals) + (" together" if together else "")
+
+
+def _is_joint(run: Run) -> bool:
+    """Whether several metrics were optimised together."""
+    return str(run.search.get("searcher")) in TOGETHER and len(run.metrics) > 1
 
 
 def _say_stopping(writer: _Writer) -> None:
@@ -205,6 +237,7 @@ def _say_space(writer: _Writer) -> None:
 
 
 def _say_confirmation(writer: _Writer) -> None:
+    run = writer.run
     confirmed = [
         [one for one in getattr(record, "confirmations", ()) if one.status == "finished"]
         for record in writer.run.records.values()
@@ -212,9 +245,12 @@ def _say_confirmation(writer: _Writer) -> None:
     counts = [len(seeds) for seeds in confirmed if seeds]
     if counts:
         seeds = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+        were = "was" if len(counts) == 1 else "were"
         writer.say(
-            f"{_count(len(counts), 'configuration')} were trained again with {seeds} fresh seeds "
-            "each to the full budget and compared on the test cells, paired over seeds."
+            f"{_count(len(counts), 'configuration')} {were} trained again with {seeds} fresh "
+            f"seeds each to the full budget; the best mean {run.metric} decided, and differences "
+            f"from the default were measured on the {cells_of(test_metric(run))}, paired over "
+            "seeds."
         )
 
 
@@ -229,28 +265,78 @@ def _say_result(writer: _Writer) -> None:
     settings = _join([f"{k} = {format_value(v)}" for k, v in record.config.items() if k in varied])
     is_default = run.default is not None and run.default.trial_id == best_id
     open_ = " so far" if is_unfinished(run) or run.at_work else ""
+    confirmed = confirmed_winner(run) is not None
     if is_default:
-        writer.say(f"No configuration tried{open_} was better than the default.")
+        among = "of those confirmed" if confirmed else f"tried{open_}"
+        others = len(run.candidates) > 1 if confirmed else len(run.records) > 1
+        if others:
+            writer.say(f"No configuration {among} was better than the default.")
+        _say_final_fit(writer, best_id)
         return
     at = f" after {best.epoch:g} epochs" if best else ""
-    writer.say(f"The best configuration{open_} was reached{at}: {settings}.")
+    best_by = f"The configuration with the best {run.metric}" if _is_joint(run) else ""
+    writer.say(
+        f"{best_by or 'The best configuration'}{open_} was reached{at}"
+        f"{f': {settings}' if settings else ''}."
+    )
+    if confirmed:
+        _say_confirmed_gain(writer, best_id)
+    else:
+        _say_gain(writer)
+    _say_final_fit(writer, best_id)
+
+
+def _say_gain(writer: _Writer) -> None:
+    """Say best against default in the search, on the test cells if that was measured."""
+    run = writer.run
     table = comparison_table(run)
-    base = split_metric(run.metric)[0]
-    for name in (f"{base}_test", "proportion_jsd_test", run.metric):
+    for name in (test_metric(run), run.metric):
         if name in table.index and table.loc[name, ["best", "default"]].notna().all():
             row = table.loc[name]
-            if name.startswith("proportion_"):
-                writer.cite("Li et al., 2022")
+            own = writer.cite("Li et al., 2022") if name.startswith("proportion_") else ""
             ours, theirs = float(row["best"]), float(row["default"])
             mode = metric_mode(run, name)
             difference = describe_difference(theirs, ours, name=name, mode=mode)
             place = f"On the {cells_of(name)}, its" if cells_of(name) else "Its"
             label = in_sentence(metric_words(name).label)
             writer.say(
-                f"{place} {label} was {format_number(ours)} against {format_number(theirs)} for "
-                f"the default: {difference}."
+                f"{place} {label}{own} was {format_number(ours)} against "
+                f"{format_number(theirs)} for the default: {difference}."
             )
             return
+
+
+def _say_confirmed_gain(writer: _Writer, winner: str) -> None:
+    """Say what fresh seeds found of the winner, as far as there is a default to compare with."""
+    run, table = writer.run, confirmation_table(writer.run)
+    row, test = table.loc[winner], test_metric(writer.run)
+    if run.default is None or math.isnan(row["p_value"]):
+        return
+    own = writer.cite("Li et al., 2022") if test.startswith("proportion_") else ""
+    means = [
+        f"{format_number(float(one[f'{test}_mean']))} ± "
+        f"{format_number(float(one[f'{test}_standard_error']), digits=2)}"
+        for one in (row, table.loc[run.default.trial_id])
+    ]
+    n_compared = int(table["p_value"].notna().sum())
+    p_value = claimed_p_value(table, winner)
+    corrected = f", Bonferroni-corrected for {n_compared} comparisons" if n_compared > 1 else ""
+    writer.say(
+        f"On the {cells_of(test)}, over fresh seeds, its "
+        f"{in_sentence(metric_words(test).label)}{own} was {means[0]} against "
+        f"{means[1]} for the default (mean ± standard error; paired t-test, "
+        f"{'p < 0.0001' if p_value < 1e-4 else f'p = {p_value:.2g}'}"
+        f"{corrected})."
+    )
+
+
+def _say_final_fit(writer: _Writer, best_id: str) -> None:
+    final = writer.run.records[best_id].final_fit
+    if final is not None and final.finished and not writer.run.is_of_spots:
+        writer.say(
+            f"The final model was trained on all {final.n_cells:,} cells for "
+            f"{final.epoch:.4g} epochs."
+        )
 
 
 def _count(number: int, thing: str) -> str:

@@ -71,13 +71,16 @@ def read_ray_tune(path: Path, *, metric: str | None = None, mode: str | None = N
     records = {record.trial_id: record for record, _ in trials}
     names = list(dict.fromkeys(n for r in records.values() for p in r.reports for n in p.metrics))
     chosen = _choose_metric(metric, names, path)
+    direction = _choose_mode(mode, chosen)
     return Run(
         layout=RunLayout(path),
         settings={
             "name": path.name,
             "model": "model",
             "metric": chosen,
-            "mode": _choose_mode(mode, chosen),
+            "mode": direction,
+            # Whatever its name, it is what that program meant by it.
+            "own_metrics": [{"name": chosen, "mode": direction}],
         },
         records=records,
         driver_alive=False,

@@ -20,7 +20,6 @@ from scvitune.results._report_facts import (
     key_figures,
     list_facts,
     model_snippet,
-    split_sizes,
 )
 from scvitune.results._report_figures import list_figures, plotly_source
 from scvitune.results._report_tables import (
@@ -107,7 +106,7 @@ def _view(run: Run) -> dict[str, Any]:
         "config_snippet": config_snippet(run),
         "comparison": describe_comparison(run),
         "tested": bool(test) and bool(comparison.loc[test, "best"].notna().any()),
-        "no_test_because": " yet" if split_sizes(run).get("test", 1) else ": none were held out",
+        "no_test_because": " yet" if run.split_sizes.get("test", 1) else ": none were held out",
         "confirmation": _confirmation(run),
         "figures": figures,
         "trials": describe_trials(run, ranked_trials(run)),

@@ -10,15 +10,16 @@ import pandas as pd
 from scvitune.results._cautions import max_epochs
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import display_path
-from scvitune.results._tables import best_trial_id, is_missing
+from scvitune.results._tables import best_trial_id, confirmed_winner, is_missing, test_metric
 from scvitune.results._wording import (
     cells_of,
     cells_of_split,
     describe_metric,
+    format_amount,
     format_duration,
     format_number,
+    format_percent,
     in_sentence,
-    split_metric,
     split_order,
 )
 
@@ -37,16 +38,17 @@ def describe_subject(run: Run) -> str:
 def key_figures(run: Run, comparison: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the few numbers that matter, each with what it is."""
     figures: list[tuple[str, str]] = []
-    names = dict.fromkeys([run.metric, f"{split_metric(run.metric)[0]}_test"])
+    names = dict.fromkeys([run.metric, test_metric(run)])
+    searched = " in the search" if confirmed_winner(run) is not None else ""
     gain: list[tuple[str, str]] = []
     for name in names:
         if name in comparison.index:
             row = comparison.loc[name]
             if not is_missing(row["best"]):
                 figures.append(
-                    (format_number(row["best"]), f"{describe_metric(name)}, best trial")
+                    (format_number(row["best"]), f"{describe_metric(name)}, best trial{searched}")
                 )
-            gain = _gain_figure(name, row) or gain
+            gain = [(text, words + searched) for text, words in _gain_figure(name, row)] or gain
     is_default = run.default is not None and run.default.trial_id == best_trial_id(run)
     figures += [] if is_default else gain
     figures.append((str(len(run.records)), "trials"))
@@ -61,7 +63,7 @@ def _gain_figure(name: str, row: pd.Series) -> list[tuple[str, str]]:
     if is_missing(row["relative"]):
         return []
     way = "equal to" if not row["difference"] else row["verdict"] or "different"
-    text = f"{100 * abs(row['relative']):.2g} %"
+    text = format_percent(abs(row["relative"]))
     joint = "the default" if way == "equal to" else "than the default"
     cells = cells_of(name)
     return [(text, f"{way} {joint}" + (f" on the {cells}" if cells else ""))]
@@ -96,12 +98,6 @@ def _cost(run: Run) -> tuple[float, float]:
     return spent, len(started) * budget if budget else 0.0
 
 
-def split_sizes(run: Run) -> Mapping[str, Any]:
-    """Return split -> number of cells, as far as the run says."""
-    split = run.settings.get("split")
-    return split if isinstance(split, Mapping) else {}
-
-
 def list_facts(run: Run) -> list[tuple[str, str]]:
     """Return what is needed to repeat the run, as terms and words."""
     settings, search = run.settings, run.search
@@ -113,12 +109,16 @@ def list_facts(run: Run) -> list[tuple[str, str]]:
     if run.is_of_spots:
         facts += _spot_facts(run)
     else:
-        parts = sorted(split_sizes(run).items(), key=lambda item: split_order(item[0]))
+        parts = sorted(run.split_sizes.items(), key=lambda item: split_order(item[0]))
         facts.append(("Split", ", ".join(f"{n:,} {cells_of_split(name)}" for name, n in parts)))
     spent, full = _cost(run)
     if full:
         facts.append(
-            ("Epochs trained", f"{spent:,.4g} of {full:,.4g}, had no trial been stopped early")
+            (
+                "Epochs trained",
+                f"{format_amount(spent)} of {format_amount(full)}, had no trial been stopped "
+                "early",
+            )
         )
     slots = [line.get("slots") for line in run.driver_lines if line.get("slots")]
     facts.append(("Trials at a time", slots[-1] if slots else None))

@@ -27,6 +27,7 @@ from scvitune.results._tables import (
 from scvitune.results._wording import (
     STATUS_WORDS,
     cells_of,
+    format_amount,
     format_duration,
     format_number,
     format_value,
@@ -186,7 +187,7 @@ def describe_run_times(run: Run) -> TableView:
         value = float(values[name])
         if math.isnan(value):
             continue
-        text = f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}"
+        text = format_amount(value)
         if name in ("wall_s", "trial_s"):
             text = format_duration(value)
         elif name == "busy":

@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from scvitune.contracts import Mode, RunLayout
 from scvitune.errors import InputError, nearest
-from scvitune.events import TrialRecord, fold, read_events
+from scvitune.events import Report, TrialRecord, fold, read_events
 from scvitune.metrics import AskedMetric, ask_metrics
-from scvitune.ranking import choose_candidates
+from scvitune.ranking import choose_candidates, rank_trials
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run directory says.
+    """What a run directory says; read once, so what is computed from it is kept.
 
     Attributes
     ----------
@@ -120,6 +121,25 @@ class Run:
         return confirm if isinstance(confirm, Mapping) else None
 
     @property
+    def split_sizes(self) -> Mapping[str, int]:
+        """Split -> number of cells, as far as the run says."""
+        split = self.settings.get("split")
+        return split if isinstance(split, Mapping) else {}
+
+    @cached_property
+    def best_reports(self) -> Mapping[str, Report | None]:
+        """Trial -> the report by which it is judged, None where there is none."""
+        return {
+            trial_id: record.best_report(self.metric, self.mode)
+            for trial_id, record in self.records.items()
+        }
+
+    @cached_property
+    def ranked(self) -> tuple[str, ...]:
+        """The trials with a result, the best of the search first; see `scvitune.ranking`."""
+        return tuple(rank_trials(self.records, metric=self.metric, mode=self.mode))
+
+    @cached_property
     def candidates(self) -> list[str]:
         """The trials that are confirmed, the best of the search first; empty if none is."""
         if self.confirm is None:
@@ -138,6 +158,28 @@ class Run:
     def default(self) -> TrialRecord | None:
         """The trial of the default configuration, or None if the study has none."""
         return next((r for r in self.records.values() if r.origin == "default"), None)
+
+
+Computed = TypeVar("Computed")
+
+
+def once_a_run(compute: Callable[[Run], Computed]) -> Callable[[Run], Computed]:
+    """Keep what a function computes of a run: a report asks for some tables ten times over.
+
+    What can be changed (a table, a list) is copied, so that each caller has its own.
+    """
+
+    @wraps(compute)
+    def kept(run: Run) -> Computed:
+        known = run.__dict__.setdefault("_computed", {})  # it is frozen, as its fields are
+        name = f"{compute.__module__}.{compute.__qualname__}"
+        if name not in known:
+            known[name] = compute(run)
+        copy = getattr(known[name], "copy", None)
+        found: Computed = known[name] if copy is None else copy()
+        return found
+
+    return kept
 
 
 def read_run(root: Path) -> Run:

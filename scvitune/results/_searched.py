@@ -9,7 +9,7 @@ from typing import Any
 
 from scvitune.contracts import Choice, Domain, FloatRange, IntRange, Value
 from scvitune.errors import InputError
-from scvitune.results._run_directory import Run
+from scvitune.results._run_directory import Run, once_a_run
 from scvitune.results._tables import is_missing
 from scvitune.spaces import parse_space
 
@@ -73,6 +73,7 @@ class Searched:
         return float(self.domain.low), float(top)
 
 
+@once_a_run
 def list_searched(run: Run) -> list[Searched]:
     """Return the hyperparameters in which trials differ, in the order of the space.
 

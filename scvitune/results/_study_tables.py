@@ -163,7 +163,7 @@ def stopped_table(run: Run) -> pd.DataFrame:
     for trial_id, record in run.records.items():
         if trial_status(run, record) != "stopped" or not record.reports:
             continue
-        last, best = record.reports[-1], record.best_report(run.metric, run.mode)
+        last, best = record.reports[-1], run.best_reports[trial_id]
         rung = max((epoch for epoch in rungs if epoch <= last.epoch), default=math.nan)
         value = best.metrics[run.metric] if best else math.nan
         rows.append((trial_id, last.epoch, rung, value, last.time_s))

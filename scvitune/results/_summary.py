@@ -13,12 +13,12 @@ from scvitune.results._cautions import find_cautions
 from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
-    TESTED_BY,
     best_trial_id,
     comparison_table,
     config_table,
     confirmed_winner,
     metric_mode,
+    test_metric,
     trial_status,
 )
 from scvitune.results._wording import (
@@ -67,7 +67,7 @@ def describe_outcome(run: Run) -> str:
 def _describe_leader(run: Run) -> str:
     best_id = best_trial_id(run)
     if best_id is None:
-        return "No trial has a result yet."
+        return "No trial came to a result." if run.finished else "No trial has a result yet."
     if confirmed_winner(run) is not None:
         return describe_confirmation(run)
     if run.default is None:
@@ -82,9 +82,7 @@ def _describe_leader(run: Run) -> str:
     if run.default.best_report(run.metric, run.mode) is None:
         return f"The best configuration is that of trial {best_id}; the default has no result."
     verdicts = comparison_table(run)["verdict"]
-    base = split_metric(run.metric)[0]
-    names = (f"{base}_test", f"{TESTED_BY}_test")
-    test = next((n for n in names if n in verdicts.index), None)
+    test = test_metric(run) if test_metric(run) in verdicts.index else None
     if verdicts.get(run.metric) == "equal":
         return f"Trial {best_id} is just as good as the default configuration."
     if test is not None and verdicts[test] == "worse":
@@ -93,7 +91,7 @@ def _describe_leader(run: Run) -> str:
             f"but not on the {cells_of(test)}."
         )
     better = test is not None and verdicts[test] == "better"
-    tested = f", also on the {cells_of(str(test))}" if better else ""
+    tested = f", also on the {cells_of(test)}" if test is not None and better else ""
     return f"Trial {best_id} beats the default configuration{tested}."
 
 
@@ -122,9 +120,7 @@ def describe_gains(run: Run) -> list[tuple[str, str]]:
     Pairs of the metric's name and a sentence; the test cells come last, if they were measured.
     """
     table = comparison_table(run)
-    base = split_metric(run.metric)[0]
-    # A study of spots is tested by proportions, whatever it was searched by.
-    tested = f"{TESTED_BY}_test" if run.is_of_spots else f"{base}_test"
+    base, tested = split_metric(run.metric)[0], test_metric(run)
     gains = []
     for name, row in table.iterrows():
         if split_metric(str(name))[0] == base or name == tested:
@@ -204,8 +200,10 @@ def _gains(run: Run) -> list[str]:
     gains = describe_gains(run)
     lines = gain_lines(run)
     if not any(split_metric(name)[1] == "test" for name, _ in gains):
-        base = TESTED_BY if run.is_of_spots else split_metric(run.metric)[0]
-        lines.append(f"Not yet measured on {cells_of(base + '_test')}.")
+        if not run.is_of_spots and not run.split_sizes.get("test", 1):
+            lines.append("No test cells were held out.")
+        else:
+            lines.append(f"Not yet measured on {cells_of(test_metric(run))}.")
     return lines
 
 

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from scvitune.contracts import Mode
 from scvitune.events import TrialRecord
-from scvitune.ranking import find_winner, rank_trials
-from scvitune.results._run_directory import Run
+from scvitune.ranking import find_winner
+from scvitune.results._run_directory import Run, once_a_run
 from scvitune.results._wording import metric_words, split_metric, verdict
 
 CONFIG_PREFIX = "config/"
@@ -32,6 +32,7 @@ def trial_status(run: Run, record: TrialRecord) -> str:
     return record.status
 
 
+@once_a_run
 def trials_table(run: Run) -> pd.DataFrame:
     """Return one row a trial, in order of proposal.
 
@@ -46,8 +47,8 @@ def trials_table(run: Run) -> pd.DataFrame:
     metrics = _metric_names(run)
     names = list(dict.fromkeys(name for r in run.records.values() for name in r.config))
     rows = []
-    for record in run.records.values():
-        best = record.best_report(run.metric, run.mode)
+    for trial_id, record in run.records.items():
+        best = run.best_reports[trial_id]
         last = record.reports[-1] if record.reports else None
         values = {**record.judgement, **(best.metrics if best else {})}
         rows.append(
@@ -90,9 +91,10 @@ def best_trial_id(run: Run) -> str | None:
 
     See `scvitune.ranking`.
     """
-    return confirmed_winner(run) or next(iter(_ranked(run)), None)
+    return confirmed_winner(run) or next(iter(run.ranked), None)
 
 
+@once_a_run
 def confirmed_winner(run: Run) -> str | None:
     """Return who won the confirmation, None unless there was one and it is complete."""
     confirm = run.confirm
@@ -116,10 +118,6 @@ def test_metric(run: Run) -> str:
     return f"{base}_test"
 
 
-def _ranked(run: Run) -> list[str]:
-    return rank_trials(run.records, metric=run.metric, mode=run.mode)
-
-
 def ranked_trials(run: Run) -> pd.DataFrame:
     """Return `trials_table` with the best first; diverged and failed trials last."""
     table = trials_table(run)
@@ -130,8 +128,11 @@ def ranked_trials(run: Run) -> pd.DataFrame:
     return table.loc[ranked.index]
 
 
+@once_a_run
 def comparison_table(run: Run) -> pd.DataFrame:
-    """Return the best trial against the default, one row a metric not of the training cells.
+    """Return the best trial against the default, one row a metric.
+
+    Of those on the training cells, only the one that decides (where it is one) is there.
 
     Returns
     -------
@@ -282,10 +283,14 @@ def _judged_values(run: Run, record: TrialRecord) -> dict[str, float]:
 
 
 def _by_topic(run: Run) -> list[str]:
-    """Return the metrics but those on training cells: by topic, validation before test."""
-    names = [name for name in _metric_names(run) if split_metric(name)[1] != "train"]
+    """Return the metrics by topic, validation before test; of training cells if they decide."""
+    names = [
+        name
+        for name in _metric_names(run)
+        if name == run.metric or split_metric(name)[1] != "train"
+    ]
     topics = list(dict.fromkeys(split_metric(name)[0] for name in names))
-    splits = ("validation", "", "test")
+    splits = ("train", "validation", "", "test")
     return sorted(
         names,
         key=lambda name: (

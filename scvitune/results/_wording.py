@@ -130,6 +130,17 @@ def format_number(value: Any, *, digits: int = 5) -> str:
     return f"{value:.{digits}g}"
 
 
+def format_percent(share: float) -> str:
+    """Return a share in percent, with two significant digits: ``3.4 %``, ``250 %``."""
+    percent = 100 * share
+    return f"{percent:.2g} %" if percent < 99.5 else f"{percent:,.0f} %"
+
+
+def format_amount(value: float) -> str:
+    """Return a count or a rate with four significant digits, and all digits before the point."""
+    return f"{value:,.4g}" if abs(value) < 9999.5 else f"{value:,.0f}"
+
+
 def format_value(value: Any) -> str:
     """Return a hyperparameter's value as it would be typed, without rounding noise."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -157,6 +168,6 @@ def describe_difference(default: float, best: float, *, name: str, mode: Mode | 
     amount = f"{format_number(abs(difference), digits=3)} {unit}".strip()
     notes = [word] if word else []
     if default:
-        notes.append(f"{100 * abs(difference / default):.2g} %")
+        notes.append(format_percent(abs(difference / default)))
     text = f"{amount} {'lower' if difference < 0 else 'higher'}"
     return f"{text} ({', '.join(notes)})" if notes else text

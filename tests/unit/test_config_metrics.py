@@ -67,6 +67,8 @@ def test_arguments_on_the_command_line(tmp_path):
         ({"name": "mine", "funktion": "a:b"}, "Did you mean 'function'"),
         ({"name": "a b", "function": "a:b"}, "letters, digits and _"),
         ({"name": "my_test", "function": "a:b"}, "not end with"),
+        ({"name": "n_params", "function": "a:b"}, "tables and reports have already"),
+        ({"name": "status", "function": "a:b"}, "tables and reports have already"),
         ({"name": "mine", "function": "a.b"}, "package.module:function"),
         ({"name": "mine", "function": "a:b", "mode": "up"}, "'min' or 'max'"),
         ({"name": "mine", "function": "a:b", "cost": "free"}, "'cheap' or 'dear'"),

@@ -249,3 +249,31 @@ def test_at_most_so_many_cells_are_measured_the_same_for_all(trained):
     assert set(chosen) != set(one.examiner(max_cells=10, seed=1).cells("validation"))
     assert not set(one.examiner().integration_cells("validation")) & set(one.split.test)
     np.testing.assert_array_equal(one.examiner().integration_cells("test"), one.split.test)
+
+
+def test_siblings_on_the_test_cells_are_computed_once(trained, monkeypatch, tmp_path):
+    """NMI, ARI and silhouette come of one clustering, both imputation errors of one corruption."""
+    from scvitune import judging
+    from scvitune.contracts import RunLayout
+    from scvitune.results import Run
+    from scvitune.results._judging import measure_on_test_cells
+
+    calls = []
+    for name in ("compute_clustering_scores", "compute_imputation_errors"):
+        real = getattr(judging, name)
+        monkeypatch.setattr(
+            judging,
+            name,
+            lambda *a, _real=real, _name=name, **k: calls.append(_name) or _real(*a, **k),
+        )
+    one = trained()
+    settings = {
+        "model": "SCVI",
+        "metric": "nmi_validation",
+        "mode": "max",
+        "further_metrics": ["ari_validation", "silhouette_validation"],
+    }
+    run = Run(RunLayout(tmp_path), settings, {}, driver_alive=False)
+    found = measure_on_test_cells(run, one.loop, one.examiner(), one.config, {})
+    assert {"nmi_test", "ari_test", "silhouette_test", "imputation_mae_mean_test"} <= set(found)
+    assert sorted(calls) == ["compute_clustering_scores", "compute_imputation_errors"]

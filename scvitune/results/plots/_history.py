@@ -42,7 +42,7 @@ def history_data(run: Run) -> pd.DataFrame:
     best = math.nan
     for trial_id in [*ended, *(t for t in run.records if t not in known)]:
         record = run.records[trial_id]
-        report = record.best_report(run.metric, run.mode)
+        report = run.best_reports[trial_id]
         if report is None:
             continue
         value = report.metrics[run.metric]

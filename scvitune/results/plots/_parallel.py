@@ -50,8 +50,8 @@ def parallel_data(run: Run) -> pd.DataFrame:
     """
     known = {
         trial_id: report.metrics[run.metric]
-        for trial_id, record in run.records.items()
-        if (report := record.best_report(run.metric, run.mode)) is not None
+        for trial_id, report in run.best_reports.items()
+        if report is not None
     }
     rows: list[tuple[str, str, Any, float, float]] = []
     for one in list_searched(run):

@@ -50,7 +50,7 @@ def slices_data(run: Run) -> pd.DataFrame:
     rows = []
     for one in list_searched(run):
         for setting, (trial_id, record) in zip(one.values, run.records.items(), strict=True):
-            report = record.best_report(run.metric, run.mode)
+            report = run.best_reports[trial_id]
             if report is None:
                 continue
             role = "best" if trial_id == best_id else "default" if trial_id == default_id else ""

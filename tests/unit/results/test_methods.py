@@ -96,3 +96,112 @@ def test_references_are_whole() -> None:
         assert re.search(r"\(\d{4}\)", reference), reference
         assert re.search(r"\d{4}", key).group() in reference, reference
         assert reference.startswith(key.split()[0]), reference
+
+
+def test_several_metrics_together_are_all_named(small_run) -> None:
+    small_run.settings(
+        further_metrics=["nmi_validation"], search={"searcher": "nsga2", "scheduler": "fifo"}
+    )
+    text = describe_methods(small_run.read()).text
+    assert (
+        "To minimise the negative ELBO on the validation cells (elbo_validation) and maximise the "
+        "NMI of clusters and labels on the validation cells (nmi_validation) together, 3 "
+    ) in text
+    assert "The configuration with the best elbo_validation was reached" in text
+    small_run.settings(further_metrics=["nmi_validation"])
+    assert "together" not in describe_methods(small_run.read()).text
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "key"),
+    [
+        ("scib_total", "max", "Luecken et al., 2022"),
+        ("marginal_ll_validation", "max", "Burda et al., 2016"),
+        ("proportion_jsd", "min", "Li et al., 2022"),
+        ("imputation_mae_mean_validation", "min", "Lopez et al., 2018"),
+    ],
+)
+def test_a_metric_that_decides_is_cited(new_run, metric, mode, key) -> None:
+    builder = new_run()
+    builder.settings(metric=metric, mode=mode, model="LinearSCVI")
+    for number, value in enumerate((1.0, 2.0)):
+        trial_id = f"{number:05d}"
+        origin = "tpe" if number else "default"
+        builder.log.append(
+            "proposal", trial_id=trial_id, config={"lr": value / 100}, origin=origin
+        )
+        builder.log.append(
+            "report", trial_id=trial_id, epoch=1.0, time_s=1.0, metrics={metric: value}
+        )
+        builder.log.append("end", trial_id=trial_id, status="finished", reason="")
+    builder.driver("end")
+    methods = describe_methods(builder.read())
+    assert f"({metric}; {key})" in methods.text
+    check_citations(methods)
+
+
+def test_the_score_that_spots_are_tested_by_is_cited_in_the_text(small_run) -> None:
+    small_run.settings(
+        model="DestVI", target="likelihood", deconvolution={}, metric="elbo_validation"
+    )
+    small_run.judge("00000", proportion_jsd_test=0.4)
+    small_run.judge("00001", proportion_jsd_test=0.3)
+    methods = describe_methods(small_run.read())
+    assert "divergence of proportions (JSD) (Li et al., 2022) was 0.3 against 0.4" in methods.text
+    check_citations(methods)
+
+
+def test_a_lone_trial(new_run) -> None:
+    builder = new_run()
+    builder.trial("00001", {"lr": 0.2}, values={1.0: 6.0})
+    builder.driver("end")
+    assert "The best configuration was reached after 1 epochs. " in (
+        describe_methods(builder.read()).text + " "
+    )
+
+
+def test_the_default_alone(new_run) -> None:
+    builder = new_run()
+    builder.trial("00000", values={1.0: 6.0}, origin="default")
+    builder.driver("end")
+    text = describe_methods(builder.read()).text
+    assert "(elbo_validation), the default configuration of scvi-tools was trained" in text
+    assert "No configuration tried" not in text
+
+
+@pytest.mark.parametrize("wins", [True, False])
+def test_a_confirmation_is_told_by_its_seeds(new_run, wins) -> None:
+    builder = new_run()
+    builder.settings(confirm={"top_k": 1, "seeds": 3})
+    builder.driver("start")
+    builder.trial("00000", values={4.0: 9.0}, origin="default")
+    builder.trial("00001", {"lr": 0.2}, values={4.0: 8.0})
+    builder.judge("00000", elbo_test=9.0)
+    builder.judge("00001", elbo_test=9.5)
+    shifts = {"00000": 2.0, "00001": 1.0 if wins else 3.0}
+    for trial_id, shift in shifts.items():
+        for seed in (1, 2, 3):
+            value = 8.0 + shift + 0.1 * seed * shift
+            metrics = {"elbo_validation": value, "elbo_test": value}
+            builder.log.append(
+                "confirmation",
+                trial_id=trial_id,
+                seed=seed,
+                epoch=4.0,
+                time_s=1.0,
+                status="finished",
+                reason="",
+                metrics=metrics,
+            )
+    builder.driver("end")
+    methods = describe_methods(builder.read())
+    assert "2 configurations were trained again with 3 fresh seeds each" in methods.text
+    if wins:
+        assert (
+            "On the held-out test cells, over fresh seeds, its negative ELBO was 9.2000 ± 0.058 "
+            "against 10.400 ± 0.12 for the default (mean ± standard error; paired t-test, p = "
+        ) in methods.text
+        assert "9.5000" not in methods.text, "one training of the search"
+    else:
+        assert "No configuration of those confirmed was better than the default." in methods.text
+    check_citations(methods)

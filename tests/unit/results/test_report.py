@@ -280,3 +280,62 @@ def test_summary_of_a_long_run_is_quick_and_short(new_run) -> None:
     html = render_report(builder.read())
     assert "The best 1000 are shown" in html
     assert len(summarise(builder.read()).splitlines()) < 25
+
+
+def test_no_test_cells_in_the_summary(new_run) -> None:
+    builder = new_run()
+    builder.settings(split={"train": 90, "validation": 10, "test": 0})
+    builder.trial("00000", values={1.0: 5.0}, origin="default")
+    builder.driver("end")
+    text = summarise(builder.read())
+    assert "No test cells were held out." in text
+    assert "Not yet measured" not in text
+
+
+def test_a_study_that_ended_without_any_result(new_run) -> None:
+    builder = new_run()
+    builder.driver("start")
+    builder.trial("00000", status="failed", origin="default", reason="out of memory")
+    builder.trial("00001", values={1.0: 3.0}, status="diverged", reason="NaN loss")
+    builder.driver("end")
+    text = page(builder).text
+    assert "No trial came to a result." in text
+    assert "yet" not in text.split("Run times")[0].lower()
+
+
+def test_fresh_seeds_outweigh_one_training(new_run) -> None:
+    """The winner is worse on the test cells in the search, but better over seeds."""
+    builder = new_run()
+    builder.settings(confirm={"top_k": 1, "seeds": 3})
+    builder.driver("start")
+    builder.trial("00000", values={4.0: 9.0}, origin="default")
+    builder.trial("00001", {"lr": 0.2}, values={4.0: 8.0})
+    builder.judge("00000", elbo_test=9.0)
+    builder.judge("00001", elbo_test=9.5)
+    builder.driver("end")
+    assert "keep the default" in page(builder).text
+    for trial_id, shift in (("00000", 2.0), ("00001", 1.0)):
+        for seed in (1, 2, 3):
+            value = 8.0 + shift + 0.1 * seed * shift
+            builder.log.append(
+                "confirmation",
+                trial_id=trial_id,
+                seed=seed,
+                epoch=4.0,
+                time_s=1.0,
+                status="finished",
+                reason="",
+                metrics={"elbo_validation": value, "elbo_test": value},
+            )
+    text = page(builder).text
+    assert "trial 00001 beats the default by" in text
+    assert "keep the default" not in text
+    assert "worse than the default on the held-out test cells in the search" in text
+
+
+def test_many_epochs_are_written_out(new_run) -> None:
+    builder = new_run()
+    builder.settings(search={"searcher": "tpe", "scheduler": "fifo", "max_epochs": 25000})
+    builder.trial("00000", values={12345.0: 5.0}, origin="default")
+    builder.driver("end")
+    assert "12,345 of 25,000, had no trial been stopped early" in page(builder).text

@@ -174,3 +174,22 @@ def test_config_table_tells_inactive_from_none(new_run) -> None:
     assert table.loc["a", "default"] is None
     assert math.isnan(table.loc["a", "best"])
     assert table["changed"].all()
+
+
+def test_a_metric_of_the_training_cells_is_compared_where_it_decides(small_run) -> None:
+    assert "elbo_train" not in comparison_table(small_run.read()).index
+    small_run.settings(metric="elbo_train")
+    table = comparison_table(small_run.read())
+    assert list(table.index) == ["elbo_train", "elbo_validation", "elbo_test"]
+    assert table.loc["elbo_train", ["default", "best"]].tolist() == [9.0, 7.0]
+    assert table.loc["elbo_train", "verdict"] == "better"
+
+
+def test_what_is_kept_of_a_run_is_everyones_own(small_run) -> None:
+    run = small_run.read()
+    first = trials_table(run)
+    first["elbo_validation"] = 0.0
+    comparison_table(run)["best"] = 0.0
+    assert trials_table(run)["elbo_validation"].tolist()[:2] == [10.0, 8.0]
+    assert comparison_table(run).loc["elbo_validation", "best"] == 8.0
+    assert best_trial_id(run) == "00001"

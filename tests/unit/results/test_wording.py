@@ -63,3 +63,23 @@ def test_differences_name_their_direction() -> None:
 def test_capitals_inside_a_sentence() -> None:
     assert wording.in_sentence("Negative ELBO") == "negative ELBO"
     assert wording.in_sentence("KL divergence") == "KL divergence"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0344, "3.4 %"), (0.2, "20 %"), (0.996, "100 %"), (3.5, "350 %"), (12.34, "1,234 %")],
+)
+def test_percent_has_no_exponent(share: float, text: str) -> None:
+    assert wording.format_percent(share) == text
+
+
+def test_a_gain_of_more_than_all() -> None:
+    text = wording.describe_difference(0.1, 0.45, name="nmi_test", mode="max")
+    assert text == "0.35 higher (better, 350 %)"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(62.0, "62"), (1234.56, "1,235"), (20400.0, "20,400"), (9999.7, "10,000")]
+)
+def test_amounts_have_no_exponent(value: float, text: str) -> None:
+    assert wording.format_amount(value) == text
