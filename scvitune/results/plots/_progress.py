@@ -100,8 +100,10 @@ def plot_progress(run: Run) -> tuple[go.Figure, pd.DataFrame]:
             title_text=title, range=[0, 1.02 * float(x.max()) or 1.0], col=column, row=1
         )
     later = known["best_so_far"][known["epochs"] >= known["epochs"].max() / 20]
-    extra = [default.metrics[run.metric]] if default is not None else []
-    low, high = good_range([*later, *extra], run.mode)
+    low, high = good_range(later, run.mode)
+    if default is not None:  # what all is measured against stays in sight, however far it is
+        value, margin = default.metrics[run.metric], 0.08 * (high - low)
+        low, high = min(low, value - margin), max(high, value + margin)
     figure.update_yaxes(range=[low, high])
     figure.update_yaxes(title_text=metric_axis(run.metric, run.mode), row=1, col=1)
     return figure, data

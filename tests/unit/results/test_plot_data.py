@@ -416,3 +416,19 @@ def test_many_trials_cost_no_more_and_say_the_same(new_run) -> None:
     # Independent: the shares of the variance, from the effects that were put in.
     lr, latent = (20 * 2) ** 2 / 12, 0.6**2 * (45**2 - 1) / 12
     assert table.loc["lr", "fanova"] == pytest.approx(lr / (lr + latent), abs=0.06)
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("min", 1.0), ("max", -1.0)])
+def test_progress_keeps_the_default_in_sight(new_run, mode, sign) -> None:
+    """The best so far moves little once it is good, which must not cut the default off."""
+    builder = new_run()
+    builder.settings(metric="elbo_validation", mode=mode)
+    builder.driver("start")
+    builder.trial("00000", {"lr": 1e-3}, values={1.0: sign * 700.0}, origin="default")
+    for number in range(1, 30):
+        value = sign * (600.0 - 0.01 * number)
+        builder.trial(f"{number:05d}", {"lr": number / 1000}, values={1.0: value})
+    figure, _ = draw_plot(builder.read(), "progress")
+    low, high = figure.layout.yaxis.range
+    assert low < sign * 700.0 < high
+    assert low < sign * 599.7 < high
