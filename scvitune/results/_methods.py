@@ -248,9 +248,13 @@ def _say_confirmation(writer: _Writer) -> None:
         were = "was" if len(counts) == 1 else "were"
         writer.say(
             f"{_count(len(counts), 'configuration')} {were} trained again with {seeds} fresh "
-            f"seeds each to the full budget; the best mean {run.metric} decided, and differences "
-            f"from the default were measured on the {cells_of(test_metric(run))}, paired over "
-            "seeds."
+            "seeds each to the full budget"
+            + (
+                f"; the best mean {run.metric} decided, and differences from the default were "
+                f"measured on the {cells_of(test_metric(run))}, paired over seeds."
+                if len(counts) > 1
+                else "."
+            )
         )
 
 

@@ -382,42 +382,6 @@ def test_reading_twice_gives_the_same(searched) -> None:
     pd.testing.assert_frame_equal(one, two)
 
 
-def test_what_tells_the_best_does_not_hang_on_the_sign(new_run) -> None:
-    """PED-ANOVA asks for the best tenth: of a maximised metric that is the highest."""
-    tables = []
-    for mode, sign in (("min", 1.0), ("max", -1.0)):
-        builder = new_run(mode)
-        builder.settings(metric="elbo_validation", mode=mode, space=SPACE)
-        rng = np.random.default_rng(0)
-        for number in range(100):
-            log_lr, n_latent = rng.uniform(-4, -2), int(rng.integers(5, 50))
-            # The good ones have a small lr whatever their n_latent; of the bad it is the other.
-            value = 10 * max(log_lr + 3.6, 0) ** 0.2 + 10 * (n_latent > 45)
-            config = {"lr": 10**log_lr, "n_latent": n_latent}
-            builder.trial(f"{number:05d}", config, values={1.0: sign * value})
-        tables.append(compute_importance(compare_trials(builder.read()), n_trees=4))
-    least, most = (table["ped_anova"].sort_index() for table in tables)
-    assert least["lr"] > least["n_latent"]
-    assert most.tolist() == pytest.approx(least.tolist(), rel=1e-6)
-
-
-def test_many_trials_cost_no_more_and_say_the_same(new_run) -> None:
-    builder = new_run()
-    builder.settings(space=SPACE)
-    rng = np.random.default_rng(0)
-    for number in range(900):
-        log_lr, n_latent = rng.uniform(-4, -2), int(rng.integers(5, 50))
-        value = 100 + 20 * (log_lr + 4) + 0.6 * n_latent + rng.normal()
-        config = {"lr": 10**log_lr, "n_latent": n_latent}
-        builder.trial(f"{number:05d}", config, values={1.0: value})
-    trials = compare_trials(builder.read())
-    assert len(trials.values) == 900
-    table = compute_importance(trials)
-    # Independent: the shares of the variance, from the effects that were put in.
-    lr, latent = (20 * 2) ** 2 / 12, 0.6**2 * (45**2 - 1) / 12
-    assert table.loc["lr", "fanova"] == pytest.approx(lr / (lr + latent), abs=0.06)
-
-
 @pytest.mark.parametrize(("mode", "sign"), [("min", 1.0), ("max", -1.0)])
 def test_progress_keeps_the_default_in_sight(new_run, mode, sign) -> None:
     """The best so far moves little once it is good, which must not cut the default off."""
