@@ -21,6 +21,7 @@ from scvitune.experiment._planning import Plan
 from scvitune.experiment._reopening import reopen, settings_of
 from scvitune.experiment._run_directory import driver_lock
 from scvitune.experiment._stopping import Interruption, StudyStopper
+from scvitune.metrics import OwnFunction
 
 _SMALLEST_TRAIN = 3
 
@@ -30,9 +31,16 @@ def train_learning_curve(
     *,
     sizes: Sequence[float],
     seeds: int,
+    functions: Mapping[str, OwnFunction] | None = None,
     console: Console | None = None,
 ) -> RunLayout:
-    """Do the trainings of `scvitune.learning_curve` that the log does not hold yet."""
+    """Do the trainings of `scvitune.learning_curve` that the log does not hold yet.
+
+    Parameters
+    ----------
+    functions
+        Own metrics by name; what they lack is imported, see `own_functions`.
+    """
     opened = reopen(root)
     plan, layout = opened.plan, opened.layout
     records = fold(read_events(layout.events))
@@ -50,6 +58,7 @@ def train_learning_curve(
 
     if not still_to_do(choose(records), records):
         return layout
+    functions = own_functions(layout, plan.config, functions or {})
     console = console or Console()
     stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
     with disk_faults_explained(layout), driver_lock(layout), EventLog(layout.events) as log:
@@ -60,13 +69,7 @@ def train_learning_curve(
             session = Session(
                 plan,
                 layout,
-                settings_of(
-                    plan,
-                    layout,
-                    opened.prepared,
-                    opened.tissues,
-                    own_functions(layout, plan.config, {}),
-                ),
+                settings_of(plan, layout, opened.prepared, opened.tissues, functions),
                 log,
                 console,
                 stopper=stopper,

@@ -6,8 +6,8 @@ import pytest
 
 from scvitune._seeding import trial_seed
 from scvitune.config import StudyConfig
-from scvitune.events import FollowUp, Phase, Report, TrialRecord
-from scvitune.experiment._follow_ups import FollowUpPlan, still_to_do
+from scvitune.events import FollowUp, Phase, Report, TrialRecord, fold
+from scvitune.experiment._follow_ups import FollowUpPlan, SpotData, still_to_do
 
 
 def trial(trial_id, value, *, epoch=4.0, origin="tpe"):
@@ -120,3 +120,26 @@ def test_a_search_that_is_over_is_not_taken_up_again(
     records["00002"].status = status
     events = [{"event": "driver", "action": action, "trials": 3} for action in actions]
     assert _is_searched(SimpleNamespace(num_trials=num_trials), records, events) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "epoch", "is_done"),
+    [
+        ("finished", 4.2, True),
+        ("finished", 9.0, False),  # of another length than the best report has now
+        ("diverged", 1.0, True),
+        ("failed", 0.0, True),
+    ],
+)
+def test_a_judgement_on_another_tissue_has_ended_well_or_not(records, status, epoch, is_done):
+    config = StudyConfig.from_arguments("DestVI", metric="elbo_validation")
+    tasks = FollowUpPlan(config, "min", SpotData("test", "spots")).deliveries(records)
+    (task,) = (t for t in tasks if t.kind == "judgement" and t.trial_id == "00001")
+    assert still_to_do([task], records) == [task]
+    best = trial("00001", 7.0)
+    events = [
+        {"event": "proposal", "trial_id": "00001", "config": best.config, "origin": "tpe"},
+        {"event": "judgement", "trial_id": "00001", "seed": 1, "epoch": epoch, "time_s": 1.0}
+        | {"status": status, "reason": "", "metrics": {}},
+    ]
+    assert (still_to_do([task], fold(events)) == []) is is_done
