@@ -8,7 +8,12 @@ from typing import Any
 
 from scvitune.events import TrialRecord
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import best_trial_id, comparison_table, trial_status
+from scvitune.results._tables import (
+    best_trial_id,
+    comparison_table,
+    confirmed_winner,
+    trial_status,
+)
 from scvitune.results._wording import describe_metric, format_value
 
 _EDGE = 0.03
@@ -85,7 +90,12 @@ def _too_few(run: Run) -> list[str]:
 
 
 def _disagreement(run: Run) -> list[str]:
-    """Warn where the winner of the validation cells loses on the held-out test cells."""
+    """Warn where the winner of the validation cells loses on the held-out test cells.
+
+    Where fresh seeds were asked, they say better than one training whether the gain is noise.
+    """
+    if confirmed_winner(run) is not None:
+        return []
     table = comparison_table(run)
     if run.metric not in table.index or table.loc[run.metric, "verdict"] != "better":
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,17 @@ from scvitune.contracts import Choice, IntRange
 from scvitune.results._cautions import max_epochs
 from scvitune.results._citations import MODELS, POPULATION, REFERENCES, SCHEDULERS, SEARCHERS
 from scvitune.results._comparable import compare_trials
+from scvitune.results._confirmation import claimed_p_value, confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._searched import list_searched
 from scvitune.results._summary import is_unfinished
-from scvitune.results._tables import best_trial_id, comparison_table, metric_mode
+from scvitune.results._tables import (
+    best_trial_id,
+    comparison_table,
+    confirmed_winner,
+    metric_mode,
+    test_metric,
+)
 from scvitune.results._wording import (
     cells_of,
     describe_difference,
@@ -214,7 +222,8 @@ def _say_confirmation(writer: _Writer) -> None:
         seeds = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
         writer.say(
             f"{_count(len(counts), 'configuration')} were trained again with {seeds} fresh seeds "
-            "each to the full budget and compared on the test cells, paired over seeds."
+            f"each to the full budget and compared on the {cells_of(test_metric(writer.run))}, "
+            "paired over seeds."
         )
 
 
@@ -234,6 +243,8 @@ def _say_result(writer: _Writer) -> None:
         return
     at = f" after {best.epoch:g} epochs" if best else ""
     writer.say(f"The best configuration{open_} was reached{at}: {settings}.")
+    if _say_confirmed(writer, best_id):
+        return
     table = comparison_table(run)
     base = split_metric(run.metric)[0]
     for name in (f"{base}_test", "proportion_jsd_test", run.metric):
@@ -251,6 +262,33 @@ def _say_result(writer: _Writer) -> None:
                 f"the default: {difference}."
             )
             return
+
+
+def _say_confirmed(writer: _Writer, best_id: str) -> bool:
+    """Say what fresh seeds found of the winner, if they did: one training tells less."""
+    run, table = writer.run, confirmation_table(writer.run)
+    if confirmed_winner(run) is None or run.default is None:
+        return False
+    p_value = claimed_p_value(table, best_id)
+    if math.isnan(p_value):
+        return False
+    test = test_metric(run)
+    if test.startswith("proportion_"):
+        writer.cite("Li et al., 2022")
+    ours, theirs = (
+        f"{format_number(float(row[f'{test}_mean']))} ± "
+        f"{format_number(float(row[f'{test}_standard_error']), digits=2)}"
+        for row in (table.loc[best_id], table.loc[run.default.trial_id])
+    )
+    n_compared = int(table["p_value"].notna().sum())
+    corrected = f", Bonferroni-corrected for {n_compared} comparisons" if n_compared > 1 else ""
+    p_text = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
+    writer.say(
+        f"On the {cells_of(test)}, its {in_sentence(metric_words(test).label)} was {ours} against "
+        f"{theirs} for the default (means ± standard errors over seeds; paired t-test, "
+        f"{p_text}{corrected})."
+    )
+    return True
 
 
 def _count(number: int, thing: str) -> str:
