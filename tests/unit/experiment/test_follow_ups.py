@@ -143,3 +143,22 @@ def test_a_judgement_on_another_tissue_has_ended_well_or_not(records, status, ep
         | {"status": status, "reason": "", "metrics": {}},
     ]
     assert (still_to_do([task], fold(events)) == []) is is_done
+
+
+@pytest.mark.parametrize("config", [{}, {"n_epochs_kl_warmup": 20, "lr_patience": 5}])
+def test_a_part_of_the_cells_is_trained_by_the_same_loss_after_as_many_steps(config):
+    from scvitune.experiment._learning import stretched
+    from scvitune.models import get_adapter
+    from scvitune.training import TrainingSettings
+
+    adapter = get_adapter("SCVI")
+    assert stretched(adapter, config, 1.0) == config
+    whole = TrainingSettings(**adapter.training_arguments(config))
+    part = TrainingSettings(**adapter.training_arguments(stretched(adapter, config, 8.0)))
+    for epoch in (0, 3, 10, 19, 30, 500):
+        weight = whole.kl_weight(epoch=epoch, step=epoch)
+        assert part.kl_weight(epoch=8 * epoch, step=epoch) == pytest.approx(weight)
+    assert part.lr_patience == 8 * whole.lr_patience
+    assert part.early_stopping_patience == 8 * whole.early_stopping_patience
+    without = config | {"n_epochs_kl_warmup": None}
+    assert stretched(adapter, without, 8.0)["n_epochs_kl_warmup"] is None
