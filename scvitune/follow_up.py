@@ -146,7 +146,6 @@ class FollowUpTrainable(StudyTrainable):
                 raise Divergence("the proportions are not finite")
             return name_metrics(proportion_means(self._truth, found), name)
         asked = [m["base"] for m in self._study["metrics"] if m["base"] not in ALWAYS]
-        values: dict[str, float] = {}
         try:
             values = self._examiner_of(name).measure(loop, asked, name, config=self._config)
         except MetricError:
@@ -163,7 +162,8 @@ class FollowUpTrainable(StudyTrainable):
         self, loop: TrainingLoop, bases: Sequence[str], name: SplitName
     ) -> dict[str, float]:
         """Measure metrics one by one, and say which cannot be: the training is worth no less."""
-        examiner, values = self._examiner_of(name), {}
+        examiner = self._examiner_of(name)
+        values: dict[str, float] = {}
         for base in bases:
             try:
                 values |= examiner.measure(loop, [base], name, config=self._config)
