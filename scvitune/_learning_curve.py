@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scvitune.results import LearningCurve
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def learning_curve(
-    study: Study, sizes: Sequence[float] = (0.1, 0.2, 0.5, 1.0), seeds: int = 3
+    study: Study,
+    sizes: Sequence[float] = (0.1, 0.2, 0.5, 1.0),
+    seeds: int = 3,
+    metric: Any = None,
 ) -> LearningCurve:
     """Train the winner on nested parts of the training cells, to see what more cells would do.
 
@@ -28,6 +31,9 @@ def learning_curve(
         Shares of the training cells; with the same seed a smaller part lies within a larger one.
     seeds
         Trainings a size.
+    metric
+        Your own metrics once more, as `scvitune.tune` got them. None: they are imported by the
+        paths in ``study.yaml``, if nobody else can write it; functions of a notebook have no path.
 
     Returns
     -------
@@ -36,13 +42,17 @@ def learning_curve(
     Raises
     ------
     InputError
-        If a size or the number of seeds makes no sense, or the study is one of spots.
+        If a size or the number of seeds makes no sense, the study is one of spots, or an own
+        metric cannot be had.
     """
+    from scvitune._arguments import take_functions
     from scvitune.experiment import train_learning_curve, wait_for_shutdown
     from scvitune.results import read_learning_curve, read_run
 
     try:
-        train_learning_curve(study.path, sizes=sizes, seeds=seeds)
+        train_learning_curve(
+            study.path, sizes=sizes, seeds=seeds, functions=take_functions(metric)[1]
+        )
         return read_learning_curve(read_run(study.path))
     finally:
         wait_for_shutdown()

@@ -148,7 +148,7 @@ class TrialRecord:
     compared_at: float = 0.0
     """Epoch of the last generation it took part in."""
     judged_at: float | None = None
-    """Of spots: the epochs that the judgement's training took."""
+    """Of spots: the epochs that the judgement's training took, infinite if it came to nothing."""
     confirmations: list[FollowUp] = field(default_factory=list)
     """With fresh seeds, in order of their numbers."""
     final_fit: FollowUp | None = None
@@ -321,7 +321,8 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
             record.status, record.reason = event["status"], event.get("reason", "")
         elif kind == "judgement":
             record.judgement.update(event["metrics"])
-            record.judged_at = event.get("epoch")
+            lost = event.get("status", "finished") != "finished"
+            record.judged_at = math.inf if lost else event.get("epoch")
         elif kind in FOLLOW_UPS:
             _follow_up(record, kind, event)
     for trial_id, by_epoch in reports.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from scvitune.contracts import EPOCH, Split
+from scvitune.contracts import EPOCH, Split, SplitName
 from scvitune.data import take_share
-from scvitune.judging import MetricError
+from scvitune.judging import Examiner, MetricError
 from scvitune.metrics import name_metrics, proportion_means
 from scvitune.models import ModelAdapter
 from scvitune.trainable import ALWAYS, StudyTrainable
@@ -37,6 +38,7 @@ class FollowUpTrainable(StudyTrainable):
         self._later = [(float(epoch), later) for epoch, later in config["phases"][1:]]
         self._history: list[tuple[float, dict[str, float]]] = []
         self._split: Split | None = None
+        self._unmeasured: list[str] = []
         super().setup(config)
 
     def step(self) -> dict[str, Any]:
@@ -46,6 +48,7 @@ class FollowUpTrainable(StudyTrainable):
             result = super().step()
             if result.get("outcome") == "finished":
                 result["kept"] = self._conclude()
+                result["reason"] = "; ".join(filter(None, [result["reason"], *self._unmeasured]))
         except Divergence as error:
             return self._end("diverged", str(error))
         except MetricError as error:
@@ -96,6 +99,11 @@ class FollowUpTrainable(StudyTrainable):
             self._loop, self._config = following, now
             self._later.pop(0)
 
+    def _next_report(self) -> float:
+        """Return the next report's epoch, or the next phase's if that comes before."""
+        target = super()._next_report()
+        return min(target, self._later[0][0]) if self._later else target
+
     def _learning_rate(self, hyperparameters: dict[str, Any]) -> float:
         from scvitune.models import get_adapter
 
@@ -129,7 +137,7 @@ class FollowUpTrainable(StudyTrainable):
         n_cells = None if self._split is None else len(self._split.train)
         return {EPOCH: best["epoch"], "metrics": metrics, "n_cells": n_cells}
 
-    def _measure(self, loop: TrainingLoop, name: Any) -> dict[str, float]:
+    def _measure(self, loop: TrainingLoop, name: SplitName) -> dict[str, float]:
         """Measure the loop's weights on a split; the only place where test cells are seen."""
         if self._truth is not None:
             objective: Any = loop.objective
@@ -138,8 +146,30 @@ class FollowUpTrainable(StudyTrainable):
                 raise Divergence("the proportions are not finite")
             return name_metrics(proportion_means(self._truth, found), name)
         asked = [m["base"] for m in self._study["metrics"] if m["base"] not in ALWAYS]
-        values = self._examiner.measure(loop, asked, name, config=self._config)
+        try:
+            values = self._examiner_of(name).measure(loop, asked, name, config=self._config)
+        except MetricError:
+            values = self._measure_what_can_be(loop, asked, name)
         return name_metrics(loop.evaluate(name) | values, name)
+
+    def _examiner_of(self, name: SplitName) -> Examiner:
+        """Return what measures a split: of a part of the training cells, that part alone."""
+        if name != "train" or self._split is None or self._task["share"] == 1.0:
+            return self._examiner
+        return self._examiner.on(self._split)
+
+    def _measure_what_can_be(
+        self, loop: TrainingLoop, bases: Sequence[str], name: SplitName
+    ) -> dict[str, float]:
+        """Measure metrics one by one, and say which cannot be: the training is worth no less."""
+        examiner = self._examiner_of(name)
+        values: dict[str, float] = {}
+        for base in bases:
+            try:
+                values |= examiner.measure(loop, [base], name, config=self._config)
+            except MetricError as error:
+                self._unmeasured.append(f"{base}_{name} is not measured: {error}")
+        return values
 
     def _state(self, *, with_loop: bool) -> dict[str, Any]:
         return super()._state(with_loop=with_loop) | {"reports": self._history}

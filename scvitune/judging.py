@@ -162,6 +162,12 @@ class Examiner:
             found |= values
         return {base: found[base] for base in bases}
 
+    def on(self, split: Split) -> Examiner:
+        """Return one that measures alike, on other cells of the same dataset."""
+        return Examiner(
+            self.prepared, split, seed=self._seed, options=self.options, functions=self._functions
+        )
+
     def cells(self, split: SplitName) -> npt.NDArray[np.int64]:
         """Return at most ``max_cells`` cells of a split, the same ones for all trials."""
         return self._at_most(self.split[split], split)

@@ -74,7 +74,7 @@ EDGES: dict[str, set[str]] = {
     "_views": {"results"},
     "_ray_tune": {"_views", "results"},
     "_arguments": {"spaces", "metrics"},
-    "_learning_curve": {"experiment", "results", "study"},
+    "_learning_curve": {"experiment", "results", "study", "_arguments"},
     "study": {"experiment", "results", "_arguments", "_views"},
     "cluster": set(),
     "cli": {"study", "cluster"},

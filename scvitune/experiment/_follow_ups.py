@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -44,6 +45,16 @@ def check_follow_ups(config: StudyConfig, *, of_spots: bool, faults: Faults) -> 
         faults.add(
             f"final_fit is {config.final_fit!r}, but {config.model} is trained on all spots "
             "anyway. Leave it out."
+        )
+
+
+def faults_of_test_cells(config: StudyConfig, n_test: int, faults: Faults) -> None:
+    """Refuse a share of the cells that comes to none, where a confirmation measures on them."""
+    if config.confirm is not None and config.search.test_size > 0 and n_test == 0:
+        faults.add(
+            f"confirm compares the winner with the default on test cells, but test_size "
+            f"{config.search.test_size:g} of these cells is less than one. Give a larger "
+            "test_size, such as 0.1."
         )
 
 
@@ -98,7 +109,9 @@ class FollowUpTask:
         """Return what the training is told."""
         return {
             "trial_id": self.task_id,
-            "line": {"event": self.kind, "trial_id": self.trial_id, "seed": self.seed},
+            "line": {"event": self.kind, "trial_id": self.trial_id, "seed": self.seed}
+            # known however it ends: a failed one is told apart by it
+            | ({} if self.n_cells is None else {"n_cells": self.n_cells}),
             "hyperparameters": dict(self.phases[0][1]),
             "phases": [[epoch, dict(config)] for epoch, config in self.phases],
             "seed": self.training_seed,
@@ -316,7 +329,7 @@ def _is_done(task: FollowUpTask, record: TrialRecord) -> bool:
         return any(c.seed == task.seed and c.tested for c in record.confirmations)
     if task.kind == "judgement":
         known = record.judged_at
-        return known is not None and abs(known - _length(task)) < _NEAR
+        return known is not None and (math.isinf(known) or abs(known - _length(task)) < _NEAR)
     if task.kind == "learning_curve":
         done = {(c.n_cells, c.seed) for c in record.learning_curve}
         return (task.n_cells, task.seed) in done

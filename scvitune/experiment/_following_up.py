@@ -191,6 +191,7 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
         on_setup=session.on_setup,
         on_end=progress.count,
         on_disk_fault=session.stopper.note_disk_fault,
+        has_disk_fault=lambda: session.stopper.disk_fault is not None,
     )
     try:
         fit(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scvitune._disk import disk_faults_explained, explain_disk_fault
 from scvitune._seeding import derive_seed
-from scvitune.contracts import RunLayout
+from scvitune.contracts import Config, RunLayout
 from scvitune.errors import Faults
 from scvitune.events import EventLog, TrialRecord, fold, read_events
 from scvitune.experiment._driver import ray_session
@@ -21,8 +21,16 @@ from scvitune.experiment._planning import Plan
 from scvitune.experiment._reopening import reopen, settings_of
 from scvitune.experiment._run_directory import driver_lock
 from scvitune.experiment._stopping import Interruption, StudyStopper
+from scvitune.metrics import OwnFunction
+from scvitune.models import ModelAdapter, get_adapter
 
 _SMALLEST_TRAIN = 3
+_COUNTED_IN_EPOCHS = (
+    "n_epochs_kl_warmup",
+    "early_stopping_patience",
+    "early_stopping_warmup_epochs",
+    "lr_patience",
+)
 
 
 def train_learning_curve(
@@ -30,9 +38,16 @@ def train_learning_curve(
     *,
     sizes: Sequence[float],
     seeds: int,
+    functions: Mapping[str, OwnFunction] | None = None,
     console: Console | None = None,
 ) -> RunLayout:
-    """Do the trainings of `scvitune.learning_curve` that the log does not hold yet."""
+    """Do the trainings of `scvitune.learning_curve` that the log does not hold yet.
+
+    Parameters
+    ----------
+    functions
+        Own metrics by name; what they lack is imported, see `own_functions`.
+    """
     opened = reopen(root)
     plan, layout = opened.plan, opened.layout
     records = fold(read_events(layout.events))
@@ -50,6 +65,7 @@ def train_learning_curve(
 
     if not still_to_do(choose(records), records):
         return layout
+    functions = own_functions(layout, plan.config, functions or {})
     console = console or Console()
     stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
     with disk_faults_explained(layout), driver_lock(layout), EventLog(layout.events) as log:
@@ -60,13 +76,7 @@ def train_learning_curve(
             session = Session(
                 plan,
                 layout,
-                settings_of(
-                    plan,
-                    layout,
-                    opened.prepared,
-                    opened.tissues,
-                    own_functions(layout, plan.config, {}),
-                ),
+                settings_of(plan, layout, opened.prepared, opened.tissues, functions),
                 log,
                 console,
                 stopper=stopper,
@@ -109,14 +119,32 @@ def _n_cells(plan: Plan, size: float) -> int:
     return math.ceil(size * len(plan.split.train) - 1e-9)
 
 
+def stretched(adapter: ModelAdapter, config: Config, longer: float) -> Config:
+    """Return a configuration in which what is counted in epochs takes so much longer.
+
+    A part of the cells has more epochs in as many steps. The KL weight and a plateau are to look
+    the same after as many steps, or parts would be trained by other losses than the whole.
+    """
+    if longer == 1.0:
+        return dict(config)
+    arguments = adapter.training_arguments(config)
+    counted = {name: arguments.get(name) for name in _COUNTED_IN_EPOCHS}
+    lengths = {n: longer * value for n, value in counted.items() if isinstance(value, int | float)}
+    return dict(config) | lengths
+
+
 def _task(plan: Plan, record: TrialRecord, size: float, seed: int) -> FollowUpTask:
     """Return a training on a part of the cells, with as many steps as on all of them."""
     longer = len(plan.split.train) / _n_cells(plan, size)
+    adapter = get_adapter(plan.config.model)
     return FollowUpTask(
         "learning_curve",
         record.trial_id,
         seed,
-        tuple((longer * epoch, config) for epoch, config in phases_of(record)),
+        tuple(
+            (longer * epoch, stretched(adapter, config, longer))
+            for epoch, config in phases_of(record)
+        ),
         derive_seed(plan.config.search.seed, "learning curve", seed),
         settings={"report_epochs": [longer * epoch for epoch in plan.report_epochs]},
         share=size,

@@ -18,7 +18,7 @@ from scvitune.contracts import (
 )
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
-from scvitune.experiment._follow_ups import check_follow_ups
+from scvitune.experiment._follow_ups import check_follow_ups, faults_of_test_cells
 from scvitune.experiment._metrics import (
     check_metrics,
     check_several,
@@ -230,6 +230,8 @@ def plan_study(
                 test_size=search.test_size,
                 seed=search.seed,
             )
+        if split is not None:
+            faults_of_test_cells(config, len(split.test), faults)
     if split is not None and len(split.train) < _SMALLEST_TRAIN:
         faults.add(
             f"{len(split.train)} cells are left to train on; batch norm needs at least "

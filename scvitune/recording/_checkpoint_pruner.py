@@ -16,7 +16,9 @@ _KEPT = ("finished", "stopped")
 class CheckpointPruner:
     """Keeps the checkpoints of the default, of the best few, and of all that have not ended.
 
-    Of trials with the same configuration the best is kept, and of equal ones the first proposed.
+    Of trials with the same configuration the best is kept. Of equal ones, as in
+    `scvitune.ranking`, the one comes first that made its best report itself and did not take over
+    its weights, then the first proposed.
 
     A study of thousands of trials would otherwise keep gigabytes of weights of configurations
     that lost.
@@ -51,6 +53,8 @@ class CheckpointPruner:
         self._spared: set[str] = set()
         self._deleted: set[str] = set()
         self._over: set[str] = set()
+        self._taken_over: set[str] = set()
+        """Trials whose best report is still that of weights they took over."""
         self._twins: dict[str, str] = {}
         for trial_id, record in (records or {}).items():
             self._twins[trial_id] = _key(record.config, trial_id if record.perturbations else "")
@@ -59,6 +63,8 @@ class CheckpointPruner:
             best = record.best_report(metric, mode)
             if best is not None:
                 self._values[trial_id] = best.metrics[metric]
+                if any(best is report for report in record.inherited):
+                    self._taken_over.add(trial_id)
                 # The default is spared anyway, and what failed keeps no checkpoint.
                 if record.status in _KEPT and record.origin != "default":
                     self._ended[trial_id] = best.metrics[metric]
@@ -84,8 +90,10 @@ class CheckpointPruner:
         """Remember the trial's best value."""
         value = metrics.get(self._metric)
         if value is not None:
-            known = self._values.get(trial_id, value)
-            self._values[trial_id] = min(value, known, key=lambda v: self._sign * v)
+            known = self._values.get(trial_id)
+            if known is None or self._sign * value < self._sign * known:
+                self._values[trial_id] = value
+                self._taken_over.discard(trial_id)
 
     def generation(self, generation: Generation) -> None:
         """Value a trial by the weights it goes on with."""
@@ -94,7 +102,8 @@ class CheckpointPruner:
             self._twins[trial_id] = _key(perturbation.config, trial_id)  # a schedule of its own
             value = self._values.get(perturbation.source)
             if value is not None:
-                self._values[perturbation.trial_id] = value
+                self._values[trial_id] = value
+                self._taken_over.add(trial_id)
 
     def pause(self, trial_id: str) -> None:
         """Do nothing."""
@@ -109,11 +118,11 @@ class CheckpointPruner:
             return
         self._ended[trial_id] = self._values[trial_id]
         twins = [t for t in self._ended if self._twins[t] == self._twins[trial_id]]
-        for twin in sorted(twins, key=lambda t: (self._sign * self._ended[t], t))[1:]:
+        for twin in sorted(twins, key=self._place)[1:]:
             del self._ended[twin]
             self._delete(twin)
         while len(self._ended) > self._keep:
-            worst = max(self._ended, key=lambda t: (self._sign * self._ended[t], t))
+            worst = max(self._ended, key=self._place)
             del self._ended[worst]
             self._delete(worst)
 
@@ -127,6 +136,10 @@ class CheckpointPruner:
         for trial_id in self._over:
             for left in self._layout.ray.glob(f"tune/{trial_id}/checkpoint_*"):
                 shutil.rmtree(left, ignore_errors=True)
+
+    def _place(self, trial_id: str) -> tuple[float, bool, str]:
+        """Return what ended trials are ordered by, the best first."""
+        return (self._sign * self._ended[trial_id], trial_id in self._taken_over, trial_id)
 
     def _delete(self, trial_id: str) -> None:
         self._deleted.add(trial_id)

@@ -22,7 +22,7 @@ class FollowUpCallback(tune.Callback):
     """Writes the result of each training to the log as it comes.
 
     A training's configuration says by ``line`` how its line begins: ``event``, ``trial_id`` of
-    the trial that it follows, ``seed``.
+    the trial that it follows, ``seed``, and ``n_cells`` where that is what it is about.
 
     Parameters
     ----------
@@ -34,6 +34,8 @@ class FollowUpCallback(tune.Callback):
         Called when a training has ended.
     on_disk_fault
         Told what the disk said, when it refused a checkpoint; that training has not ended then.
+    has_disk_fault
+        Whether all stops because of the disk, so that no training is to blame.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class FollowUpCallback(tune.Callback):
         on_setup: Callable[[], None],
         on_end: Callable[[], None],
         on_disk_fault: Callable[[str], None] = lambda said: None,
+        has_disk_fault: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._log = log
+        self._log, self._has_disk_fault = log, has_disk_fault
         self._on_setup, self._on_end, self._on_disk_fault = on_setup, on_end, on_disk_fault
         self.ended: set[str] = set()
         """Names of the trainings that have ended for good."""
@@ -81,6 +84,8 @@ class FollowUpCallback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a training whose process was lost too often."""
+        if self._has_disk_fault():
+            return
         lines = str(trial.pickled_error_file and trial.get_error() or "").strip().splitlines()
         reason = lines[-1] if lines else "unknown"
         self._end(
@@ -93,7 +98,7 @@ class FollowUpCallback(tune.Callback):
         )
 
     def _end(self, task: Mapping[str, Any], **result: Any) -> None:
-        self._log.append(**task["line"], **result)
+        self._log.append(**(task["line"] | result))
         self.ended.add(task["trial_id"])
         self._on_end()
 

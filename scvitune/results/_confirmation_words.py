@@ -27,9 +27,15 @@ def describe_confirmation(run: Run) -> str:
         others = f"the best of {len(table)} configurations" if len(table) > 1 else "the only one"
         return f"{start} the default is {others}, keep it."
     row = table.loc[winner]
+    cells = cells_of(test_metric(run))
+    if table[f"{test_metric(run)}_mean"].isna().all():
+        return (
+            f"{start} trial {winner} is the best; {test_metric(run)} could not be measured, so it "
+            "cannot be compared with the default."
+        )
     if math.isnan(row["p_value"]):
         return f"{start} trial {winner} is the best; too few seeds finished to compare it."
-    cells, mode = cells_of(test_metric(run)), metric_mode(run, test_metric(run)) or run.mode
+    mode = metric_mode(run, test_metric(run)) or run.mode
     p_value, note = claimed_p_value(table, winner), _note(table, winner)
     better = row["difference"] != 0 and (row["difference"] < 0) == (mode == "min")
     amount = _amount(row["difference"], row["difference_standard_error"], test_metric(run))

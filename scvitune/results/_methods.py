@@ -172,7 +172,7 @@ def _say_search(writer: _Writer) -> None:
     state = " so far" if is_unfinished(run) or run.at_work else ""
     writer.say(
         f"The search trained {format_amount(spent)} epochs in all{state}, in "
-        f"{format_duration(run.elapsed_s)}{at_a_time}."
+        f"{format_duration(run.search_s)}{at_a_time}."
     )
     writer.say(
         "Each trial was judged by its best report, and the weights of that report were kept."

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from scvitune.results._cautions import max_epochs
+from scvitune.results._confirmation import LEVEL, claimed_p_value, confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import display_path
-from scvitune.results._tables import best_trial_id, confirmed_winner, is_missing, test_metric
+from scvitune.results._tables import (
+    best_trial_id,
+    confirmed_winner,
+    is_missing,
+    metric_mode,
+    test_metric,
+)
 from scvitune.results._wording import (
     cells_of,
     cells_of_split,
@@ -50,13 +58,28 @@ def key_figures(run: Run, comparison: pd.DataFrame) -> list[tuple[str, str]]:
                 )
             gain = [(text, words + searched) for text, words in _gain_figure(name, row)] or gain
     is_default = run.default is not None and run.default.trial_id == best_trial_id(run)
-    figures += [] if is_default else gain
+    figures += [] if is_default else _confirmed_figure(run) or gain
     figures.append((str(len(run.records)), "trials"))
     figures.append((format_duration(run.elapsed_s), "time in all"))
     spent, full = _cost(run)
     if full:
         figures.append((f"{100 * spent / full:.0f} %", "of the epochs of a full search"))
     return figures
+
+
+def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
+    """Return what fresh seeds say of the winner against the default; none if they say nothing."""
+    winner, default, test = confirmed_winner(run), run.default, test_metric(run)
+    table = confirmation_table(run)
+    if winner is None or default is None or math.isnan(claimed_p_value(table, winner)):
+        return []
+    words = f"than the default on the {cells_of(test)}, over {table.loc[winner, 'seeds']} seeds"
+    if claimed_p_value(table, winner) >= 1 - LEVEL:
+        return [("not shown", f"to be better {words}")]
+    difference = float(table.loc[winner, "difference"])
+    share = abs(difference / float(table.loc[default.trial_id, f"{test}_mean"]))
+    better = (difference < 0) == ((metric_mode(run, test) or run.mode) == "min")
+    return [(format_percent(share), f"{'better' if better else 'worse'} {words}")]
 
 
 def _gain_figure(name: str, row: pd.Series) -> list[tuple[str, str]]:

@@ -63,6 +63,8 @@ class Run:
         Identifiers of the trials that have ended, in that order.
     elapsed_s
         Seconds that drivers were at work on it, breaks between a stop and a resume left out.
+    search_s
+        Those of them that the search took, without the trainings that followed it.
     moments
         Starts, reports and ends of trials, in the order in which they were logged.
     """
@@ -74,6 +76,7 @@ class Run:
     driver_lines: tuple[Mapping[str, Any], ...] = ()
     end_order: tuple[str, ...] = ()
     elapsed_s: float = 0.0
+    search_s: float = 0.0
     moments: tuple[Moment, ...] = ()
 
     @property
@@ -198,7 +201,7 @@ def read_run(root: Path) -> Run:
     layout = RunLayout(Path(root))
     settings = _read_settings(layout)
     events = read_events(layout.events)
-    elapsed_s, moments = _clock(events)
+    elapsed_s, search_s, moments = _clock(events)
     return Run(
         layout=layout,
         settings=settings,
@@ -207,6 +210,7 @@ def read_run(root: Path) -> Run:
         driver_lines=tuple(e for e in events if e["event"] == "driver"),
         end_order=_end_order(events),
         elapsed_s=elapsed_s,
+        search_s=search_s,
         moments=moments,
     )
 
@@ -276,12 +280,13 @@ def _end_order(events: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(order)
 
 
-def _clock(events: Iterable[Mapping[str, Any]]) -> tuple[float, tuple[Moment, ...]]:
+def _clock(events: Iterable[Mapping[str, Any]]) -> tuple[float, float, tuple[Moment, ...]]:
     """Return the time of each driver from its first line to its last, added up, and who did what.
 
-    Judgements come after the search: they take no time of it.
+    The second time ends where the drivers were done with the search. Judgements come after all
+    that drivers do: they take no time of it.
     """
-    total, began, last = 0.0, None, None
+    total, search, began, last, searched = 0.0, 0.0, None, None, None
     moments = []
     for event in events:
         time, kind = event.get("time"), event["event"]
@@ -290,15 +295,19 @@ def _clock(events: Iterable[Mapping[str, Any]]) -> tuple[float, tuple[Moment, ..
         if kind == "driver" and event.get("action") in ("start", "resume"):
             if began is not None and last is not None:
                 total += max(0.0, last - began)
-            began = time
+                search += max(0.0, (searched or last) - began)
+            began, searched = time, None
         elif began is None:
             began = time
         if kind not in ("judgement", "learning_curve") or last is None:
             last = time
+        if kind == "driver" and event.get("action") == "searched":
+            searched = time
         if kind in ("start", "report", "end"):
             at_work_s = total + max(0.0, time - began)
             epoch = float(event.get("epoch", math.nan))
             moments.append(Moment(time, at_work_s, kind, event["trial_id"], epoch))
     if began is not None and last is not None:
         total += max(0.0, last - began)
-    return total, tuple(moments)
+        search += max(0.0, (searched or last) - began)
+    return total, search, tuple(moments)

@@ -91,7 +91,7 @@ def run_times_table(run: Run) -> pd.DataFrame:
 
     Returns
     -------
-    Index ``quantity``; column ``value``: ``wall_s`` (drivers at work, breaks left out),
+    Index ``quantity``; column ``value``: ``wall_s`` (drivers at work on it, breaks left out),
     ``trials``, ``epochs`` (of all trials), ``epochs_per_trial`` (mean over trials that reported),
     ``slots`` (trials at a time; NaN if unknown), ``trial_s`` (seconds of all trials together),
     ``epochs_per_s`` (of wall time), ``epochs_per_slot_s`` (of the trials' own seconds) and
@@ -102,7 +102,7 @@ def run_times_table(run: Run) -> pd.DataFrame:
     trial_s = sum(record.reports[-1].time_s for record in reported)
     slots = [line["slots"] for line in run.driver_lines if line.get("slots")]
     count = float(slots[-1]) if slots else math.nan
-    wall = run.elapsed_s
+    wall = run.search_s
     values = {
         "wall_s": wall,
         "trials": float(len(run.records)),

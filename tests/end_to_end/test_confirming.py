@@ -296,4 +296,8 @@ def test_all_that_is_wrong_is_said_at_once(cells, tmp_path):
         scvitune.tune("SCVI", cells, confirm={"top_k": 0, "seeds": 0}, storage=tmp_path)
     assert "confirm.top_k" in str(caught.value)
     assert "confirm.seeds" in str(caught.value)
+    with pytest.raises(InputError, match="test_size 0.004 of these cells is less than one"):
+        scvitune.tune(
+            "SCVI", cells, confirm={"top_k": 1, "seeds": 2}, test_size=0.004, storage=tmp_path
+        )
     assert not list(tmp_path.iterdir())

@@ -67,9 +67,9 @@ def command_line(*arguments):
     )
 
 
-def start(storage, tmp_path):
+def start(storage, tmp_path, more=""):
     path = tmp_path / "study.yaml"
-    path.write_text(CONFIG.replace("STORAGE", str(storage)))
+    path.write_text(CONFIG.replace("STORAGE", str(storage)) + more)
     return command_line("tune", path)
 
 
@@ -149,6 +149,33 @@ def test_a_full_disk_ends_the_study_tidily_and_resume_goes_on(small_disk, tmp_pa
     run("resume", small_disk / "run", expect=0)
     check_is_whole(small_disk)
     assert (small_disk / "run" / "report.html").exists()
+
+
+def test_a_disk_that_fills_up_in_the_confirmation(small_disk, tmp_path, wait_for):
+    def confirmed():
+        events = read_events(small_disk / "run" / "events.jsonl")
+        return [
+            (e["trial_id"], e["seed"], e["status"]) for e in events if e["event"] == "confirmation"
+        ]
+
+    process = start(small_disk, tmp_path, "confirm: {top_k: 2, seeds: 4}\nfinal_fit: all_cells\n")
+    wait_for(lambda: len(confirmed()) >= 2, seconds=240, process=process)
+    ballast = small_disk / "ballast"
+    fill(ballast)
+    output, _ = process.communicate(timeout=250)
+    assert process.returncode == 75, output
+    check_is_told(output, small_disk, "No space left on device", "Free space")
+    before = confirmed()
+    n_wanted = 4 * len(scvitune.load(small_disk / "run").confirmation)
+    assert 2 <= len(before) < n_wanted
+    ballast.unlink()
+    run("resume", small_disk / "run", expect=0)
+    after = confirmed()
+    assert after[: len(before)] == before
+    assert len(after) == len(set(after)) == n_wanted
+    assert {status for _, _, status in after} == {"finished"}
+    check_is_whole(small_disk)
+    assert len(scvitune.load(small_disk / "run").best_model().train_indices) == 700
 
 
 def test_a_study_does_not_begin_on_a_full_disk(small_disk, tmp_path):

@@ -108,6 +108,12 @@ def test_a_function_of_a_notebook_decides_by_itself(cells, tmp_path):
     assert study.best_config["n_latent"] == study.trials["config/n_latent"].max()
     with pytest.raises(InputError, match="Give it again"):
         scvitune.resume(study.path, num_samples=3)
+    with pytest.raises(InputError, match="Give it again"):
+        scvitune.learning_curve(study, sizes=(0.5, 1.0), seeds=1)
+    width = {"name": "width", "function": lambda model, data, cells: model.config["n_latent"]}
+    curve = scvitune.learning_curve(study, sizes=(0.5, 1.0), seeds=1, metric=width)
+    assert curve.table["n_cells"].tolist() == [48, 96]
+    assert (curve.table["width"] == study.best_config["n_latent"]).all()
 
 
 def test_nsga2_goes_on_from_a_log_as_it_would_have(cells, tmp_path):

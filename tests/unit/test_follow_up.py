@@ -215,3 +215,68 @@ def test_one_that_diverges_says_so(start):
     results = finish(start(phases=((0.0, CONFIG | {"lr": 1e30}),)))
     assert results[-1]["outcome"] == "diverged"
     assert "kept" not in results[-1]
+
+
+def asked(base, *, own=True):
+    name = base if own else f"{base}_validation"
+    return {"name": name, "base": base, "split": "validation", "mode": "max", "own": own}
+
+
+def own_metrics(**functions):
+    import cloudpickle
+
+    return {"functions": cloudpickle.dumps(functions), "path": []}
+
+
+def test_what_cannot_be_measured_on_the_test_cells_is_left_out_and_said(start, split):
+    n_test = len(split.test)
+
+    def refuses(model, data, cells):
+        if len(cells) == n_test:
+            raise ValueError("too few cells")
+        return 2.0
+
+    settings = {
+        "metrics": [asked("refuses"), asked("counts"), asked("marginal_ll", own=False)],
+        "metric_options": {"n_mc_samples": 2},
+        "own_metrics": own_metrics(refuses=refuses, counts=lambda m, data, cells: len(cells)),
+    }
+    plain, last = finish(start("plain"))[-1], finish(start(settings=settings))[-1]
+    assert last["outcome"] == "finished"
+    metrics = last["kept"]["metrics"]
+    assert metrics["refuses"] == 2.0
+    assert "refuses_test" not in metrics
+    assert metrics["counts_test"] == n_test
+    assert np.isfinite(metrics["marginal_ll_test"])
+    assert metrics["elbo_test"] == plain["kept"]["metrics"]["elbo_test"]
+    assert "refuses_test is not measured" in last["reason"]
+    assert "too few cells" in last["reason"]
+
+
+def test_the_training_cells_of_a_part_are_that_part_alone(start, split):
+    seen = {"own_metrics": own_metrics(seen=lambda m, data, cells: float(cells.sum()))}
+    training = start(share=0.5, measure=["train"], settings=seen | {"metrics": [asked("seen")]})
+    metrics = finish(training)[-1]["kept"]["metrics"]
+    assert metrics["seen_train"] == training._split.train.sum() != split.train.sum()
+    assert metrics["seen"] == split.validation.sum(), "all are compared on the same cells"
+
+
+def test_a_schedule_is_followed_to_the_epoch_between_reports_too(start, prepared):
+    later = CONFIG | {"lr": 2e-2, "batch_size": 8}
+    training = start(
+        phases=((0.0, CONFIG), (2.0, later)),
+        share=None,
+        measure=[],
+        settings={"metric": "elbo_train", "report_epochs": [1.5, 3.0, 4.5]},
+    )
+    finish(training)
+    nobody = np.empty(0, dtype=np.int64)
+    everybody = Split(np.arange(prepared.n_cells), nobody, nobody)
+    loop = loop_by_hand(prepared, everybody, CONFIG)
+    loop.advance(2.0)
+    following = loop_by_hand(prepared, everybody, later)
+    following.adopt(loop.state_dict(), lr_before=CONFIG["lr"])
+    following.advance(4.5)
+    kept = load_checkpoint(start.layout.checkpoint("task"))["best"]["weights"]
+    for name, value in following.module.state_dict().items():
+        assert torch.equal(kept[name], value), name

@@ -6,8 +6,8 @@ import pytest
 
 from scvitune._seeding import trial_seed
 from scvitune.config import StudyConfig
-from scvitune.events import FollowUp, Phase, Report, TrialRecord
-from scvitune.experiment._follow_ups import FollowUpPlan, still_to_do
+from scvitune.events import FollowUp, Phase, Report, TrialRecord, fold
+from scvitune.experiment._follow_ups import FollowUpPlan, SpotData, still_to_do
 
 
 def trial(trial_id, value, *, epoch=4.0, origin="tpe"):
@@ -120,3 +120,45 @@ def test_a_search_that_is_over_is_not_taken_up_again(
     records["00002"].status = status
     events = [{"event": "driver", "action": action, "trials": 3} for action in actions]
     assert _is_searched(SimpleNamespace(num_trials=num_trials), records, events) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "epoch", "is_done"),
+    [
+        ("finished", 4.2, True),
+        ("finished", 9.0, False),  # of another length than the best report has now
+        ("diverged", 1.0, True),
+        ("failed", 0.0, True),
+    ],
+)
+def test_a_judgement_on_another_tissue_has_ended_well_or_not(records, status, epoch, is_done):
+    config = StudyConfig.from_arguments("DestVI", metric="elbo_validation")
+    tasks = FollowUpPlan(config, "min", SpotData("test", "spots")).deliveries(records)
+    (task,) = (t for t in tasks if t.kind == "judgement" and t.trial_id == "00001")
+    assert still_to_do([task], records) == [task]
+    best = trial("00001", 7.0)
+    events = [
+        {"event": "proposal", "trial_id": "00001", "config": best.config, "origin": "tpe"},
+        {"event": "judgement", "trial_id": "00001", "seed": 1, "epoch": epoch, "time_s": 1.0}
+        | {"status": status, "reason": "", "metrics": {}},
+    ]
+    assert (still_to_do([task], fold(events)) == []) is is_done
+
+
+@pytest.mark.parametrize("config", [{}, {"n_epochs_kl_warmup": 20, "lr_patience": 5}])
+def test_a_part_of_the_cells_is_trained_by_the_same_loss_after_as_many_steps(config):
+    from scvitune.experiment._learning import stretched
+    from scvitune.models import get_adapter
+    from scvitune.training import TrainingSettings
+
+    adapter = get_adapter("SCVI")
+    assert stretched(adapter, config, 1.0) == config
+    whole = TrainingSettings(**adapter.training_arguments(config))
+    part = TrainingSettings(**adapter.training_arguments(stretched(adapter, config, 8.0)))
+    for epoch in (0, 3, 10, 19, 30, 500):
+        weight = whole.kl_weight(epoch=epoch, step=epoch)
+        assert part.kl_weight(epoch=8 * epoch, step=epoch) == pytest.approx(weight)
+    assert part.lr_patience == 8 * whole.lr_patience
+    assert part.early_stopping_patience == 8 * whole.early_stopping_patience
+    without = config | {"n_epochs_kl_warmup": None}
+    assert stretched(adapter, without, 8.0)["n_epochs_kl_warmup"] is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scvitune.contracts import Proposal, RunLayout
+from scvitune.contracts import Generation, Perturbation, Proposal, RunLayout
 from scvitune.events import Report, TrialRecord
 from scvitune.recording import CheckpointPruner
 
@@ -170,3 +170,48 @@ def test_of_trials_with_the_same_configuration_the_best_is_kept(layout):
     ):
         study.play(trial_id, value, config={"n": n})
     assert kept(layout) == ["00002", "00004", "00005"]
+
+
+def population(study):
+    """00009 is the best; three others take its weights and do no better, then all end."""
+    takers = ("00001", "00002", "00003")
+    for trial_id in takers:
+        study.begin(trial_id, 5.0)
+    study.begin("00009", 1.0)
+    study.begin("00004", 2.0)
+    taken = [Perturbation(t, 1.0, "00009", {"n": t}, {"n": f"{t} new"}) for t in takers]
+    study.pruner.generation(Generation(1.0, (*takers, "00004", "00009"), tuple(taken)))
+    for trial_id in takers:
+        study.begin(trial_id, 3.0)
+    for trial_id in (*takers, "00004", "00009"):
+        study.end(trial_id)
+
+
+def test_whose_weights_were_taken_over_comes_before_the_takers(layout):
+    study = Study(layout)
+    population(study)
+    assert kept(layout) == ["00001", "00002", "00009"]
+
+
+def test_who_got_better_with_weights_taken_over_counts_for_itself(layout):
+    study = Study(layout, keep=1)
+    study.begin("00001", 5.0)
+    study.begin("00002", 1.0)
+    perturbation = Perturbation("00001", 1.0, "00002", {}, {"n": 0})
+    study.pruner.generation(Generation(1.0, ("00001", "00002"), (perturbation,)))
+    study.begin("00001", 0.5)
+    study.end("00001")
+    study.end("00002")
+    assert kept(layout) == ["00001"]
+
+
+def test_after_a_resume_it_is_known_who_took_weights_over(layout):
+    best = record("00002", 1.0)
+    taker = record("00001", 3.0)
+    taker.inherited, taker.own_from = list(best.reports), 0.5
+    taker.perturbations = [Perturbation("00001", 0.5, "00002", {}, {})]
+    study = resumed(layout, taker, best, keep=1)
+    study.play("00003", 9.0)
+    study.play("00004", 9.0)
+    assert "00002" in kept(layout)
+    assert "00001" not in kept(layout)

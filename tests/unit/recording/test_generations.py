@@ -107,10 +107,11 @@ def test_checkpoints_are_kept_by_the_weights_that_a_trial_has(tmp_path):
     for trial_id in ("00001", "00002"):
         layout.checkpoint(trial_id).touch()
     play(CheckpointPruner(layout, metric="loss", mode="min", keep=1))
-    # 00001 reported 3.0 of weights that it gave up; what it has now is worth 5.0 as in 00002.
-    assert [path.stem for path in layout.checkpoints.iterdir()] == ["00001"]
+    # 00001 reported 3.0 of weights that it gave up; what it has now is worth 5.0 as in 00002,
+    # which trained it itself and so is the best trial.
+    assert [path.stem for path in layout.checkpoints.iterdir()] == ["00002"]
     play_worse = CheckpointPruner(layout, metric="loss", mode="min", keep=1)
-    layout.checkpoint("00002").touch()
+    layout.checkpoint("00001").touch()
     play(play_worse, end=False)
     report(play_worse, "00002", 3.0, 4.0)
     for trial_id in ("00001", "00002"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,16 @@ import pytest
 from scipy import stats
 
 from scvitune.results import best_trial_id, confirmation_table, render_report, summarise
+from scvitune.results._cautions import find_cautions
 from scvitune.results._confirmation import claimed_p_value, compare_paired
 from scvitune.results._confirmation_words import (
     confirmation_rows,
     describe_confirmation,
     render_confirmation,
 )
+from scvitune.results._methods import describe_methods
+from scvitune.results._report_facts import key_figures
+from scvitune.results._tables import comparison_table
 
 LR = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128}
 
@@ -265,3 +270,58 @@ def test_the_report_shows_it(searched):
 
 def test_a_report_without_it_says_nothing_of_it(small_run):
     assert "Confirmation" not in render_report(small_run.read())
+
+
+def test_what_one_training_says_does_not_contradict_the_seeds(searched):
+    confirm(searched, "00000", [10.0, 10.2, 9.8, 10.0], [11.0, 11.2, 10.9, 11.1])
+    confirm(searched, "00001", [9.5, 9.7, 9.4, 9.6], [10.5, 10.6, 10.4, 10.7])
+    confirm(searched, "00002", [8.0, 8.4, 8.1, 8.2], [9.0, 9.9, 8.5, 9.6])
+    # by chance the one training of the search was bad on the test cells
+    searched.judge("00000", elbo_test=10.0)
+    searched.judge("00002", elbo_test=10.5)
+    run = searched.read()
+    assert "trial 00002 beats the default" in describe_confirmation(run)
+    assert not [line for line in find_cautions(run) if "keep the default" in line]
+    p_value = claimed_p_value(confirmation_table(run), "00002")
+    text = describe_methods(run).text
+    assert re.search(
+        r"its negative ELBO was 9\.25\S* ± \S+ against 11\.05\S* ± \S+ for the default", text
+    )
+    assert f"p = {p_value:.2g}, Bonferroni-corrected for 2 comparisons" in text
+    assert "10.5 " not in text
+    figures = {words: number for number, words in key_figures(run, comparison_table(run))}
+    gain = figures["better than the default on the held-out test cells, over 4 seeds"]
+    assert gain == f"{100 * 1.8 / 11.05:.2g} %"
+
+
+def test_no_gain_stands_in_the_report_that_the_seeds_do_not_show(searched):
+    confirm(searched, "00000", [10.0] * 4, [11.0] * 4)
+    confirm(searched, "00001", [9.0] * 4, [11.2, 10.7, 11.1, 10.9])
+    confirm(searched, "00002", [9.5] * 4, [11.0] * 4)
+    searched.judge("00000", elbo_test=11.0)
+    searched.judge("00001", elbo_test=8.0)
+    run = searched.read()
+    figures = key_figures(run, comparison_table(run))
+    assert (
+        "not shown",
+        "to be better than the default on the held-out test cells, over 4 seeds",
+    ) in figures
+    assert not [words for _, words in figures if words.startswith("better than")]
+    assert "27 %" not in describe_methods(run).text
+
+
+def test_a_test_that_could_not_be_measured_is_said(searched):
+    for trial_id, value in (("00000", 10.0), ("00001", 9.0), ("00002", 9.5)):
+        for seed in range(1, 5):
+            searched.log.append(
+                "confirmation",
+                trial_id=trial_id,
+                seed=seed,
+                epoch=4.0,
+                time_s=8.0,
+                status="finished",
+                reason="elbo_test is not measured: too few cells",
+                metrics={"elbo_validation": value + seed / 10},
+            )
+    words = describe_confirmation(searched.read())
+    assert "trial 00001 is the best; elbo_test could not be measured" in words

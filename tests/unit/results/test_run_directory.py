@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scvitune.errors import InputError
-from scvitune.results import read_run
+from scvitune.results import build_table, read_run
 
 
 def test_reads_settings_records_and_driver_lines(small_run) -> None:
@@ -42,6 +42,29 @@ def test_elapsed_time_leaves_out_the_break(new_run) -> None:
     ]
     builder.layout.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert builder.read().elapsed_s == pytest.approx(30 + 12)
+    assert builder.read().search_s == pytest.approx(30 + 12)
+
+
+def test_what_follows_the_search_is_no_time_of_it(new_run) -> None:
+    builder = new_run()
+    done = {"event": "confirmation", "trial_id": "00000", "seed": 1, "status": "finished"}
+    done |= {"epoch": 1.0, "time_s": 1.0, "reason": "", "metrics": {}}
+    lines = [
+        {"event": "driver", "action": "start", "time": 100.0},
+        {"event": "proposal", "trial_id": "00000", "config": {}, "origin": "default", "time": 101},
+        {"event": "end", "trial_id": "00000", "status": "finished", "time": 130.0},
+        {"event": "driver", "action": "searched", "trials": 1, "time": 131.0},
+        done | {"time": 200.0},
+        {"event": "driver", "action": "resume", "time": 5000.0},
+        {"event": "driver", "action": "searched", "trials": 1, "time": 5002.0},
+        done | {"seed": 2, "time": 5090.0},
+        {"event": "driver", "action": "end", "time": 5100.0},
+    ]
+    builder.layout.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = builder.read()
+    assert run.elapsed_s == pytest.approx(100 + 100)
+    assert run.search_s == pytest.approx(31 + 2)
+    assert build_table(run, "run_times").loc["wall_s", "value"] == run.search_s
 
 
 def test_a_missing_directory_names_the_nearest_run(small_run, tmp_path: Path) -> None:
