@@ -20,6 +20,7 @@ import psutil
 
 from scvitune._collecting import end_quickly, garbage_collected
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
+from scvitune.experiment._joining import leave
 from scvitune.experiment._metrics import pack_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import SlotPlan
@@ -63,7 +64,7 @@ _SHUTTING_DOWN: list[threading.Thread] = []
 
 @contextmanager
 def ray_session(slots: SlotPlan) -> Iterator[None]:
-    """Use the Ray that is there (joined already, or named by RAY_ADDRESS), or start a local one.
+    """Use the Ray that is there (joined when the slots were planned), or start a local one.
 
     Only what was started here is shut down, in the background: see `wait_for_shutdown`. What still
     refers to Ray in unreachable cycles is collected before: its destructors talk to Ray, which
@@ -97,27 +98,28 @@ def _session(slots: SlotPlan) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        _compile_kernels()
-        yield
+        try:
+            _compile_kernels()
+            with garbage_collected():
+                yield
+        finally:
+            leave()
         return
-    address = os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if address:
-        options["address"] = address
-    else:
-        # A token of this process's own, handed to its children by the environment: whoever else is
-        # on the machine can reach the ports, but without it nobody is let in.
-        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        for name, value in _QUICK.items():
-            os.environ.setdefault(name, value)
-        options |= {
-            "include_dashboard": False,
-            # No more than the slots need: a population has more live trials than it may run.
-            "num_cpus": min(slots.total_cpu, math.ceil(slots.slots * slots.cpu)),
-            "num_gpus": slots.total_gpu,
-            "object_store_memory": OBJECT_STORE_BYTES,
-        }
+    # A token of this process's own, handed to its children by the environment: whoever else is on
+    # the machine can reach the ports, but without it nobody is let in.
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    for name, value in _QUICK.items():
+        os.environ.setdefault(name, value)
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.WARNING,
+        "include_dashboard": False,
+        # No more than the slots need: a population has more live trials than it may run.
+        "num_cpus": min(slots.total_cpu, math.ceil(slots.slots * slots.cpu)),
+        "num_gpus": slots.total_gpu,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
     # Compiled once in the driver, while Ray starts and mostly waits; trials find it in the cache.
     compiling = threading.Thread(target=_compile_kernels, daemon=True)
     compiling.start()
@@ -126,8 +128,7 @@ def _session(slots: SlotPlan) -> Iterator[None]:
     with warnings.catch_warnings(), _group_of_its_own():
         warnings.simplefilter("ignore")
         ray.init(**options)
-    if not address:
-        _end_autoscaler()
+    _end_autoscaler()
     try:
         compiling.join()
         with garbage_collected():
