@@ -2,6 +2,15 @@
 
 from scvitune.cluster._request import SlurmRequest
 from scvitune.cluster._status import JobStatus, read_status
-from scvitune.cluster._submission import Submission, prepare_submission
+from scvitune.cluster._submission import Submission, describe_submission, prepare_submission
+from scvitune.cluster._worker import join_as_worker
 
-__all__ = ["JobStatus", "SlurmRequest", "Submission", "prepare_submission", "read_status"]
+__all__ = [
+    "JobStatus",
+    "SlurmRequest",
+    "Submission",
+    "describe_submission",
+    "join_as_worker",
+    "prepare_submission",
+    "read_status",
+]

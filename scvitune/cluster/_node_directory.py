@@ -71,9 +71,9 @@ def sweep(base: Path) -> list[Path]:
 def _place() -> str:
     """Return on which machine, and in which container of it, a process number means something."""
     try:
-        namespace = os.readlink("/proc/self/ns/pid")
+        namespace = Path("/proc/self/ns/pid").readlink()
     except OSError:
-        namespace = "-"
+        namespace = Path("-")
     return f"{socket.gethostname()}/{namespace}"
 
 

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from scvitune.errors import InputError
 from scvitune._machine import available_cpus, available_gpus
+from scvitune.errors import InputError
 
 IP_COMMAND = "SCVITUNE_NODE_IP_COMMAND"
 _IP_COMMAND_SECONDS = 30

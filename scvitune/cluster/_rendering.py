@@ -91,5 +91,5 @@ def _settings(
     if request.min_nodes is not None:
         lines.append(f"export SCVITUNE_MIN_NODES={request.min_nodes}")
     arguments = shlex.join([str(config_path), *overrides])
-    lines.append(f"set -- {arguments} \"$@\"")
+    lines.append(f'set -- {arguments} "$@"')
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -99,6 +100,24 @@ def prepare_submission(
     log = log_path(request, run_dir, job_id)
     note_job(run_dir, state="submitted", job_id=job_id, log=str(log), reason="", exit=None)
     return Submission(run_dir, script, answer, job_id, log)
+
+
+def describe_submission(submission: Submission) -> list[str]:
+    """Return what was done and what comes next, a fact a line."""
+    script = shlex.quote(str(submission.script))
+    lines = [f"Script:  {submission.script}"]
+    if submission.answer is not None:
+        lines.append(f"Slurm:   {submission.answer}")
+    lines.append(f"Run:     {submission.run_dir}")
+    if submission.job_id is None:
+        return [*lines, f"Submit:  sbatch {script}"]
+    lines.insert(0, f"Job:     {submission.job_id}")
+    return [
+        *lines,
+        f"Log:     tail -n 50 -F {shlex.quote(str(submission.log))}",
+        f"Watch:   scvitune status {shlex.quote(str(submission.run_dir))}",
+        f"Again:   sbatch {script}  (goes on where the study is, should it end unfinished)",
+    ]
 
 
 def _ask(sbatch: str, arguments: list[str]) -> str:

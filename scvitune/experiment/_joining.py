@@ -86,7 +86,7 @@ def _join() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(address=address, **options)
-    except Exception as error:  # noqa: BLE001  Ray raises a dozen kinds, and a plain Exception
+    except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{ADDRESS} is {address!r}, but no Ray cluster could be joined there: {reason} Unset "

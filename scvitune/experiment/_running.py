@@ -250,6 +250,8 @@ def _drive(
             "driver",
             action=action,
             slots=plan.slots.slots,
+            cpu=plan.slots.cpu,
+            gpu=plan.slots.gpu,
             pid=os.getpid(),
             host=socket.gethostname(),
         )
