@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -325,8 +326,8 @@ def _announce(
             soft_wrap=True,
         )
     console.print(
-        f"Run directory: {layout.root}  (Ctrl-C once ends tidily; `scvitune resume {layout.root}` "
-        "goes on)\nStarting up takes some ten seconds ...",
+        f"Run directory: {layout.root}  (Ctrl-C once ends tidily; `scvitune resume "
+        f"{shlex.quote(str(layout.root))}` goes on)\nStarting up takes some ten seconds ...",
         highlight=False,
         markup=False,
         soft_wrap=True,
