@@ -58,7 +58,7 @@ def prepare_submission(
     ------
     InputError
         With everything that is wrong; nothing has been written then. Or with what Slurm has
-        against the job.
+        against the job; then the script stays, to be looked at.
     """
     faults = Faults()
     with faults.collecting():
