@@ -41,7 +41,7 @@ def _state(run: Run | None, job: JobStatus | None) -> str:
             "requeued": "requeued, waiting to go on",
             "unfinished": "unfinished",
         }.get(job.state, job.state)
-        number = f", job {job.job_id}" if job.job_id else ""
+        number = f", job {job.job_id}" if (job.job_id or "").isdigit() else ""
         again = f", requeued {job.restarts} times so far" if job.restarts else ""
         reason = f": {job.reason}" if job.reason else ""
         return f"{words}{number}{again}{reason}"

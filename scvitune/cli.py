@@ -211,17 +211,40 @@ def slurm(
             _print(line)
 
 
+_Cpus = Annotated[int | None, typer.Option(help="For trials; default: all there are.")]
+_Gpus = Annotated[int | None, typer.Option(help="For trials; default: all there are.")]
+_IpCommand = Annotated[
+    str | None, typer.Option(metavar="CMD", help="Prints this machine's address to use.")
+]
+
+
+@app.command()
+def head(
+    run_dir: Annotated[
+        Path, typer.Option(metavar="RUN_DIR", help="Of the study, on storage that all share.")
+    ],
+    port: Annotated[int, typer.Option(help="Where it listens; 0: a free port.")] = 0,
+    cpus: _Cpus = None,
+    gpus: _Gpus = None,
+    node_ip_command: _IpCommand = None,
+) -> None:
+    """Be the head that workers on other machines join, until Ctrl-C."""
+    with _errors_as_exit_codes():
+        from scvitune.cluster import be_head
+
+        options = {"cpus": cpus, "gpus": gpus}
+        raise typer.Exit(be_head(run_dir, port=port, node_ip_command=node_ip_command, **options))
+
+
 @app.command()
 def worker(
     address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of the running head.")],
     token_file: Annotated[
         Path, typer.Option(metavar="FILE", help="The head's token: RUN/cluster/JOB/token.")
     ],
-    cpus: Annotated[int | None, typer.Option(help="For trials; default: all there are.")] = None,
-    gpus: Annotated[int | None, typer.Option(help="For trials; default: all there are.")] = None,
-    node_ip_command: Annotated[
-        str | None, typer.Option(metavar="CMD", help="Prints this machine's address to use.")
-    ] = None,
+    cpus: _Cpus = None,
+    gpus: _Gpus = None,
+    node_ip_command: _IpCommand = None,
 ) -> None:
     """Let this machine work for a head that runs elsewhere, until it ends or Ctrl-C."""
     with _errors_as_exit_codes():

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -47,6 +47,8 @@ class NodeRequest:
         ``HOST:PORT`` of the head; None: this is the head.
     dashboard
         Whether the head starts Ray's dashboard, on loopback only.
+    port
+        Where the head listens; 0: a free port.
     """
 
     name: str
@@ -55,6 +57,7 @@ class NodeRequest:
     ip: str | None = None
     address: str | None = None
     dashboard: bool = False
+    port: int = 0
 
 
 def ray_environment(token: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -74,10 +77,17 @@ def ray_environment(token: Path, environment: Mapping[str, str] = os.environ) ->
     }
 
 
-def run_node(request: NodeRequest, files: JobFiles) -> int:
+def run_node(
+    request: NodeRequest, files: JobFiles, *, on_start: Callable[[], None] | None = None
+) -> int:
     """Start Ray on this node and stay until it ends or is told to.
 
     SIGUSR2, SIGINT and SIGTERM tell it to.
+
+    Parameters
+    ----------
+    on_start
+        Called when Ray is up.
 
     Returns
     -------
@@ -90,7 +100,6 @@ def run_node(request: NodeRequest, files: JobFiles) -> int:
     """
     os.umask(0o077)
     with node_directory() as temporary, files.log(request.name).open("w") as log:
-        # a shorter name for long ones: Ray's sockets lie below
         ray_process = subprocess.Popen(
             _command(request, temporary),
             env=ray_environment(files.token) | {"SCVITUNE_NODE_DIR": str(temporary)},
@@ -102,6 +111,8 @@ def run_node(request: NodeRequest, files: JobFiles) -> int:
         company = _Company(request, files, ray_process)
         try:
             company.await_start(temporary, log)
+            if on_start is not None:
+                on_start()
             return company.stay()
         finally:
             company.end()
@@ -111,7 +122,11 @@ def _command(request: NodeRequest, temporary: Path) -> list[str]:
     """Return the call of ``ray start``; ports that are not given are free ones."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
     if request.address is None:
-        command += ["--head", "--port=0", f"--include-dashboard={str(request.dashboard).lower()}"]
+        command += [
+            "--head",
+            f"--port={request.port}",
+            f"--include-dashboard={str(request.dashboard).lower()}",
+        ]
         command += ["--dashboard-host=127.0.0.1", "--no-monitor"]
         command += ["--dashboard-port=0"] if request.dashboard else []
     else:

@@ -77,7 +77,7 @@ def read_status(run_dir: Path) -> JobStatus | None:
     restarts = int(said.get("restarts") or 0)
     nodes = live_nodes(JobFiles(cluster / str(job_id))) if job_id else ()
     if state in ("submitted", "begun", "running", "requeued"):
-        asked = None if job_id is None else ask_slurm(str(job_id))
+        asked = ask_slurm(str(job_id)) if str(job_id).isdigit() else None
         state, reason = _judge(state, asked, restarts=restarts, nodes=nodes)
     log = said.get("log")
     return JobStatus(

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from scvitune.errors import InputError, StudyError
 
 ADDRESS = "RAY_ADDRESS"
-HEAD_IP, NODES = "SCVITUNE_HEAD_IP", "SCVITUNE_NODES"
+NODES = "SCVITUNE_NODES"
 MIN_NODES, JOIN_SECONDS = "SCVITUNE_MIN_NODES", "SCVITUNE_JOIN_SECONDS"
 _JOIN_SECONDS = 180.0
 _LOOK_SECONDS = 0.5
@@ -53,8 +55,17 @@ def cluster_nodes() -> list[Node] | None:
     names = os.environ.get(NODES, "").split()
     present = _await_nodes(names) if names and _joined_here else _alive()
     nodes = [_resources(node) for node in present]
+    if not nodes:
+        raise InputError(
+            "No machine of the Ray cluster gives CPUs to trials. Let some join: `scvitune worker`."
+        )
     missing = len(names) - len(nodes) if _joined_here else 0
     return nodes + [max(nodes, key=lambda node: (node.gpus, node.cpus))] * max(0, missing)
+
+
+def live_nodes() -> list[Node]:
+    """Return the nodes that are there now."""
+    return [_resources(node) for node in _alive()]
 
 
 def was_joined_here() -> bool:
@@ -78,9 +89,11 @@ def _join() -> None:
 
     address = os.environ[ADDRESS]
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if os.environ.get(HEAD_IP):
-        # Several nodes may share a machine; the driver belongs to the head's.
-        options["_node_ip_address"] = os.environ[HEAD_IP]
+    host = address.rpartition(":")[0]
+    if _is_own(host):
+        # Where the head was told which of the machine's addresses to use, Ray would look for it
+        # under another one.
+        options["_node_ip_address"] = host
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -94,6 +107,13 @@ def _join() -> None:
             "RAY_AUTH_TOKEN_PATH."
         ) from error
     _joined_here = True
+
+
+def _is_own(host: str) -> bool:
+    """Tell whether an address is one of this machine's."""
+    if host.startswith("127."):
+        return True
+    return any(a.address == host for found in psutil.net_if_addrs().values() for a in found)
 
 
 def _alive() -> list[dict[str, Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from scvitune._machine import available_cpus, available_gpus
 from scvitune.config import Resources
 from scvitune.errors import InputError
-from scvitune.experiment._joining import Node, cluster_nodes
+from scvitune.experiment._joining import Node, cluster_nodes, live_nodes, was_joined_here
+
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,29 @@ def plan_slots(resources: Resources | None, max_concurrent: int | None) -> SlotP
         total_cpu=sum(node.cpus for node in nodes),
         total_gpu=sum(node.gpus for node in nodes),
     )
+
+
+class LiveSlots:
+    """How many trials there is room for now: machines may join a cluster while a study runs.
+
+    Parameters
+    ----------
+    plan
+        What was there, or was to come, when the study was planned: the least that is returned.
+    """
+
+    def __init__(self, plan: SlotPlan) -> None:
+        self._plan, self._slots, self._looked = plan, plan.slots, 0.0
+
+    def __call__(self) -> int:
+        """Return the number of slots, looked up every few seconds."""
+        if was_joined_here() and time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            now = sum(
+                _slots_on(node, cpu=self._plan.cpu, gpu=self._plan.gpu) for node in live_nodes()
+            )
+            self._slots = max(self._plan.slots, now)
+        return self._slots
 
 
 def _slots_on(node: Node, *, cpu: float, gpu: float) -> int:

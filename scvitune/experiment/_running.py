@@ -29,7 +29,7 @@ from scvitune.experiment._deconvolution import (
     simulate_tissues,
     with_simulation,
 )
-from scvitune.experiment._driver import has_lost_ray, ray_session, run_plan
+from scvitune.experiment._driver import run_plan
 from scvitune.experiment._following_up import (
     Session,
     has_follow_ups,
@@ -48,6 +48,7 @@ from scvitune.experiment._run_directory import (
     read_past,
     read_study,
 )
+from scvitune.experiment._session import has_lost_ray, ray_session
 from scvitune.experiment._stopping import Interruption, StudyStopper
 from scvitune.metrics import OwnFunction, resolve_functions
 from scvitune.models import MODELS, get_adapter

@@ -47,7 +47,7 @@ MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=2,requeue_delay=1
+SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=2
 SlurmdParameters=config_overrides
 SwitchType=switch/none
 GresTypes=gpu
@@ -170,9 +170,17 @@ class SlurmCluster:
     def wait_until_ended(self, job: str, *, log: Path | None = None) -> str:
         """Return the state in which a job ends; a requeued one goes on at once."""
 
+        waiting_since = None
+
         def ended() -> bool:
+            nonlocal waiting_since
             state = self.state(job)
-            if state == "PENDING":
+            if state != "PENDING":
+                waiting_since = None
+            elif waiting_since is None:
+                waiting_since = time.monotonic()
+            elif time.monotonic() - waiting_since > 3.0:
+                # Earlier, the node would take it for the start that has just been revoked.
                 self.hurry(job)
             return state in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 

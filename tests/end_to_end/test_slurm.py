@@ -283,6 +283,7 @@ def test_an_array_of_short_jobs_goes_on_in_turn(cluster, folder, undisturbed):
     log = log_of(run, f"{job}_1")
     cluster.wait(lambda: sum(reports(run).values()) >= 6, log=log)
     cluster.call("scancel", "--batch", "--signal=USR1", f"{job}_1")
-    cluster.wait(lambda: scvitune.load(run).finished, log=log_of(run, f"{job}_2"))
+    last = log_of(run, f"{job}_2")
+    assert cluster.wait_until_ended(f"{job}_2", log=last) == "COMPLETED", last.read_text()
     assert "the next job of the array goes on" in log.read_text()
     assert_same_trials(scvitune.load(run).trials, undisturbed(40))
