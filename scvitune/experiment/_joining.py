@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,7 @@ NODES = "SCVITUNE_NODES"
 MIN_NODES, JOIN_SECONDS = "SCVITUNE_MIN_NODES", "SCVITUNE_JOIN_SECONDS"
 _JOIN_SECONDS = 180.0
 _LOOK_SECONDS = 0.5
+_SILENT_SECONDS = 15.0
 
 _joined_here = False
 
@@ -71,6 +75,41 @@ def live_nodes() -> list[Node]:
 def was_joined_here() -> bool:
     """Tell whether this process is connected to a cluster that it joined by RAY_ADDRESS."""
     return _joined_here
+
+
+@contextmanager
+def head_watched() -> Iterator[None]:
+    """Leave the process, as unfinished, when the head of a cluster that was joined has gone.
+
+    Ray would notice a minute later and end it as a failure, with words of its own.
+    """
+    address = os.environ.get(ADDRESS, "")
+    is_over = threading.Event()
+    if _joined_here and address.rpartition(":")[2].isdigit():
+        threading.Thread(target=_watch, args=(address, is_over), daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
+def _watch(address: str, is_over: threading.Event) -> None:
+    host, _, port = address.rpartition(":")
+    silent_since = None
+    while not is_over.wait(_LOOK_SECONDS * 4):
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
+            silent_since = None
+        except OSError:
+            silent_since = silent_since or time.monotonic()
+            if time.monotonic() - silent_since > _SILENT_SECONDS and not is_over.is_set():
+                print(
+                    f"The head of the Ray cluster at {address} does not answer any more. All that "
+                    "was reported is safe; `scvitune resume` goes on from there.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(os.EX_TEMPFAIL)  # nothing that still talks to Ray would come to an end
 
 
 def leave() -> None:

@@ -18,7 +18,7 @@ from unittest import mock
 import psutil
 
 from scvitune._collecting import end_quickly, garbage_collected
-from scvitune.experiment._joining import leave
+from scvitune.experiment._joining import head_watched, leave
 from scvitune.experiment._resources import SlotPlan
 
 OBJECT_STORE_BYTES = 100 * 1024**2  # configurations and reports only: data is memory-mapped
@@ -92,7 +92,7 @@ def _session(slots: SlotPlan) -> Iterator[None]:
     if ray.is_initialized():
         try:
             _compile_kernels()
-            with garbage_collected():
+            with garbage_collected(), head_watched():
                 yield
         finally:
             leave()
