@@ -82,19 +82,31 @@ def disk_faults_explained(layout: RunLayout) -> Iterator[None]:
 @contextmanager
 def begun_or_not_at_all(layout: RunLayout) -> Iterator[None]:
     """Leave no run directory behind that a full disk let begin only in part."""
-    was_there = layout.root.exists()
+    was_free = layout.is_free()
     try:
         yield
     except Exception as error:
         fault = find_disk_fault(error)
         if fault is None:
             raise
-        if not was_there:
-            shutil.rmtree(layout.root, ignore_errors=True)
+        if was_free:
+            _remove_study(layout)
         raise StudyError(
             f"{layout.root.parent} cannot be written: {describe_disk_fault(fault)}. Nothing was "
             "started. Make room there, or choose another place (storage: PATH)."
         ) from error
+
+
+def _remove_study(layout: RunLayout) -> None:
+    """Remove a run directory but for what the job that is to run it has left there."""
+    if not layout.cluster.exists():
+        shutil.rmtree(layout.root, ignore_errors=True)
+        return
+    for path in layout.root.iterdir():
+        if path.is_dir() and path != layout.cluster:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

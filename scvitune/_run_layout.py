@@ -77,6 +77,23 @@ class RunLayout:
         """Held by the driver while it lives (``flock``)."""
         return self.root / "driver.lock"
 
+    @property
+    def cluster(self) -> Path:
+        """What the jobs of a cluster know of each other; for the user's eyes only."""
+        return self.root / "cluster"
+
+    def is_free(self) -> bool:
+        """Tell whether no study has begun here; a job that is to run one may have left its files.
+
+        Raises
+        ------
+        OSError
+            If that cannot be found out.
+        """
+        return not self.root.exists() or (
+            self.root.is_dir() and {path.name for path in self.root.iterdir()} <= {"cluster"}
+        )
+
     def checkpoint(self, trial_id: str) -> Path:
         """Return the checkpoint file of a trial."""
         return self.checkpoints / f"{trial_id}.pt"

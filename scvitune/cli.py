@@ -141,6 +141,122 @@ def report(
         _print(str(path))
 
 
+@app.command()
+def status(run_dir: _RunDir) -> None:
+    """Tell what a study is doing, from its directory alone (and from Slurm where there is one)."""
+    with _errors_as_exit_codes():
+        from scvitune._status import describe_status
+
+        for line in describe_status(run_dir):
+            _print(line)
+
+
+@app.command()
+def slurm(
+    config_path: _ConfigPath,
+    more_overrides: _MoreOverrides = None,
+    overrides: _Overrides = None,
+    nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    gpus_per_node: Annotated[
+        str | None, typer.Option(metavar="[TYPE:]N", help="GPUs of each machine, such as a100:4.")
+    ] = None,
+    cpus_per_node: Annotated[int, typer.Option(help="CPUs of each machine.")] = 8,
+    mem: Annotated[str, typer.Option(metavar="SIZE", help="Memory of each machine.")] = "32G",
+    time: Annotated[
+        str, typer.Option(metavar="TIME", help="Of one job: 90 (minutes), 4:00:00 or 2-12:00:00.")
+    ] = "04:00:00",
+    partition: Annotated[str | None, typer.Option(help="Slurm's partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="Slurm's account.")] = None,
+    array: Annotated[
+        int | None,
+        typer.Option(help="Instead of one job that requeues itself, so many in turn."),
+    ] = None,
+    min_nodes: Annotated[
+        int | None, typer.Option(help="Start with so many if not all come within three minutes.")
+    ] = None,
+    node_ip_command: Annotated[
+        str | None, typer.Option(metavar="CMD", help="Prints on each node the address to use.")
+    ] = None,
+    setup: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Commands that make Python available in a job."),
+    ] = None,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPTION", help="Another option of sbatch. Repeatable."),
+    ] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Submit the job at once.")] = False,
+) -> None:
+    """Write the batch script of a study, and submit it."""
+    with _errors_as_exit_codes():
+        from scvitune.cluster import SlurmRequest, describe_submission, prepare_submission
+
+        request = SlurmRequest(
+            nodes=nodes,
+            gpus_per_node=gpus_per_node,
+            cpus_per_node=cpus_per_node,
+            mem=mem,
+            time=time,
+            partition=partition,
+            account=account,
+            array=array,
+            min_nodes=min_nodes,
+            node_ip_command=node_ip_command,
+            setup=setup,
+            extra=tuple(extra or ()),
+        )
+        changes = [*(overrides or ()), *(more_overrides or ())]
+        submission = prepare_submission(config_path, changes, request, submit=submit)
+        for line in describe_submission(submission):
+            _print(line)
+
+
+_Cpus = Annotated[int | None, typer.Option(help="For trials; default: all there are.")]
+_Gpus = Annotated[int | None, typer.Option(help="For trials; default: all there are.")]
+_IpCommand = Annotated[
+    str | None, typer.Option(metavar="CMD", help="Prints this machine's address to use.")
+]
+
+
+@app.command()
+def head(
+    run_dir: Annotated[
+        Path, typer.Option(metavar="RUN_DIR", help="Of the study, on storage that all share.")
+    ],
+    port: Annotated[int, typer.Option(help="Where it listens; 0: a free port.")] = 0,
+    cpus: _Cpus = None,
+    gpus: _Gpus = None,
+    node_ip_command: _IpCommand = None,
+) -> None:
+    """Be the head that workers on other machines join, until Ctrl-C."""
+    with _errors_as_exit_codes():
+        from scvitune.cluster import be_head
+
+        options = {"cpus": cpus, "gpus": gpus}
+        raise typer.Exit(be_head(run_dir, port=port, node_ip_command=node_ip_command, **options))
+
+
+@app.command()
+def worker(
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of the running head.")],
+    token_file: Annotated[
+        Path, typer.Option(metavar="FILE", help="The head's token: RUN/cluster/JOB/token.")
+    ],
+    cpus: _Cpus = None,
+    gpus: _Gpus = None,
+    node_ip_command: _IpCommand = None,
+) -> None:
+    """Let this machine work for a head that runs elsewhere, until it ends or Ctrl-C."""
+    with _errors_as_exit_codes():
+        from scvitune.cluster import join_as_worker
+
+        raise typer.Exit(
+            join_as_worker(
+                address, token_file, cpus=cpus, gpus=gpus, node_ip_command=node_ip_command
+            )
+        )
+
+
 def _load_config(
     path: Path, overrides: list[str] | None, more_overrides: list[str] | None
 ) -> StudyConfig:

@@ -8,8 +8,9 @@ the next writer.
 Kinds of line, all with ``event`` and ``time`` (Unix seconds):
 
 ================== ==============================================================================
-driver             ``action`` (start, resume, searched, end, interrupted), ``slots``, ``pid``,
-                   ``host``; ``searched``: the search is over, what follows it is not
+driver             ``action`` (start, resume, searched, end, interrupted), ``slots``, ``cpu`` and
+                   ``gpu`` of a trial, ``pid``, ``host``; ``searched``: the search is over, what
+                   follows it is not
 proposal           ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
 start              ``trial_id``: it got a slot
 pause              ``trial_id``: it gave its slot to another and waits

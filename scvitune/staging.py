@@ -20,7 +20,7 @@ import torch
 
 from scvitune._seeding import derive_seed
 from scvitune.contracts import Batch, PreparedData, Split
-from scvitune.data import load_prepared, load_split
+from scvitune.data import copy_to_node, load_prepared, load_split
 from scvitune.models import FirstStage, HeldOutGenes, ModelAdapter, cluster_states, get_adapter
 from scvitune.training import (
     DeviceData,
@@ -104,7 +104,7 @@ class Stages:
         max_epochs, n_clusters = own.pop("max_epochs"), own.pop("vamp_prior_p")
         adapter = get_adapter(FIRST_MODEL, defaults=self.defaults)
         device = torch.device(self.device)
-        prepared = load_prepared(Path(self.reference_dir))
+        prepared = load_prepared(copy_to_node(Path(self.reference_dir)))
         split = load_split(Path(self.split))
         seed = derive_seed(self.seed, "first stage", own)
         with seeded_initialisation(derive_seed(seed, "weights")):
@@ -198,7 +198,7 @@ def _prior(
 @lru_cache(maxsize=1)
 def _load_held_out(directory: str, device: str) -> tuple[DeviceData, tuple[str, ...]]:
     """Return counts on a device and their genes' names, loaded once a process."""
-    prepared = load_prepared(Path(directory))
+    prepared = load_prepared(copy_to_node(Path(directory)))
     return DeviceData(prepared, torch.device(device)), prepared.gene_names
 
 

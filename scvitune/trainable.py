@@ -25,7 +25,7 @@ with collection_paused():  # these imports are most of what starting a process t
     from scvitune._seeding import derive_seed, trial_seed
     from scvitune.config import MetricOptions
     from scvitune.contracts import EPOCH, PreparedData, RunLayout, Split, SplitName
-    from scvitune.data import load_prepared, load_split
+    from scvitune.data import copy_to_node, load_prepared, load_split
     from scvitune.errors import StudyError
     from scvitune.judging import Examiner, MetricError
     from scvitune.metrics import METRICS, name_metrics, proportion_means
@@ -56,7 +56,7 @@ _DATA: dict[tuple[str, str], DeviceData] = {}
 @lru_cache(maxsize=1)
 def _load_prepared_once(directory: str) -> PreparedData:
     """Return the arrays of a dataset, opened once a process and not once a trial."""
-    return load_prepared(Path(directory))
+    return load_prepared(copy_to_node(Path(directory)))
 
 
 @lru_cache(maxsize=1)

@@ -58,6 +58,7 @@ EDGES: dict[str, set[str]] = {
     "trainable": {"data", "models", "training", "metrics", "staging", "judging"},
     "follow_up": {"trainable", "data", "models", "training", "metrics", "judging"},
     "experiment": {
+        "_machine",
         "trainable",
         "follow_up",
         "staging",
@@ -72,12 +73,14 @@ EDGES: dict[str, set[str]] = {
     "results": {"models", "training", "metrics", "data", "spaces", "staging", "judging"},
     "_replay": {"results", "study"},
     "_views": {"results"},
+    "_status": {"results", "cluster"},
+    "_machine": set(),
     "_ray_tune": {"_views", "results"},
     "_arguments": {"spaces", "metrics"},
     "_learning_curve": {"experiment", "results", "study", "_arguments"},
     "study": {"experiment", "results", "_arguments", "_views"},
-    "cluster": set(),
-    "cli": {"study", "cluster"},
+    "cluster": {"_machine"},
+    "cli": {"study", "cluster", "_status"},
 }
 TYPES_ONLY = {"contracts": {"sparse"}}
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scvitune.data._download import brain_large, cortex, pbmc
     from scvitune.data._file import prepare_file, read_anndata
     from scvitune.data._gene_selection import select_genes
+    from scvitune.data._node_copy import copy_to_node
     from scvitune.data._pbmc68k import pbmc68k
     from scvitune.data._preparation import prepare_anndata
     from scvitune.data._rebuild import rebuild_anndata
@@ -36,6 +37,7 @@ _HOMES = {
     "prepare_file": "_file",
     "read_anndata": "_file",
     "select_genes": "_gene_selection",
+    "copy_to_node": "_node_copy",
     "pbmc68k": "_pbmc68k",
     "prepare_anndata": "_preparation",
     "rebuild_anndata": "_rebuild",
@@ -56,6 +58,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "copy_to_node",
     "BUILT_IN",
     "DeconvolutionData",
     "SimulatedSpots",

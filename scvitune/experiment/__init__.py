@@ -1,6 +1,5 @@
 """StudyConfig + data -> names checked -> Ray Tune -> run directory; and going on with one."""
 
-from scvitune.experiment._driver import wait_for_shutdown
 from scvitune.experiment._learning import train_learning_curve
 from scvitune.experiment._running import (
     Preparation,
@@ -9,6 +8,7 @@ from scvitune.experiment._running import (
     prepare_experiment,
     start_experiment,
 )
+from scvitune.experiment._session import wait_for_shutdown
 
 __all__ = [
     "Preparation",

@@ -13,13 +13,13 @@ from scvitune._seeding import derive_seed
 from scvitune.contracts import Config, RunLayout
 from scvitune.errors import Faults
 from scvitune.events import EventLog, TrialRecord, fold, read_events
-from scvitune.experiment._driver import ray_session
 from scvitune.experiment._follow_ups import FollowUpPlan, FollowUpTask, phases_of, still_to_do
 from scvitune.experiment._following_up import Session, run_stages
 from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._reopening import reopen, settings_of
 from scvitune.experiment._run_directory import driver_lock
+from scvitune.experiment._session import ray_session
 from scvitune.experiment._stopping import Interruption, StudyStopper
 from scvitune.metrics import OwnFunction
 from scvitune.models import ModelAdapter, get_adapter

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import time
 from dataclasses import dataclass
-from pathlib import Path
 
+from scvitune._machine import available_cpus, available_gpus
 from scvitune.config import Resources
 from scvitune.errors import InputError
+from scvitune.experiment._joining import Node, cluster_nodes, live_nodes, was_joined_here
 
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -28,46 +29,20 @@ class SlotPlan:
         return max(1, int(self.cpu))
 
 
-def available_cpus() -> int:
-    """Return the CPUs this process may use: affinity and container quota respected."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = count or 1
-    try:
-        quota, period = _CGROUP_QUOTA.read_text().split()
-    except (OSError, ValueError):
-        return count
-    if quota == "max":
-        return count
-    return max(1, min(count, int(int(quota) / int(period))))
-
-
-def available_gpus() -> int:
-    """Return the CUDA devices this process may use."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and not visible.strip():
-        return 0
-    if visible is None and not Path("/proc/driver/nvidia").exists():
-        return 0  # spares the import of torch on machines without a GPU
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def plan_slots(resources: Resources | None, max_concurrent: int | None) -> SlotPlan:
-    """Divide the machine (or the Ray cluster already joined) into slots.
+    """Divide the machine (or the Ray cluster, joined already or named by RAY_ADDRESS) into slots.
 
     Raises
     ------
     InputError
         If a trial wants more than there is.
     """
-    import ray
-
-    if ray.is_initialized():
-        total = ray.cluster_resources()
-        cpus, gpus, where = int(total.get("CPU", 0)), int(total.get("GPU", 0)), "the Ray cluster"
+    cluster = cluster_nodes()
+    if cluster is None:
+        nodes, where = [Node(available_cpus(), available_gpus())], "this machine"
     else:
-        cpus, gpus, where = available_cpus(), available_gpus(), "this machine"
+        nodes, where = cluster, "any node of the Ray cluster"
+    cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
     cpu = resources.cpu if resources else 1.0
     gpu = resources.gpu if resources else (1.0 if gpus else 0.0)
     faults = []
@@ -80,11 +55,45 @@ def plan_slots(resources: Resources | None, max_concurrent: int | None) -> SlotP
         faults.append(f"resources.cpu is {cpu:g}, but {where} has {cpus} CPU{'s' * (cpus != 1)}.")
     if faults:
         raise InputError(faults)
-    slots = int(cpus // cpu)
-    if gpu:
-        per_device = int(1 // gpu) * gpus if gpu < 1 else int(gpus // gpu)
-        slots = min(slots, per_device)
-    slots = max(1, slots)
+    slots = max(1, sum(_slots_on(node, cpu=cpu, gpu=gpu) for node in nodes))
     if max_concurrent is not None:
         slots = min(slots, max_concurrent)
-    return SlotPlan(cpu=cpu, gpu=gpu, slots=slots, total_cpu=cpus, total_gpu=gpus)
+    return SlotPlan(
+        cpu=cpu,
+        gpu=gpu,
+        slots=slots,
+        total_cpu=sum(node.cpus for node in nodes),
+        total_gpu=sum(node.gpus for node in nodes),
+    )
+
+
+class LiveSlots:
+    """How many trials there is room for now: machines may join a cluster while a study runs.
+
+    Parameters
+    ----------
+    plan
+        What was there, or was to come, when the study was planned: the least that is returned.
+    """
+
+    def __init__(self, plan: SlotPlan) -> None:
+        self._plan, self._slots, self._looked = plan, plan.slots, 0.0
+
+    def __call__(self) -> int:
+        """Return the number of slots, looked up every few seconds."""
+        if was_joined_here() and time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            now = sum(
+                _slots_on(node, cpu=self._plan.cpu, gpu=self._plan.gpu) for node in live_nodes()
+            )
+            self._slots = max(self._plan.slots, now)
+        return self._slots
+
+
+def _slots_on(node: Node, *, cpu: float, gpu: float) -> int:
+    """Return how many trials run on a node at a time; a trial lies on one node."""
+    slots = int(node.cpus // cpu)
+    if gpu:
+        per_node = int(1 // gpu) * node.gpus if gpu < 1 else int(node.gpus // gpu)
+        slots = min(slots, per_node)
+    return slots

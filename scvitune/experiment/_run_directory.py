@@ -32,7 +32,7 @@ def choose_name(config: StudyConfig) -> str:
 def check_storage(storage: Path, name: str, faults: Faults) -> None:
     """Check that ``storage/name`` is free and can be made."""
     root = storage / name
-    if root.exists():
+    if root.exists() and not RunLayout(root).is_free():
         faults.add(
             f"{root} exists already, and nothing is ever overwritten. Go on with it by "
             f"`scvitune resume {root}`, or choose another name."
@@ -63,14 +63,14 @@ def create_run_directory(
     tissues: Tissues | None = None,
 ) -> None:
     """Make the directory and write what never changes: study.yaml and the splits."""
+    layout.root.mkdir(parents=True, exist_ok=True)
     try:
-        layout.root.mkdir(parents=True)
+        layout.ray.mkdir()  # of two at once one gets it
     except FileExistsError as error:
         raise InputError(
             f"{layout.root} exists already, and nothing is ever overwritten. Go on with it by "
             f"`scvitune resume {layout.root}`, or choose another name."
         ) from error
-    layout.ray.mkdir()
     layout.checkpoints.mkdir()
     save_split(plan.split, layout.splits)
     if tissues is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from scvitune.experiment._deconvolution import (
     simulate_tissues,
     with_simulation,
 )
-from scvitune.experiment._driver import has_lost_ray, ray_session, run_plan
+from scvitune.experiment._driver import run_plan
 from scvitune.experiment._following_up import (
     Session,
     has_follow_ups,
@@ -47,6 +48,7 @@ from scvitune.experiment._run_directory import (
     read_past,
     read_study,
 )
+from scvitune.experiment._session import has_lost_ray, ray_session
 from scvitune.experiment._stopping import Interruption, StudyStopper
 from scvitune.metrics import OwnFunction, resolve_functions
 from scvitune.models import MODELS, get_adapter
@@ -250,6 +252,8 @@ def _drive(
             "driver",
             action=action,
             slots=plan.slots.slots,
+            cpu=plan.slots.cpu,
+            gpu=plan.slots.gpu,
             pid=os.getpid(),
             host=socket.gethostname(),
         )
@@ -323,8 +327,8 @@ def _announce(
             soft_wrap=True,
         )
     console.print(
-        f"Run directory: {layout.root}  (Ctrl-C once ends tidily; `scvitune resume {layout.root}` "
-        "goes on)\nStarting up takes some ten seconds ...",
+        f"Run directory: {layout.root}  (Ctrl-C once ends tidily; `scvitune resume "
+        f"{shlex.quote(str(layout.root))}` goes on)\nStarting up takes some ten seconds ...",
         highlight=False,
         markup=False,
         soft_wrap=True,

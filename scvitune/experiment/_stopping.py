@@ -143,9 +143,9 @@ class Interruption:
         if self._stopper.interrupted_by is not None and number == signal.SIGINT:
             signal.signal(number, self._previous[number])
             raise KeyboardInterrupt
-        if self._stopper.interrupted_by is None:
-            threading.Thread(target=self._leave_without_ray, daemon=True).start()
+        if self._stopper.interrupted_by is not None:
+            return  # batch systems say it again and again
+        threading.Thread(target=self._leave_without_ray, daemon=True).start()
         self._stopper.interrupted_by = name
-        self._announce(
-            f"{name}: finishing tidily, nothing known is lost. Once more to leave at once."
-        )
+        again = " Once more to leave at once." if number == signal.SIGINT else ""
+        self._announce(f"{name}: finishing tidily, nothing known is lost.{again}")

@@ -14,7 +14,7 @@ from scvitune.results._run_directory import Run, read_run
 from scvitune.results._schedule import fit_schedule, origins_table, schedule_table
 from scvitune.results._schedule_fit import ScheduleCandidate, ScheduleFit
 from scvitune.results._study_tables import TABLES, build_table, write_csvs
-from scvitune.results._summary import summarise
+from scvitune.results._summary import count_trials, describe_outcome, gain_lines, summarise
 from scvitune.results._tables import (
     best_trial_id,
     comparison_table,
@@ -39,7 +39,10 @@ __all__ = [
     "comparison_table",
     "config_table",
     "confirmation_table",
+    "count_trials",
+    "describe_outcome",
     "fit_schedule",
+    "gain_lines",
     "history_table",
     "origins_table",
     "pareto_table",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ class StudySearcher(Searcher):
         their values at the report by which the trial is judged. Of what failed, each is the worst
         known.
     max_concurrent
-        Largest number of trials proposed and not yet ended, but for paused ones; None: no limit
-        but Ray's.
+        Returns the largest number of trials proposed and not yet ended, but for paused ones, for
+        machines may come while the study runs; None: no limit but Ray's.
     paused
         Ray's ids of the trials that are paused; the scheduler keeps it up to date.
     linger
@@ -70,7 +70,7 @@ class StudySearcher(Searcher):
         num_samples: int,
         metric: str,
         mode: Mode,
-        max_concurrent: int | None,
+        max_concurrent: Callable[[], int] | None,
         recorder: Recorder | None,
         further: Sequence[tuple[str, Mode]] = (),
         paused: Collection[str] = (),
@@ -122,7 +122,7 @@ class StudySearcher(Searcher):
         """Return Ray's configuration of the next trial."""
         if self._max_concurrent is not None:
             n_running = sum(trial not in self._paused for trial in self._live)
-            if n_running >= self._max_concurrent:
+            if n_running >= self._max_concurrent():
                 return None
         number = None
         if self._queue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scvitune.events import read_events
@@ -70,31 +72,44 @@ def test_installed_wheel_runs_elsewhere(wheel, tmp_path):
     assert "Best configuration" in done.stdout
 
 
+SRUN = """#!/bin/bash
+# One node: what stands after the options, here.
+while [ $# -gt 0 ]; do case $1 in -w) shift 2 ;; -*) shift ;; *) break ;; esac; done
+export SLURMD_NODENAME=n1 SLURM_NODEID=0
+exec "$@"
+"""
+
+
 @pytest.mark.slow
 def test_batch_script_checkpoints_on_the_signal_requeues_and_goes_on(tmp_path, wait_for):
-    """USR1 as Slurm sends it before the time limit; scontrol is a stand-in that notes its call."""
+    """USR1 as Slurm sends it before the time limit; srun and scontrol are stand-ins."""
     tools = tmp_path / "bin"
     tools.mkdir()
+    scontrol = f'[ "$1" = show ] && echo n1 || echo "$@" >> "{tmp_path}/requeued"'
     for name, text in {
-        "scontrol": f'#!/bin/sh\necho "$@" >> "{tmp_path}/requeued"\n',
+        "srun": SRUN,
+        "scontrol": f"#!/bin/sh\n{scontrol}\n",
         "python": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
-        "scvitune": f'#!/bin/sh\nexec "{sys.executable}" -m scvitune.cli "$@"\n',
     }.items():
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     config = tmp_path / "my study.yaml"
     config.write_text(
-        "model: SCVI\ndata: {path: pbmc68k}\nname: job\n"
+        "model: SCVI\ndata: {path: pbmc68k}\n"
         f"storage: {tmp_path / 'my runs'}\n"
         "space: {lr: {type: loguniform, low: 1e-4, high: 1e-2}, n_hidden: 32}\n"
         "search: {searcher: random, scheduler: fifo, num_samples: 7, max_epochs: 40}\n"
     )
-    environment = os.environ | {
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
         "PATH": f"{tools}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "SLURM_JOB_ID": "42",
+        "SLURM_JOB_NODELIST": "n1",
+        "SLURM_CPUS_PER_TASK": "2",
     }
-    command = ["bash", str(ROOT / "slurm" / "single_node.sbatch"), str(config)]
+    command = ["bash", str(ROOT / "slurm" / "submit.sbatch"), str(config)]
+    # Without a name the study is called after the job, whose number survives a requeue.
+    run_dir = tmp_path / "my runs" / "SCVI-42"
 
     def run(send_signal: bool) -> tuple[int, str]:
         process = subprocess.Popen(
@@ -106,7 +121,7 @@ def test_batch_script_checkpoints_on_the_signal_requeues_and_goes_on(tmp_path, w
             text=True,
         )
         if send_signal:
-            events = tmp_path / "my runs" / "job" / "events.jsonl"
+            events = run_dir / "events.jsonl"
             wait_for(
                 lambda: any(e["event"] == "end" for e in read_events(events)), process=process
             )
@@ -117,9 +132,13 @@ def test_batch_script_checkpoints_on_the_signal_requeues_and_goes_on(tmp_path, w
     code, output = run(send_signal=True)
     assert code == 75, output
     assert (tmp_path / "requeued").read_text() == "requeue 42\n"
+    assert json.loads((run_dir / "cluster" / "job.json").read_text())["state"] == "requeued"
     code, output = run(send_signal=False)
     assert code == 0, output
     assert "Best configuration" in output
+    assert json.loads((run_dir / "cluster" / "job.json").read_text())["state"] == "finished"
+    left = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
+    assert not [command for command in left if str(run_dir) in command]
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda p: str(p.relative_to(ROOT)))

@@ -108,7 +108,7 @@ def test_each_proposal_is_recorded_once_before_it_runs():
 
 
 def test_no_more_run_at_once_than_allowed():
-    searcher = build(max_concurrent=2)
+    searcher = build(max_concurrent=lambda: 2)
     assert searcher.suggest("a") is not None
     assert searcher.suggest("b") is not None
     assert searcher.suggest("c") is None
@@ -124,7 +124,7 @@ def test_no_more_run_at_once_than_allowed():
 
 def test_paused_trials_do_not_count_as_running():
     paused = set()
-    searcher = build(max_concurrent=2, paused=paused)
+    searcher = build(max_concurrent=lambda: 2, paused=paused)
     assert searcher.suggest("a") and searcher.suggest("b")
     assert searcher.suggest("c") is None
     paused.add("a")

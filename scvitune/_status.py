@@ -1,0 +1,84 @@
+"""``scvitune status``: what a study and its job are doing, told from the run directory."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+
+from scvitune.cluster import JobStatus, read_status
+from scvitune.contracts import RunLayout
+from scvitune.results import Run, count_trials, describe_outcome, gain_lines, read_run
+
+
+def describe_status(run_dir: Path) -> list[str]:
+    """Return what is going on in a run directory, a fact a line.
+
+    Raises
+    ------
+    InputError
+        If it is no run directory.
+    """
+    job = read_status(run_dir)
+    run = read_run(run_dir) if job is None or RunLayout(run_dir).study.exists() else None
+    lines = [f"{run_dir.resolve().name}: {_state(run, job)}"]
+    if run is not None:
+        asked = int(run.search.get("num_samples", 0)) + (run.default is not None)
+        lines.append(f"Trials:  {count_trials(run)}, of {asked} asked for")
+        lines.append(f"Result:  {describe_outcome(run)}")
+        lines += [f"         {line}" for line in gain_lines(run)]
+    lines += _whereabouts(run, job)
+    lines.append(_next(run_dir, run, job))
+    return [line for line in lines if line]
+
+
+def _state(run: Run | None, job: JobStatus | None) -> str:
+    if run is not None and run.finished:
+        return "finished"
+    if job is not None and job.state not in ("written", "finished"):
+        words = {
+            "waiting": "waiting in the queue",
+            "requeued": "requeued, waiting to go on",
+            "unfinished": "unfinished",
+        }.get(job.state, job.state)
+        number = f", job {job.job_id}" if (job.job_id or "").isdigit() else ""
+        again = f", requeued {job.restarts} times so far" if job.restarts else ""
+        reason = f": {job.reason}" if job.reason else ""
+        return f"{words}{number}{again}{reason}"
+    if run is None:
+        return "its script is written, but not submitted"
+    if run.at_work:
+        return "running"
+    last = run.driver_lines[-1] if run.driver_lines else {}
+    if last.get("action") == "interrupted":
+        return f"interrupted ({last.get('reason')})"
+    return "stopped: its driver is no more" if last else "never started"
+
+
+def _whereabouts(run: Run | None, job: JobStatus | None) -> list[str]:
+    started = [e for e in run.driver_lines if "slots" in e] if run is not None else []
+    if job is not None and job.nodes:
+        names = ", ".join(node.name for node in job.nodes[:8])
+        more = f" and {len(job.nodes) - 8} more" if len(job.nodes) > 8 else ""
+        last = started[-1] if started else {}
+        slots = job.slots(cpu=last.get("cpu", 1.0), gpu=last.get("gpu", 0.0))
+        age = math.ceil(max(node.age_s for node in job.nodes))
+        return [
+            f"Slots:   {slots} alive on {len(job.nodes)} nodes "
+            f"({names}{more}), all heard of within {age} s"
+        ]
+    if run is not None and run.at_work and started:
+        return [f"Slots:   {started[-1]['slots']} on {started[-1].get('host', 'this machine')}"]
+    return []
+
+
+def _next(run_dir: Path, run: Run | None, job: JobStatus | None) -> str:
+    """Return what to do, or where to look."""
+    if job is not None and job.log is not None and job.state != "finished":
+        return f"Log:     tail -n 50 -f {shlex.quote(str(job.log))}"
+    if job is not None and job.state == "written" and run is None:
+        script = RunLayout(run_dir).cluster / "submit.sbatch"
+        return f"Submit:  sbatch {shlex.quote(str(script))}"
+    if run is not None and not run.finished and not run.at_work:
+        return f"Go on:   scvitune resume {shlex.quote(str(run_dir))}"
+    return ""

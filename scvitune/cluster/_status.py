@@ -1,0 +1,145 @@
+"""What a run directory, and Slurm where it can be asked, say of a study's job."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scvitune.cluster._job_files import JobFiles, read_job, read_json
+from scvitune.cluster._node import HEARTBEAT_SECONDS
+from scvitune.contracts import RunLayout
+
+_SECONDS = 20
+_WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+_ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED")
+_SILENT_SECONDS = 6 * HEARTBEAT_SECONDS
+
+
+@dataclass(frozen=True)
+class LiveNode:
+    """A node that was heard of lately."""
+
+    name: str
+    cpus: int
+    gpus: int
+    age_s: float
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What is known of the job of a run.
+
+    Attributes
+    ----------
+    state
+        ``written`` (not submitted), ``waiting``, ``running``, ``requeued``, ``unfinished``,
+        ``failed``, ``lost`` (Slurm knows the job no more, and it has not said goodbye),
+        ``finished``.
+    reason
+        Why, where that is known.
+    restarts
+        How often the job went back into the queue.
+    """
+
+    state: str
+    reason: str = ""
+    job_id: str | None = None
+    restarts: int = 0
+    log: Path | None = None
+    nodes: tuple[LiveNode, ...] = field(default=())
+
+    def slots(self, *, cpu: float, gpu: float) -> int:
+        """Return how many trials the live nodes hold at a time."""
+        return sum(
+            min(
+                int(node.cpus // cpu),
+                int(node.gpus // gpu) if gpu >= 1 else int(1 // gpu) * node.gpus if gpu else 10**9,
+            )
+            for node in self.nodes
+        )
+
+
+def read_status(run_dir: Path) -> JobStatus | None:
+    """Return what became of a run's last job; None if it never had one."""
+    cluster = RunLayout(run_dir).cluster
+    if not cluster.is_dir():
+        return None
+    said = read_job(run_dir)
+    failure = cluster / "failure"
+    if failure.is_file():  # of a job that could not even start Python
+        said |= {"state": "failed", "reason": failure.read_text().strip()}
+    job_id = said.get("job_id")
+    state, reason = str(said.get("state", "written")), str(said.get("reason") or "")
+    restarts = int(said.get("restarts") or 0)
+    nodes = live_nodes(JobFiles(cluster / str(job_id))) if job_id else ()
+    if state in ("submitted", "begun", "running", "requeued"):
+        asked = ask_slurm(str(job_id)) if str(job_id).isdigit() else None
+        state, reason = _judge(state, asked, restarts=restarts, nodes=nodes)
+    log = said.get("log")
+    return JobStatus(
+        state, reason, job_id, restarts, Path(log) if log else None, nodes if nodes else ()
+    )
+
+
+def _judge(
+    said: str, asked: tuple[str, str] | None, *, restarts: int, nodes: tuple[LiveNode, ...]
+) -> tuple[str, str]:
+    """Return state and reason from the job's last word and Slurm's (None: cannot be asked)."""
+    if asked is None:
+        if said == "submitted":
+            return "waiting", ""
+        if said == "requeued":
+            return "requeued", ""
+        if nodes:
+            return "running", ""
+        return ("running", "its nodes have just started or ended")
+    state, why = asked
+    if state in _WAITING:
+        again = said != "submitted"
+        return ("requeued" if again else "waiting"), why
+    if state in _ALIVE:
+        return "running", ""
+    if said == "requeued":
+        return "requeued", ""
+    words = f"Slurm says {state}" if state else "Slurm knows the job no more"
+    return "lost", f"{words}, and it has not said goodbye. Submit its script again to go on."
+
+
+def live_nodes(files: JobFiles) -> tuple[LiveNode, ...]:
+    """Return the nodes that have given a sign of life within a minute."""
+    found = []
+    for path in sorted(files.nodes.glob("*.json")):
+        facts: dict[str, Any] = read_json(path)
+        if facts and (age := time.time() - facts["time"]) < _SILENT_SECONDS:
+            found.append(LiveNode(facts["name"], facts["cpus"], facts["gpus"], max(0.0, age)))
+    return tuple(found)
+
+
+def ask_slurm(job_id: str) -> tuple[str, str] | None:
+    """Return a job's state and Slurm's reason; both empty if it knows none; None: no answer."""
+    squeue = shutil.which("squeue")
+    if squeue is None:
+        return None
+    try:
+        done = subprocess.run(
+            [squeue, "--noheader", "--states=all", "--format=%T|%r", f"--jobs={job_id}"],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode != 0:
+        return ("", "") if "Invalid job id" in done.stderr else None
+    lines = [line.partition("|") for line in done.stdout.strip().splitlines()]
+    if not lines:
+        return "", ""
+    # Of an array's jobs the one that runs counts, else the one that waits.
+    lines.sort(key=lambda line: (line[0] not in _ALIVE, line[0] not in _WAITING))
+    state, _, reason = lines[0]
+    return state, "" if reason == "None" else reason
