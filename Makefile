@@ -2,8 +2,8 @@
 # make test        lint, types and the default tests
 # make test-slow   the long tests
 #
-# Tests that open the report in a browser want Debian's chromium and chromium-driver, and say so
-# where they skip; .ci/run installs them.
+# Tests that open the report in a browser or run studies on a Slurm want Debian packages, and say
+# which where they skip; .ci/run installs them.
 # make bench       the benchmarks, one after the other (give them a quiet machine)
 
 PYTHON ?= python3

@@ -1,4 +1,4 @@
-"""A head and workers without Slurm; each is a process of this machine, at an address of its own."""
+"""A head and workers without Slurm; each is a process of this host, at an address of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = """
 model: SCVI
 data: {path: pbmc68k}
-search: {searcher: random, scheduler: fifo, num_samples: 5, max_epochs: 30}
+search: {searcher: random, scheduler: fifo, num_samples: 5, max_epochs: 200}
 """
 
 
