@@ -18,10 +18,10 @@ def learning_curve(
 ) -> LearningCurve:
     """Train the winner on nested parts of the training cells, to see what more cells would do.
 
-    Each training takes as many steps as one on all training cells would, so all sizes cost about
-    the same: ``len(sizes) * seeds`` full trainings. They run on the study's slots; each result is
-    kept in the run directory, so an interrupted curve goes on when it is asked for again. The
-    test cells are not looked at.
+    Each training sees as many cells as one on all training cells would (as many steps, but where
+    a part is smaller than a batch), so all sizes cost about the same: ``len(sizes) * seeds`` full
+    trainings. They run on the study's slots; each result is kept in the run directory, so an
+    interrupted curve goes on when it is asked for again. The test cells are not looked at.
 
     Parameters
     ----------

@@ -171,6 +171,11 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
         for title, choose in stages:
             tasks = choose(records)
             left = still_to_do(tasks, records)
+            for task in tasks:
+                if (
+                    not task.keep and task not in left
+                ):  # else already removed, but by a killed driver
+                    layout.checkpoint(task.task_id).unlink(missing_ok=True)
             for task in left:
                 if task.keep and records[task.trial_id].final_fit is not None:
                     # of another length: the best epoch of the trial has changed since

@@ -259,12 +259,13 @@ def _drive(
         )
         searched = _is_searched(plan, records, read_events(layout.events))
         stages = stages_of_plan(plan, prepared, tissues)
-        if searched and not has_follow_ups(stages, records):
-            log.append("driver", action="end", reason="all trials had ended")
-            announce(
-                f"Nothing is left to do: all {len(records)} trials had ended. Give num_samples "
-                "(--num-samples) a larger total for more."
-            )
+        # An epoch budget is one for good; a time budget is given anew.
+        spent = not searched and stopper.stop_all()
+        if (searched or spent) and not has_follow_ups(stages, records):
+            reason = stopper.spent or "all trials had ended"
+            log.append("driver", action="end", reason=reason)
+            more = "" if spent else " Give num_samples (--num-samples) a larger total for more."
+            announce(f"Nothing is left to do: {reason} ({len(records)} trials).{more}")
             return
         _announce(plan, layout, prepared, tissues, console)
         with (

@@ -41,6 +41,9 @@ def _unfinished(run: Run) -> list[str]:
         return ["The study is still running: everything here is as of now and may change."]
     if open_ones:
         trials = "1 trial has" if open_ones == 1 else f"{open_ones} trials have"
+        if run.spent_budget:
+            budget = run.spent_budget.removesuffix(" is spent").capitalize()
+            return [f"{budget} ended the search: {trials} not been trained to an end."]
         return [f"The study was interrupted: {trials} not been trained to an end."]
     return []
 

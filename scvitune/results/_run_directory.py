@@ -90,6 +90,13 @@ class Run:
         return bool(self.driver_lines) and self.driver_lines[-1]["action"] == "end"
 
     @property
+    def spent_budget(self) -> str | None:
+        """What was spent, where a budget ended the study: "the time budget is spent"."""
+        last = self.driver_lines[-1] if self.finished else {}
+        reason = str(last.get("reason") or "")
+        return reason if reason.endswith("budget is spent") else None
+
+    @property
     def metric(self) -> str:
         """Name of the metric that decides."""
         return str(self.settings["metric"])

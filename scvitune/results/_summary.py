@@ -153,7 +153,7 @@ def count_trials(run: Run) -> str:
 
 def is_unfinished(run: Run) -> bool:
     """Return whether a stopped run has something left to do."""
-    if run.at_work:
+    if run.at_work or run.spent_budget:
         return False
     if any(trial_status(run, record) in _OPEN for record in run.records.values()):
         return True

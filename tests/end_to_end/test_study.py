@@ -223,7 +223,7 @@ def test_resume_with_more_samples_goes_on_where_random_search_stopped(
     capsys.readouterr()
     again = scvitune.resume(part.path)
     assert len(again.trials) == 6
-    assert "Nothing is left to do: all 6 trials had ended" in capsys.readouterr().out
+    assert "Nothing is left to do: all trials had ended (6 trials)" in capsys.readouterr().out
     with pytest.raises(InputError, match="new total"):
         scvitune.resume(part.path, num_samples=3)
 
@@ -252,7 +252,7 @@ def test_a_diverging_trial_is_told_and_the_study_goes_on(pbmc, tmp_path):
     assert study.best_config["lr"] == 1e-3
 
 
-def test_epoch_budget_ends_the_study(pbmc, tmp_path, small_space):
+def test_epoch_budget_ends_the_study(pbmc, tmp_path, small_space, capsys):
     study = scvitune.tune(
         "SCVI",
         pbmc,
@@ -271,6 +271,12 @@ def test_epoch_budget_ends_the_study(pbmc, tmp_path, small_space):
     last = read_events(study.path / "events.jsonl")
     reasons = [e.get("reason") for e in last if e["event"] == "driver"]
     assert "the epoch budget is spent" in reasons
+    # It is spent for good, and nobody is told to resume.
+    told = study.summary()
+    assert "The epoch budget ended the search" in told
+    assert "To go on" not in told
+    assert len(scvitune.resume(study.path).history) == len(study.history)
+    assert "Nothing is left to do: the epoch budget is spent" in capsys.readouterr().out
 
 
 def test_linear_scvi_with_covariates_and_conditions(rich_adata, tmp_path):
