@@ -201,7 +201,7 @@ class _Company:
 
         self._files.nodes.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
         facts = {"name": self._request.name, "host": os.uname().nodename, "time": time.time()}
-        facts |= {"cpus": self._request.cpus, "gpus": self._request.gpus}
+        facts |= {"ip": self._request.ip, "cpus": self._request.cpus, "gpus": self._request.gpus}
         write_whole(self._files.node(self._request.name), json.dumps(facts).encode())
 
     def end(self) -> None:

@@ -11,6 +11,9 @@ from scvitune._machine import available_cpus, available_gpus
 from scvitune.errors import InputError
 
 IP_COMMAND = "SCVITUNE_NODE_IP_COMMAND"
+NODES = "SCVITUNE_NODES"
+"""The names of all nodes of the job, the head's first."""
+
 _IP_COMMAND_SECONDS = 30
 
 
@@ -53,6 +56,7 @@ def node_ip(environment: Mapping[str, str] = os.environ) -> str | None:
     try:
         done = subprocess.run(
             ["/bin/bash", "-c", command],
+            env={**environment, **_node_number(environment)},
             capture_output=True,
             text=True,
             timeout=_IP_COMMAND_SECONDS,
@@ -71,6 +75,13 @@ def node_ip(environment: Mapping[str, str] = os.environ) -> str | None:
             "It must print one address of this node, such as: hostname -I | cut -d' ' -f1"
         )
     return address
+
+
+def _node_number(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return ``SLURM_NODEID`` counted over the whole job; Slurm counts it anew in each step."""
+    names = environment.get(NODES, "").split()
+    name = environment.get("SLURMD_NODENAME")
+    return {"SLURM_NODEID": str(names.index(name))} if name in names else {}
 
 
 def check_shared(directory: Path) -> None:

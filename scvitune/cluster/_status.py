@@ -80,9 +80,7 @@ def read_status(run_dir: Path) -> JobStatus | None:
         asked = ask_slurm(str(job_id)) if str(job_id).isdigit() else None
         state, reason = _judge(state, asked, restarts=restarts, nodes=nodes)
     log = said.get("log")
-    return JobStatus(
-        state, reason, job_id, restarts, Path(log) if log else None, nodes if nodes else ()
-    )
+    return JobStatus(state, reason, job_id, restarts, Path(log) if log else None, nodes)
 
 
 def _judge(

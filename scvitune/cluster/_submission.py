@@ -96,6 +96,7 @@ def prepare_submission(
         note_job(run_dir, state="written")
         return Submission(run_dir, script, answer)
     said = _ask(sbatch, ["--parsable", str(script)])
+    (layout.cluster / "failure").unlink(missing_ok=True)  # of an earlier job
     job_id = said.split(";")[0].split()[-1]
     log = log_path(request, run_dir, job_id)
     note_job(run_dir, state="submitted", job_id=job_id, log=str(log), reason="", exit=None)

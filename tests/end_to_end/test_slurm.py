@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -252,6 +253,60 @@ def test_two_jobs_on_one_host_leave_each_other_alone(cluster, folder, undisturbe
         assert_same_trials(scvitune.load(runs[name]).trials, undisturbed(4))
     tokens = {(run / "cluster" / jobs[name] / "token").read_text() for name, run in runs.items()}
     assert len(tokens) == 2
+
+
+def test_nodes_that_are_late_are_named_and_join_when_they_come(cluster, folder):
+    run = folder / "runs" / "late"
+    scripts = folder / "scripts"
+    scripts.mkdir()
+    for script in (ROOT / "slurm").glob("*.sh"):
+        text = script.read_text()
+        if script.name == "worker.sh":
+            late = '[ "$SLURMD_NODENAME" = n3 ] && sleep 25'
+            text = text.replace("umask 077\n", f"umask 077\n{late}\n")
+        (scripts / script.name).write_text(text)
+        (scripts / script.name).chmod(0o755)
+    setup = folder / "late.sh"
+    setup.write_text(
+        cluster.setup.read_text()
+        + f"export SCVITUNE_SLURM_DIR={shlex.quote(str(scripts))} SCVITUNE_JOIN_SECONDS=5\n"
+    )
+    config = write_config(folder, "late", max_epochs=200, num_samples=9)
+    job = submit(cluster, config, "--setup", str(setup), "--min-nodes=2", "--gpus-per-node=2")
+    log = log_of(run, job)
+    cluster.wait(lambda: "2 of 3 nodes joined within 5 s; missing: n3" in log.read_text(), log=log)
+    cluster.wait(lambda: (run / "cluster" / job / "nodes" / "n3.json").exists(), log=log)
+    nodes = [json.loads(path.read_text()) for path in (run / "cluster" / job / "nodes").iterdir()]
+    assert {(n["name"], n["ip"], n["gpus"]) for n in nodes} == {
+        (f"n{i}", f"127.0.1.{i}", 2) for i in (1, 2, 3)
+    }
+
+    def n_running() -> int:
+        kinds = [e["event"] for e in read_events(run / "events.jsonl")]
+        return kinds.count("start") - kinds.count("end")
+
+    cluster.wait(lambda: n_running() == 6, log=log)
+    cluster.call("scancel", job)
+    assert cluster.wait_until_ended(job, log=log) == "CANCELLED"
+
+
+def test_too_few_nodes_are_not_started_with(cluster, folder):
+    run = folder / "runs" / "few"
+    scripts = folder / "scripts"
+    scripts.mkdir()
+    (scripts / "head.sh").symlink_to(ROOT / "slurm" / "head.sh")
+    (scripts / "worker.sh").write_text("#!/bin/bash\nexit 1\n")
+    (scripts / "worker.sh").chmod(0o755)
+    setup = folder / "few.sh"
+    setup.write_text(
+        cluster.setup.read_text()
+        + f"export SCVITUNE_SLURM_DIR={shlex.quote(str(scripts))} SCVITUNE_JOIN_SECONDS=5\n"
+    )
+    job = submit(cluster, write_config(folder, "few"), "--setup", str(setup), "--min-nodes=2")
+    assert cluster.wait_until_ended(job) == "FAILED"
+    said = log_of(run, job).read_text()
+    assert "1 of 3 nodes joined within 5 s; missing: n2, n3. At least 2 are wanted" in said
+    assert not (run / "study.yaml").exists()
 
 
 def test_a_set_up_snippet_that_fails_is_told(cluster, folder):

@@ -50,12 +50,12 @@ def test_gpus_are_those_that_were_granted(environment, expected):
 
 def test_the_address_is_what_the_command_prints():
     command = "echo 127.0.1.$((SLURM_NODEID + 1))"
-    os.environ["SLURM_NODEID"] = "2"
-    try:
-        assert node_ip({"SCVITUNE_NODE_IP_COMMAND": command}) == "127.0.1.3"
-    finally:
-        del os.environ["SLURM_NODEID"]
+    known = {"SLURM_NODEID": "2", "SCVITUNE_NODE_IP_COMMAND": command}
+    assert node_ip(known) == "127.0.1.3"
     assert node_ip({}) is None
+    # In a step of its own Slurm counts a node from 0 again; over the job it is the third.
+    step = {"SLURM_NODEID": "0", "SLURMD_NODENAME": "n7", "SCVITUNE_NODES": "n4 n5 n7"}
+    assert node_ip(step | {"SCVITUNE_NODE_IP_COMMAND": command}) == "127.0.1.3"
 
 
 @pytest.mark.parametrize("command", ["exit 3", "true", "echo 10.0.0.1 10.0.0.2", "nonesuch-tool"])

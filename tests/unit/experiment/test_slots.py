@@ -1,0 +1,56 @@
+"""How machines are divided into slots."""
+
+from __future__ import annotations
+
+import pytest
+
+from scvitune.config import Resources
+from scvitune.errors import InputError
+from scvitune.experiment import _resources
+from scvitune.experiment._joining import Node
+from scvitune.experiment._resources import plan_slots
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpu", "gpu", "slots"),
+    [
+        ([(8, 0)], 1, 0, 8),
+        ([(8, 0)], 3, 0, 2),
+        # a trial lies on one node: what is left over on two of them makes no slot
+        ([(3, 0), (3, 0)], 2, 0, 2),
+        ([(8, 2), (8, 2)], 1, 1, 4),
+        ([(8, 2), (8, 2)], 1, 0.25, 16),
+        ([(8, 2), (8, 2)], 2, 0.25, 8),
+        # two trials of 0.6 do not fit on one GPU
+        ([(8, 4)], 1, 0.6, 4),
+        ([(8, 4)], 1, 2, 2),
+        ([(8, 4), (64, 0)], 1, 0.5, 8),
+        ([(4, 1), (2, 2)], 1, 1, 3),
+    ],
+)
+def test_slots(monkeypatch, nodes, cpu, gpu, slots):
+    monkeypatch.setattr(_resources, "cluster_nodes", lambda: [Node(*node) for node in nodes])
+    plan = plan_slots(Resources(cpu=cpu, gpu=gpu), None)
+    assert plan.slots == slots
+    assert (plan.total_cpu, plan.total_gpu) == tuple(map(sum, zip(*nodes, strict=True)))
+
+
+def test_a_trial_that_no_node_can_hold(monkeypatch):
+    monkeypatch.setattr(_resources, "cluster_nodes", lambda: [Node(4, 1), Node(4, 1)])
+    with pytest.raises(InputError, match="any node of the Ray cluster has 1 GPU"):
+        plan_slots(Resources(cpu=1, gpu=2), None)
+    with pytest.raises(InputError, match="resources.cpu is 6"):
+        plan_slots(Resources(cpu=6, gpu=0), None)
+
+
+def test_slurm_counts_before_the_machine(monkeypatch):
+    from scvitune._machine import available_cpus
+
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    machine = available_cpus()
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert available_cpus() == 1
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4096")
+    assert available_cpus() == machine
