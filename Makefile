@@ -63,6 +63,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/searchers.py
 	$(BIN)/python benchmarks/schedulers.py
 	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/honesty.py
 	$(BIN)/python benchmarks/against_autotune.py
 

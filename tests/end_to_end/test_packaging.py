@@ -70,6 +70,24 @@ def test_installed_wheel_runs_elsewhere(wheel, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "runs" / "wheel" / "best" / "model.pt").exists()
     assert "Best configuration" in done.stdout
+    found = subprocess.run(
+        [sys.executable, "-m", "scvitune.cluster", "scripts"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert Path(found) == site / "scvitune" / "share" / "slurm"
+    rendered = subprocess.run(
+        [sys.executable, "-m", "scvitune.cli", "slurm", str(config), "--nodes=2"],
+        cwd=tmp_path,
+        env=environment | {"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "submit.sbatch" in rendered
 
 
 SRUN = """#!/bin/bash

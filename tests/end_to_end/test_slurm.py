@@ -274,7 +274,8 @@ def test_nodes_that_are_late_are_named_and_join_when_they_come(cluster, folder):
     config = write_config(folder, "late", max_epochs=200, num_samples=9)
     job = submit(cluster, config, "--setup", str(setup), "--min-nodes=2", "--gpus-per-node=2")
     log = log_of(run, job)
-    cluster.wait(lambda: "2 of 3 nodes joined within 5 s; missing: n3" in log.read_text(), log=log)
+    missing = "2 of 3 nodes joined within 5 s; missing: n3"
+    cluster.wait(lambda: log.exists() and missing in log.read_text(), log=log)
     cluster.wait(lambda: (run / "cluster" / job / "nodes" / "n3.json").exists(), log=log)
     nodes = [json.loads(path.read_text()) for path in (run / "cluster" / job / "nodes").iterdir()]
     assert {(n["name"], n["ip"], n["gpus"]) for n in nodes} == {
