@@ -189,6 +189,7 @@ def slurm(
 ) -> None:
     """Write the batch script of a study, and submit it."""
     with _errors_as_exit_codes():
+        from scvitune import study
         from scvitune.cluster import SlurmRequest, describe_submission, prepare_submission
 
         request = SlurmRequest(
@@ -206,7 +207,9 @@ def slurm(
             extra=tuple(extra or ()),
         )
         changes = [*(overrides or ()), *(more_overrides or ())]
-        submission = prepare_submission(config_path, changes, request, submit=submit)
+        submission = prepare_submission(
+            config_path, changes, request, submit=submit, check=study.check_without_data
+        )
         for line in describe_submission(submission):
             _print(line)
 

@@ -328,6 +328,19 @@ def check(config: StudyConfig) -> CheckResult:
     return CheckResult(describe_preparation(preparation))
 
 
+def check_without_data(config: StudyConfig) -> None:
+    """Check a configuration before its data are at hand, as on a cluster's login node.
+
+    Raises
+    ------
+    InputError
+        With all faults that can be seen without reading the data.
+    """
+    from scvitune import experiment
+
+    experiment.check_without_data(config)
+
+
 def load(path: str | Path) -> Study:
     """Open a run directory; needs neither Ray nor the data.
 

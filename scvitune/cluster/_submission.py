@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 from scvitune.cluster._job_files import DIRECTORY_MODE, note_job, write_private
 from scvitune.cluster._rendering import log_path, render_script
 from scvitune.cluster._request import SlurmRequest
-from scvitune.config import load_config
+from scvitune.config import StudyConfig, load_config
 from scvitune.contracts import RunLayout
 from scvitune.errors import Faults, InputError, StudyError
 
@@ -46,6 +46,7 @@ def prepare_submission(
     request: SlurmRequest,
     *,
     submit: bool,
+    check: Callable[[StudyConfig], None] = lambda config: None,
 ) -> Submission:
     """Write the script of a study to its run directory, and submit it if that is wanted.
 
@@ -53,6 +54,9 @@ def prepare_submission(
     ----------
     config_path, overrides
         As for ``scvitune tune``. A study without a name gets that of its model and the time.
+    check
+        Raises an `InputError` of what else is wrong with the study, which is better known now
+        than when the job's turn has come.
 
     Raises
     ------
@@ -63,6 +67,7 @@ def prepare_submission(
     faults = Faults()
     with faults.collecting():
         config = load_config(config_path, overrides)
+        check(config)
     request.check(faults)
     sbatch = shutil.which("sbatch")
     if submit and sbatch is None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scvitune.data._built_in import BUILT_IN
     from scvitune.data._deconvolution import DeconvolutionData, prepare_deconvolution
     from scvitune.data._download import brain_large, cortex, pbmc
-    from scvitune.data._file import prepare_file, read_anndata
+    from scvitune.data._file import check_file, prepare_file, read_anndata
     from scvitune.data._gene_selection import select_genes
     from scvitune.data._node_copy import copy_to_node
     from scvitune.data._pbmc68k import pbmc68k
@@ -34,6 +34,7 @@ _HOMES = {
     "brain_large": "_download",
     "cortex": "_download",
     "pbmc": "_download",
+    "check_file": "_file",
     "prepare_file": "_file",
     "read_anndata": "_file",
     "select_genes": "_gene_selection",
@@ -58,6 +59,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "check_file",
     "copy_to_node",
     "BUILT_IN",
     "DeconvolutionData",

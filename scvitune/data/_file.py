@@ -122,19 +122,23 @@ def _as_list(keys: Sequence[str] | None) -> list[str] | None:
     return [keys] if isinstance(keys, str) else list(keys)
 
 
-def read_anndata(path: str | Path) -> Any:
-    """Read an ``.h5ad`` file, or make the built-in dataset of that name.
+def check_file(path: str | Path) -> None:
+    """Check that data are there to be read, which costs no more than a look at the file's head.
+
+    Parameters
+    ----------
+    path
+        An ``.h5ad`` file, or the name of a built-in dataset.
 
     Raises
     ------
     InputError
         If there is no such file, or it is no AnnData.
     """
-    import anndata
     import h5py
 
     if str(path) in BUILT_IN:
-        return BUILT_IN[str(path)]()
+        return
     file = Path(path).expanduser()
     if not file.exists():
         raise InputError(_missing_file(path, file))
@@ -148,20 +152,41 @@ def read_anndata(path: str | Path) -> Any:
     try:
         with h5py.File(file, "r") as content:
             names = sorted(content)
-        lacking = [name for name in ("obs", "var") if name not in names]
-        adata = None if lacking else anndata.read_h5ad(file)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read as an AnnData ({error}). It may be cut short, or "
-            f"written by a newer anndata than {version('anndata')}."
-        ) from error
+    except OSError as error:
+        raise InputError(_unreadable(path, error)) from error
+    lacking = [name for name in ("obs", "var") if name not in names]
     if lacking:
         raise InputError(
             f"{str(path)!r} is an HDF5 file, but no AnnData: it lacks {name_some(lacking)} and "
             f"holds {name_some(names) or 'nothing'}. 10x files are read by sc.read_10x_h5; write "
             "the result with adata.write_h5ad('cells.h5ad')."
         )
-    return adata
+
+
+def read_anndata(path: str | Path) -> Any:
+    """Read an ``.h5ad`` file, or make the built-in dataset of that name.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no AnnData.
+    """
+    import anndata
+
+    check_file(path)
+    if str(path) in BUILT_IN:
+        return BUILT_IN[str(path)]()
+    try:
+        return anndata.read_h5ad(Path(path).expanduser())
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(_unreadable(path, error)) from error
+
+
+def _unreadable(path: str | Path, error: Exception) -> str:
+    return (
+        f"{str(path)!r} cannot be read as an AnnData ({error}). It may be cut short, or "
+        f"written by a newer anndata than {version('anndata')}."
+    )
 
 
 def _missing_file(path: str | Path, file: Path) -> str:

@@ -3,6 +3,7 @@
 from scvitune.experiment._learning import train_learning_curve
 from scvitune.experiment._running import (
     Preparation,
+    check_without_data,
     continue_experiment,
     find_functions,
     prepare_experiment,
@@ -12,6 +13,7 @@ from scvitune.experiment._session import wait_for_shutdown
 
 __all__ = [
     "Preparation",
+    "check_without_data",
     "continue_experiment",
     "find_functions",
     "prepare_experiment",

@@ -16,6 +16,7 @@ from scvitune._disk import begun_or_not_at_all, disk_faults_explained, explain_d
 from scvitune.config import StudyConfig
 from scvitune.contracts import ENDED, PreparedData, RunLayout
 from scvitune.data import (
+    check_file,
     prepare_anndata,
     prepare_file,
     save_prepared,
@@ -132,6 +133,24 @@ def prepare_experiment(
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
     layout = RunLayout(Path(config.storage) / name)
     return Preparation(plan, prepared, adata, layout, name, tissues, functions)
+
+
+def check_without_data(config: StudyConfig) -> None:
+    """Check a configuration as far as that needs no reading of its data.
+
+    Raises
+    ------
+    InputError
+        With all faults.
+    """
+    faults = Faults()
+    check_names(with_model_defaults(config), searcher=None, scheduler=None, faults=faults)
+    resolve_functions(config.own_metrics, {}, faults)
+    for path in (config.data.path, config.data.reference) if config.data is not None else ():
+        if path is not None:
+            with faults.collecting():
+                check_file(path)
+    faults.raise_if_any()
 
 
 def _is_slow_to_read(config: StudyConfig) -> bool:

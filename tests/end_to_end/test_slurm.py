@@ -326,9 +326,16 @@ def test_a_set_up_snippet_that_fails_is_told(cluster, folder):
 def test_bad_input_ends_the_job_for_good(cluster, folder):
     run = folder / "runs" / "bad"
     config = write_config(folder, "bad", searcher="tpee")
-    job = submit(cluster, config, nodes=1)
+    # It is told before it waits in a queue ...
+    refused = cluster.scvitune("slurm", "--submit", "--nodes=0", "--", str(config), check=False)
+    assert "2 things are wrong" in refused
+    assert "Did you mean 'tpe'?" in refused
+    assert not run.exists()
+    # ... and what only the data tell ends the job.
+    config = write_config(folder, "bad", max_epochs=2)
+    job = submit(cluster, config, "--set", "data.batch_key=donor", nodes=1)
     assert cluster.wait_until_ended(job) == "FAILED"
-    assert "Did you mean 'tpe'?" in log_of(run, job).read_text()
+    assert "donor" in log_of(run, job).read_text()
     assert json.loads((run / "cluster" / "job.json").read_text())["state"] == "failed"
     assert "failed" in cluster.scvitune("status", str(run))
 
