@@ -232,11 +232,12 @@ def test_a_learning_curve_is_kept_and_leaves_the_study_as_it_was(study):
     assert (more.table["elbo_validation"] > 0).all()
     smallest, largest = more.table.groupby("n_cells")["elbo_validation"].mean()
     assert smallest > largest
-    gaps = (more.table["elbo_validation"] - more.table["elbo_train"]).groupby(
-        more.table["n_cells"]
-    )
-    assert gaps.mean()[39] > gaps.mean()[192]
-    assert more.verdict
+    # As many cells are seen, so the part has five times the epochs; each is judged by its best
+    # report, which overfitting brings forward.
+    epochs = more.table.groupby("n_cells")["epoch"].max()
+    assert epochs[192] <= 150
+    assert epochs[39] <= 150 * 192 / 39
+    assert "More cells would help" in more.verdict
     figure, means = more.plot()
     assert len(figure.data) == 4
     assert means.index.tolist() == sorted(set(more.table["n_cells"]))
