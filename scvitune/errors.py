@@ -57,12 +57,14 @@ class Faults:
         self._messages: list[str] = []
 
     def add(self, message: str) -> None:
-        """Remember a fault."""
-        self._messages.append(message)
+        """Remember a fault, once: several checks may find the same."""
+        if message not in self._messages:
+            self._messages.append(message)
 
     def extend(self, error: InputError) -> None:
         """Remember all faults of an error raised by a part."""
-        self._messages.extend(error.faults)
+        for message in error.faults:
+            self.add(message)
 
     @contextmanager
     def collecting(self) -> Iterator[None]:

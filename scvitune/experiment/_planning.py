@@ -209,12 +209,13 @@ def plan_study(
     """
     faults = Faults()
     search = config.search
+    adapter = get_adapter(config.model)
+    space = space_of(config, prepared.n_cells)
     chosen_searcher, chosen_scheduler = choose_pair(
         search.searcher if searcher is None else searcher,
         search.scheduler if scheduler is None else scheduler,
+        nothing_to_search=not space.names,
     )
-    adapter = get_adapter(config.model)
-    space = space_of(config, prepared.n_cells)
     metrics = ask_metrics(config.metrics, config.own_metrics, mode=config.mode)
     mode = metrics[0].mode
     split = None

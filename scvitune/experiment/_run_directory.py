@@ -88,6 +88,7 @@ def create_run_directory(
         "name": name,
         "default_config": dict(plan.default_config),
         "max_epochs": plan.max_epochs,
+        "num_trials": plan.num_trials,
         "rungs": list(plan.rungs),
         "report_epochs": list(plan.report_epochs),
         "fingerprint": prepared.fingerprint,

@@ -36,6 +36,7 @@ from scvitune.experiment._following_up import (
     run_stages,
     stages_of_plan,
 )
+from scvitune.experiment._forecast import trials_in_words
 from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
 from scvitune.experiment._recorders import build_recorders
@@ -264,8 +265,9 @@ def _drive(
         if (searched or spent) and not has_follow_ups(stages, records):
             reason = stopper.spent or "all trials had ended"
             log.append("driver", action="end", reason=reason)
-            more = "" if spent else " Give num_samples (--num-samples) a larger total for more."
-            announce(f"Nothing is left to do: {reason} ({len(records)} trials).{more}")
+            wish = " Give num_samples (--num-samples) a larger total for more."
+            more = wish if plan.space.names and not spent else ""
+            announce(f"Nothing is left to do: {reason} ({trials_in_words(len(records))}).{more}")
             return
         _announce(plan, layout, prepared, tissues, console)
         with (
@@ -317,7 +319,7 @@ def _announce(
     console.print(
         f"Tuning {plan.config.model} on {prepared.n_cells} "
         f"{'cells' if tissues is None else 'spots'} x {prepared.n_genes} genes: "
-        f"{plan.num_trials} trials, {slots.slots} at a time, at most {plan.max_epochs:g} epochs.",
+        f"{trials_in_words(plan.num_trials)}, {slots.slots} at a time, at most {plan.max_epochs:g} epochs.",
         highlight=False,
         soft_wrap=True,
     )
