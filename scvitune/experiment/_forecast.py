@@ -58,8 +58,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         lines.append(f"Strategy:   {plan.strategy.name} chose {plan.strategy}")
     follow_ups = _describe_follow_ups(plan)
     lines += [
-        f"Trials:     {trials_in_words(plan.num_trials)} of at most {plan.max_epochs:g} epochs, by "
-        f"{plan.searcher_name} and {plan.config.search.scheduler}"
+        f"Trials:     {trials_in_words(plan.num_trials)} of at most {plan.max_epochs:g} epochs, "
+        f"by {plan.searcher_name} and {plan.config.search.scheduler}"
         + (
             f", compared at epochs {', '.join(f'{r:g}' for r in plan.rungs)}" if plan.rungs else ""
         ),

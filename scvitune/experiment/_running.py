@@ -124,7 +124,8 @@ def prepare_experiment(
                 tissues = simulate_tissues(spots, config)
         elif not has_reference and get_adapter(config.model).first_stage_prefix is None:
             with faults.collecting():
-                adata, prepared = _prepare(config, adata)
+                # Where nothing will start, choosing genes would only delay what is to be said.
+                adata, prepared = _prepare(config, adata, choose_genes=not before)
                 for fault in get_adapter(config.model).data_faults(prepared):
                     faults.add(fault)
     faults.raise_if_any()
@@ -140,14 +141,14 @@ def _is_slow_to_read(config: StudyConfig) -> bool:
     return path.is_file() and path.stat().st_size > _QUICK_BYTES
 
 
-def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
+def _prepare(config: StudyConfig, adata: Any, *, choose_genes: bool) -> tuple[Any, PreparedData]:
     if adata is not None:
         return adata, prepare_anndata(adata, model=config.model)
     if config.data is None or config.data.path is None:
         raise InputError("There is no data: give an AnnData, or data.path in YAML.")
     keys = config.data.model_dump()
     keys.pop("reference")
-    return prepare_file(keys.pop("path"), model=config.model, **keys)
+    return prepare_file(keys.pop("path"), model=config.model, choose_genes=choose_genes, **keys)
 
 
 def start_experiment(preparation: Preparation, *, console: Console | None = None) -> RunLayout:
@@ -319,7 +320,8 @@ def _announce(
     console.print(
         f"Tuning {plan.config.model} on {prepared.n_cells} "
         f"{'cells' if tissues is None else 'spots'} x {prepared.n_genes} genes: "
-        f"{trials_in_words(plan.num_trials)}, {slots.slots} at a time, at most {plan.max_epochs:g} epochs.",
+        f"{trials_in_words(plan.num_trials)}, {slots.slots} at a time, at most "
+        f"{plan.max_epochs:g} epochs.",
         highlight=False,
         soft_wrap=True,
     )
