@@ -71,6 +71,8 @@ def build_recorders(
                 console=console,
                 time_budget_s=plan.config.search.time_budget_s,
                 records=records,
+                expected_epochs=plan.expected_epochs_a_trial,
+                takes_turns=plan.perturbs,
             ),
         ],
         on_log_failure=stopper.note_error,
