@@ -47,7 +47,12 @@ def build_recorders(
     """
     metric, mode, confirm = plan.config.metric, plan.mode, plan.config.confirm
     tensorboard = TensorBoardRecorder(
-        layout.tensorboard, metric=metric, mode=mode, space=plan.space, is_seldom=is_dear
+        layout.tensorboard,
+        metric=metric,
+        mode=mode,
+        space=plan.space,
+        is_seldom=is_dear,
+        default=plan.default_config,
     )
     tensorboard.restore(records)
     return Recorders(
