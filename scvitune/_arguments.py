@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scvitune.config import StudyConfig
-from scvitune.errors import Faults
+from scvitune.errors import Faults, InputError
 
 
 def config_from_arguments(given: dict[str, Any]) -> StudyConfig:
@@ -15,7 +15,14 @@ def config_from_arguments(given: dict[str, Any]) -> StudyConfig:
     model, _ = given.pop("model"), given.pop("adata")
     faults = Faults()
     if not isinstance(model, str):
-        model = getattr(model, "__name__", repr(model))
+        if not isinstance(model, type):
+            kind = type(model).__name__
+            raise InputError(
+                f"model is an object of type {kind}, but must be a scvi-tools class or its name: "
+                f"give the class, not an instance (scvi.model.{kind} or {kind!r}, for a model). "
+                "A study makes its models itself."
+            )
+        model = model.__name__
     given.pop("reference")
     for name in ("searcher", "scheduler"):
         if ready_object(given[name]) is not None:

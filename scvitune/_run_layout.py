@@ -91,7 +91,7 @@ class RunLayout:
             If that cannot be found out.
         """
         return not self.root.exists() or (
-            self.root.is_dir() and [path.name for path in self.root.iterdir()] == ["cluster"]
+            self.root.is_dir() and {path.name for path in self.root.iterdir()} == {"cluster"}
         )
 
     def checkpoint(self, trial_id: str) -> Path:

@@ -6,15 +6,16 @@ Exit codes: 0 done, 1 failed, 2 bad input (nothing was written), 75 unfinished, 
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import scvitune
-from scvitune.errors import DiskFault, InputError, ScvituneError
+from scvitune.errors import DiskFault, InputError, ScvituneError, ScvituneWarning
 
 if TYPE_CHECKING:
     from scvitune.config import StudyConfig
@@ -284,9 +285,27 @@ def _finish(study: Study) -> None:
 
 
 @contextmanager
-def _errors_as_exit_codes() -> Iterator[None]:
+def _plain_warnings() -> Iterator[None]:
+    """Show our warnings as sentences: a line of our source tells nothing to who runs a command."""
+    usual = warnings.formatwarning
+
+    def plain(message: Any, category: type[Warning], *place: Any, **more: Any) -> str:
+        if issubclass(category, ScvituneWarning):
+            return f"Warning: {message}\n"
+        return usual(message, category, *place, **more)
+
+    warnings.formatwarning = plain
     try:
         yield
+    finally:
+        warnings.formatwarning = usual
+
+
+@contextmanager
+def _errors_as_exit_codes() -> Iterator[None]:
+    try:
+        with _plain_warnings():
+            yield
     except InputError as error:
         _print(f"Error: {error}", to_stderr=True)
         raise typer.Exit(EXIT_BAD_INPUT) from None

@@ -36,6 +36,7 @@ from scvitune._config._sections import (
     SimulationConfig,
 )
 from scvitune._config._yaml_text import parse_yaml, plain_value, read_yaml_mapping
+from scvitune._no_run import is_run_file
 from scvitune.errors import Faults, InputError, nearest, one_of
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "number_if_exponent",
     "parse_yaml",
     "read_number",
+    "read_yaml_mapping",
     "unwrap_scalar",
 ]
 
@@ -198,6 +200,14 @@ _SECTIONS: dict[str, type[Section]] = {
     "confirm": ConfirmConfig,
     "metric_options": MetricOptions,
 }
+_CONFIRM = " Write {{top_k: 3, seeds: 5}} in YAML, {{'top_k': 3, 'seeds': 5}} in Python."
+_SUCH_AS: dict[tuple[str, type], str] = {
+    ("data", str): " Write data: {{path: {}}}.",
+    ("confirm", bool): _CONFIRM,
+    ("confirm", int): _CONFIRM,
+}
+"""Section, type of a value that is no mapping -> how to write what was probably meant."""
+
 _OWN_ARGUMENTS = ("resources", "simulation", "confirm", "metric_options")
 """Sections that are arguments of ``tune`` themselves, and not their keys."""
 
@@ -256,7 +266,10 @@ def _build_section(
 ) -> Section | None:
     own = field_names(section)
     if not isinstance(value, Mapping):
-        faults.add(f"{name} must be a mapping of {one_of(own)} or null, but is {shown(value)}.")
+        faults.add(
+            f"{name} must be a mapping of {one_of(own)} or null, but is {shown(value)}."
+            + _SUCH_AS.get((name, type(value)), "").format(value)
+        )
         return None
     for key in value:
         if key not in own:
@@ -287,6 +300,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """
     path = Path(path)
     raw = read_yaml_mapping(path)
+    if is_run_file(raw):
+        raise InputError(_describe_frozen(path, raw))
     faults = Faults()
     for override in overrides:
         _apply_override(raw, override, faults)
@@ -306,6 +321,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
         if (value := getattr(config.data, key)) is not None
     }
     return config.model_copy(update={"data": config.data.model_copy(update=found)})
+
+
+def _describe_frozen(path: Path, raw: Mapping[Any, Any]) -> str:
+    """Return what to say of a run's own file that is given as a configuration."""
+    found = [str(key) for key in raw if key not in _TOP]
+    return (
+        f"{path} is what a run has frozen, not a configuration to start. `scvitune resume "
+        f"{path.parent}` goes on with that run. To repeat it, copy the file, give the copy "
+        f"another name (name: ...), and delete from it: {', '.join(found)}."
+    )
 
 
 def _apply_override(raw: dict[Any, Any], override: str, faults: Faults) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class ScvituneError(Exception):
@@ -41,6 +44,19 @@ class DiskFault(StudyError):
     """The run directory cannot be written: a resume goes on once it can be."""
 
 
+class ScvituneWarning(UserWarning):
+    """Something that works, but may not be what is wanted."""
+
+
+def warn_user(message: str) -> None:
+    """Warn, in the name of the line outside of this package that called it."""
+    package = str(Path(__file__).parent)
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, ScvituneWarning, stacklevel=level)
+
+
 class Faults:
     """Collects faults, so that a user hears of all of them at once.
 
@@ -57,12 +73,14 @@ class Faults:
         self._messages: list[str] = []
 
     def add(self, message: str) -> None:
-        """Remember a fault."""
-        self._messages.append(message)
+        """Remember a fault, once: several checks may find the same."""
+        if message not in self._messages:
+            self._messages.append(message)
 
     def extend(self, error: InputError) -> None:
         """Remember all faults of an error raised by a part."""
-        self._messages.extend(error.faults)
+        for message in error.faults:
+            self.add(message)
 
     @contextmanager
     def collecting(self) -> Iterator[None]:

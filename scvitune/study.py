@@ -204,7 +204,8 @@ def tune(
         The cells.
     space
         Hyperparameter -> domain (`ray.tune` or `scvitune.spaces`) or plain value (a constant).
-        None: the model's default space. ``{}``: scvi-tools' defaults only.
+        None: the model's default space. ``{}``: scvi-tools' defaults only. Constants alone: one
+        trial with them beside the default, both to the end.
     metric
         What decides: a name, or several, of which the first decides (searcher, scheduler, best
         trial) while all are recorded for every trial; ``searcher="nsga2"`` optimises them

@@ -18,6 +18,7 @@ BASE = {
     "contracts",
     "_search_space",
     "_run_layout",
+    "_no_run",
     "config",
     "_config",
     "errors",

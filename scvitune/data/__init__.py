@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scvitune.data._download import brain_large, cortex, pbmc
     from scvitune.data._file import check_file, prepare_file, read_anndata
     from scvitune.data._gene_selection import select_genes
+    from scvitune.data._matching import check_matches
     from scvitune.data._node_copy import copy_to_node
     from scvitune.data._pbmc68k import pbmc68k
     from scvitune.data._preparation import prepare_anndata
@@ -38,6 +39,7 @@ _HOMES = {
     "prepare_file": "_file",
     "read_anndata": "_file",
     "select_genes": "_gene_selection",
+    "check_matches": "_matching",
     "copy_to_node": "_node_copy",
     "pbmc68k": "_pbmc68k",
     "prepare_anndata": "_preparation",
@@ -60,6 +62,7 @@ _HOMES = {
 
 __all__ = [
     "check_file",
+    "check_matches",
     "copy_to_node",
     "BUILT_IN",
     "DeconvolutionData",

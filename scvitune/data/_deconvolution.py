@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from scvitune.data._fingerprint import compute_fingerprint
 from scvitune.data._message import missing_key, name_some
 from scvitune.data._preparation import prepare_anndata
 from scvitune.data._registration import find_model_class, read_setup_arguments
-from scvitune.errors import Faults, InputError
+from scvitune.errors import Faults, InputError, warn_user
 
 SPOTS_MODEL, CELLS_MODEL = "DestVI", "CondSCVI"
 MIN_CELLS_A_TYPE = 10
@@ -128,12 +127,10 @@ def prepare_deconvolution(
             )
     faults.raise_if_any()
     if spots.n_obs < FEW_SPOTS:
-        warnings.warn(
+        warn_user(
             f"There are {spots.n_obs} spots. Below {FEW_SPOTS}, DestVI has too little to learn "
             "its amortisation and proportions from, and deconvolution with it is not advised "
             "(Lopez et al., Nature Biotechnology 2022, use hundreds to thousands).",
-            UserWarning,
-            stacklevel=3,
         )
     if prepared_spots is None or prepared_cells is None:
         raise RuntimeError("What cannot be prepared is a fault.")
@@ -231,12 +228,10 @@ def _shared_genes(spots: Any, cells: Any, faults: Faults) -> list[str]:
             f"{name_some(cells.var_names)}). Use the same kind of gene names in both."
         )
     elif len(shared) < _SMALLEST_SHARE_OF_GENES * spots.n_vars:
-        warnings.warn(
+        warn_user(
             f"Only {len(shared)} of the {spots.n_vars} genes of the spots are among the "
             f"{cells.n_vars} of the reference; the others are left out. Are the gene names of the "
             "same kind?",
-            UserWarning,
-            stacklevel=4,
         )
     return shared
 

@@ -25,7 +25,9 @@ _WHOLE_SHARE = 0.95
 """A cell's log-normalised values are known by multiples: at least this share must be whole."""
 
 
-def add_value_faults(counts: Counts, adata: Any, layer: str | None, faults: Faults) -> None:
+def add_value_faults(
+    counts: Counts, adata: Any, layer: str | None, faults: Faults, *, from_file: bool = False
+) -> None:
     """Explain every kind of value that is no count.
 
     Parameters
@@ -38,10 +40,12 @@ def add_value_faults(counts: Counts, adata: Any, layer: str | None, faults: Faul
         The layer that was read; None for ``.X``.
     faults
         Gets one message a kind.
+    from_file
+        Whether a configuration's section ``data`` says what to read, rather than Python.
     """
     tally = counts.tally
     place = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-    advice = _advise(adata, layer) if tally else ""
+    advice = _advise(adata, layer, from_file) if tally else ""
     for kind in ("NaN", "infinite"):
         if kind in tally.number:
             faults.add(
@@ -119,8 +123,8 @@ def _whole_multiples(rows: npt.NDArray[np.float64]) -> bool:
     return several > 0 and whole > _WHOLE_SHARE * several
 
 
-def _advise(adata: Any, layer: str | None) -> str:
-    found = find_counts(adata, layer)
+def _advise(adata: Any, layer: str | None, from_file: bool) -> str:
+    found = find_counts(adata, layer, from_file=from_file)
     if not found:
         return (
             " No layer, nor .X, nor .raw of this AnnData holds whole numbers: get the counts from "
@@ -130,16 +134,22 @@ def _advise(adata: Any, layer: str | None) -> str:
     return f" Whole numbers are found in {ways}."
 
 
-def find_counts(adata: Any, layer: str | None) -> Mapping[str, str]:
+def find_counts(adata: Any, layer: str | None, *, from_file: bool = False) -> Mapping[str, str]:
     """Return the places that hold whole numbers -> how to use each, judged by some cells."""
     found = {}
     if layer is not None and _holds_counts(adata.X):
-        found["adata.X"] = "leave out layer="
+        found["adata.X"] = "leave out data.layer" if from_file else "leave out layer="
     for name in adata.layers:
         if name != layer and _holds_counts(adata.layers[name]):
-            found[f"adata.layers[{name!r}]"] = f"set up with layer={name!r}"
+            found[f"adata.layers[{name!r}]"] = (
+                f"write data: {{layer: {name}}}" if from_file else f"set up with layer={name!r}"
+            )
     if adata.raw is not None and _holds_counts(adata.raw.X):
-        found["adata.raw"] = "set up adata.raw.to_adata()"
+        found["adata.raw"] = (
+            "write adata.raw.to_adata() to a file of its own"
+            if from_file
+            else "set up adata.raw.to_adata()"
+        )
     return found
 
 

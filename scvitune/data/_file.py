@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from numbers import Integral
@@ -20,7 +19,7 @@ from scvitune.data._gene_selection import select_genes
 from scvitune.data._message import missing_key, name_some
 from scvitune.data._preparation import prepare_anndata
 from scvitune.data._registration import find_model_class, setup_arguments
-from scvitune.errors import Faults, InputError, nearest, one_of
+from scvitune.errors import Faults, InputError, nearest, one_of, warn_user
 
 _LISTS = ("categorical_covariate_keys", "continuous_covariate_keys")
 
@@ -39,6 +38,7 @@ def prepare_file(
     min_counts: int | None = None,
     min_genes: int | None = None,
     min_cells: int | None = None,
+    choose_genes: bool = True,
 ) -> tuple[Any, PreparedData]:
     """Read a file, filter it, choose genes, set it up for a model and prepare it.
 
@@ -58,6 +58,9 @@ def prepare_file(
         Keep cells with at least so many counts, or genes seen.
     min_cells
         Keep genes seen in at least so many of the cells kept.
+    choose_genes
+        False where only faults are looked for: ``n_top_genes`` is checked, but all genes are kept,
+        for choosing takes seconds.
 
     Returns
     -------
@@ -108,6 +111,8 @@ def prepare_file(
         raise RuntimeError("What cannot be read is a fault.")
 
     adata = _filter(adata, counts, **limits)
+    if not choose_genes:
+        n_top_genes = None
     if n_top_genes is not None:
         adata = adata[:, select_genes(adata, n_top_genes, layer=layer, batch_key=batch_key)].copy()
     if n_top_genes is not None or min_cells is not None:
@@ -263,7 +268,7 @@ def _read(adata: Any, layer: str | None, faults: Faults) -> Counts | None:
     except InputError as error:
         faults.extend(error)
         return None
-    add_value_faults(counts, adata, layer, faults)
+    add_value_faults(counts, adata, layer, faults, from_file=True)
     return counts
 
 
@@ -308,10 +313,8 @@ def _drop_emptied(adata: Any, layer: str | None) -> Any:
     n_empty = int(np.count_nonzero(totals == 0))
     if not n_empty:
         return adata
-    warnings.warn(
+    warn_user(
         f"{n_empty} of {adata.n_obs} cells have no counts in the {adata.n_vars} genes that were "
         "kept, and were dropped. Keep more genes (n_top_genes) to keep these cells.",
-        UserWarning,
-        stacklevel=3,
     )
     return adata[totals > 0].copy()

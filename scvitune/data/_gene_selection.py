@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scvitune.data._counts import read_counts
 from scvitune.data._diagnosis import add_value_faults
 from scvitune.data._message import missing_key
-from scvitune.errors import Faults
+from scvitune.errors import Faults, warn_user
 
 _MIN_VARYING_GENES = 20
 """With fewer points the LOESS of seurat_v3 always fails, and with fewer than 4 it ends the process
@@ -95,13 +95,11 @@ def _rank(adata: Any, n_top_genes: int, batch_key: str | None) -> npt.NDArray[np
 
     chosen, reason = _try_seurat_v3(adata, n_top_genes, batch_key)
     if chosen is None:
-        warnings.warn(
+        warn_user(
             f"The {n_top_genes} genes were chosen by Pearson residuals, because the usual method "
             f"(seurat_v3) failed on these counts ({reason}); very sparse counts do that. To have "
             "the usual method, drop rarely seen genes first, for example "
             "sc.pp.filter_genes(adata, min_cells=10), or data.min_cells in a configuration.",
-            UserWarning,
-            stacklevel=3,
         )
         filled = adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0]
         table = sc.experimental.pp.highly_variable_genes(

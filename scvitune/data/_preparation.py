@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from scvitune.data._registration import (
     find_manager,
     read_setup_arguments,
 )
-from scvitune.errors import Faults, InputError, one_of
+from scvitune.errors import Faults, InputError, one_of, warn_user
 
 MIN_CELLS = 10
 MIN_GENES = 2
@@ -181,17 +180,13 @@ def _check_batches(covariates: Covariates, manager: Any, faults: Faults) -> None
 def _warn_of_genes(counts: Counts, adata: Any) -> None:
     silent = np.flatnonzero(counts.cells_per_gene() == 0)
     if len(silent):
-        warnings.warn(
+        warn_user(
             f"{len(silent)} of {counts.shape[1]} genes have no counts in any cell "
             f"({name_some(adata.var_names[silent])}). They cost time and "
             "teach nothing: sc.pp.filter_genes(adata, min_cells=1) drops them.",
-            UserWarning,
-            stacklevel=3,
         )
     if not adata.var_names.is_unique:
-        warnings.warn(
+        warn_user(
             f"{int(adata.var_names.duplicated().sum())} names of genes are not unique. Training "
             "does not mind; adata.var_names_make_unique() makes results easier to read.",
-            UserWarning,
-            stacklevel=3,
         )

@@ -28,6 +28,11 @@ _COPIES_OF_WEIGHTS = 6  # weights, gradients, two moments of Adam, the best, one
 _COPIES_OF_BATCH = 14  # activations of the size of a minibatch, forward and backward
 
 
+def trials_in_words(n_trials: int) -> str:
+    """Return a number of trials as text: ``1 trial``, ``2 trials``."""
+    return f"{n_trials} trial{'' if n_trials == 1 else 's'}"
+
+
 def describe_preparation(preparation: Preparation) -> list[str]:
     """Return what was found and what is forecast, one fact a line."""
     plan, prepared = preparation.plan, preparation.prepared
@@ -44,7 +49,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         *(_describe_split(plan) if tissues is None else _describe_tissues(plan, tissues)),
         f"Model:      {plan.config.model}, judged by {plan.config.metric} "
         f"({'lower' if plan.mode == 'min' else 'higher'} is better)",
-        f"Searched:   {searched or 'nothing: the default configuration only'}",
+        f"Searched:   {searched or _describe_no_search(plan)}",
     ]
     if plan.space.constants:
         held = ", ".join(f"{name}={value}" for name, value in plan.space.constants.items())
@@ -53,8 +58,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         lines.append(f"Strategy:   {plan.strategy.name} chose {plan.strategy}")
     follow_ups = _describe_follow_ups(plan)
     lines += [
-        f"Trials:     {plan.num_trials} of at most {plan.max_epochs:g} epochs, by "
-        f"{plan.searcher_name} and {plan.config.search.scheduler}"
+        f"Trials:     {trials_in_words(plan.num_trials)} of at most {plan.max_epochs:g} epochs, "
+        f"by {plan.searcher_name} and {plan.config.search.scheduler}"
         + (
             f", compared at epochs {', '.join(f'{r:g}' for r in plan.rungs)}" if plan.rungs else ""
         ),
@@ -68,6 +73,15 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         "Nothing was started and nothing was written.",
     ]
     return lines
+
+
+def _describe_no_search(plan: Plan) -> str:
+    origins = {proposal.origin for proposal in plan.queue}
+    if "point" not in origins:
+        return "nothing: the default configuration only"
+    return "nothing: your one configuration" + (
+        ", beside the default" if "default" in origins else ""
+    )
 
 
 def follow_up_epochs(plan: Plan) -> float:

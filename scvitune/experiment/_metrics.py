@@ -36,10 +36,11 @@ def check_metrics(config: StudyConfig, faults: Faults) -> None:
     """Check what needs no data: names, directions, packages, and whether the model has them."""
     own = {spec["name"] for spec in config.own_metrics}
     n_faults = len(faults)
+    adapter = get_adapter(config.model) if config.model in MODELS else None
     for name in config.metrics:
         if name not in own:
             with faults.collecting():
-                metric_info(name)
+                metric_info(name) if adapter is None else metric_info(name, offers=adapter.offers)
     for name in sorted(own & set(METRICS)):
         faults.add(f"{name!r} is a metric of scvitune; give yours another name.")
     if len(faults) > n_faults:

@@ -68,19 +68,26 @@ def is_allowed(searcher: str, scheduler: str) -> bool:
     return scheduler not in PAIRS or searcher not in known or searcher in PAIRS[scheduler]
 
 
-def choose_pair(searcher: Any, scheduler: Any) -> tuple[Any, Any]:
+def choose_pair(
+    searcher: Any, scheduler: Any, *, nothing_to_search: bool = False
+) -> tuple[Any, Any]:
     """Fill in what was not given, and check that the two go together.
 
     Parameters
     ----------
     searcher, scheduler
         Names, ready Ray objects, or None. A ready object goes with everything.
+    nothing_to_search
+        Whether the space has constants alone. What is then compared with the default is to be
+        trained as long as it, so scheduler None stops nobody.
 
     Raises
     ------
     InputError
         If the table refuses the pair; it says why and what to use instead.
     """
+    if nothing_to_search and scheduler is None:
+        searcher, scheduler = "random" if searcher is None else searcher, "fifo"
     if scheduler is None:
         scheduler = _default_scheduler(searcher)
     if searcher is None:

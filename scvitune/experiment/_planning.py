@@ -149,6 +149,13 @@ class Plan:
         default = sum(p.origin == "default" for p in self.queue)
         return default + max(self.num_samples, queued_points)
 
+    @property
+    def expected_epochs_a_trial(self) -> float:
+        """Of a trial other than the default, which trains to the end."""
+        n_default = sum(p.origin == "default" for p in self.queue)
+        n_others = self.num_trials - n_default
+        return (self.expected_epochs - n_default * self.max_epochs) / max(1, n_others)
+
 
 def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: Faults) -> None:
     """Check what needs no data: model, metric, searcher, scheduler, space, options."""
@@ -209,12 +216,13 @@ def plan_study(
     """
     faults = Faults()
     search = config.search
+    adapter = get_adapter(config.model)
+    space = space_of(config, prepared.n_cells)
     chosen_searcher, chosen_scheduler = choose_pair(
         search.searcher if searcher is None else searcher,
         search.scheduler if scheduler is None else scheduler,
+        nothing_to_search=not space.names,
     )
-    adapter = get_adapter(config.model)
-    space = space_of(config, prepared.n_cells)
     metrics = ask_metrics(config.metrics, config.own_metrics, mode=config.mode)
     mode = metrics[0].mode
     split = None

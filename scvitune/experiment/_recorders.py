@@ -47,7 +47,12 @@ def build_recorders(
     """
     metric, mode, confirm = plan.config.metric, plan.mode, plan.config.confirm
     tensorboard = TensorBoardRecorder(
-        layout.tensorboard, metric=metric, mode=mode, space=plan.space, is_seldom=is_dear
+        layout.tensorboard,
+        metric=metric,
+        mode=mode,
+        space=plan.space,
+        is_seldom=is_dear,
+        default=plan.default_config,
     )
     tensorboard.restore(records)
     return Recorders(
@@ -71,6 +76,8 @@ def build_recorders(
                 console=console,
                 time_budget_s=plan.config.search.time_budget_s,
                 records=records,
+                expected_epochs=plan.expected_epochs_a_trial,
+                takes_turns=plan.perturbs,
             ),
         ],
         on_log_failure=stopper.note_error,

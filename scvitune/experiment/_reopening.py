@@ -70,7 +70,7 @@ def reopen(root: Path, *, num_samples: int | None = None) -> Opened:
             "follow from its settings. Put it back, or start a new study."
         )
     if num_samples is not None:
-        _freeze_num_samples(layout, settings, num_samples)
+        _freeze_num_samples(layout, settings, num_samples, num_trials=plan.num_trials)
     tissues = None
     if SETTINGS in settings:
         tissues = Tissues.from_settings(layout, settings[SETTINGS])
@@ -99,8 +99,11 @@ def settings_of(
     )
 
 
-def _freeze_num_samples(layout: RunLayout, settings: Mapping[str, Any], num_samples: int) -> None:
-    changed = dict(settings) | {"search": dict(settings["search"]) | {"num_samples": num_samples}}
+def _freeze_num_samples(
+    layout: RunLayout, settings: Mapping[str, Any], num_samples: int, *, num_trials: int
+) -> None:
+    search = dict(settings["search"]) | {"num_samples": num_samples}
+    changed = dict(settings) | {"search": search, "num_trials": num_trials}
     partial = layout.study.with_suffix(".partial")
     partial.write_text(dump_yaml(changed))
     partial.replace(layout.study)

@@ -12,7 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from scvitune.config import StudyConfig, dump_yaml, parse_yaml
+from scvitune._no_run import (
+    FROZEN_ONLY,
+    describe_configuration,
+    describe_no_run,
+    is_configuration,
+    is_run_file,
+)
+from scvitune.config import StudyConfig, dump_yaml, read_yaml_mapping
 from scvitune.contracts import PastTrial, PreparedData, RunLayout
 from scvitune.data import save_split
 from scvitune.errors import Faults, InputError, StudyError
@@ -88,6 +95,7 @@ def create_run_directory(
         "name": name,
         "default_config": dict(plan.default_config),
         "max_epochs": plan.max_epochs,
+        "num_trials": plan.num_trials,
         "rungs": list(plan.rungs),
         "report_epochs": list(plan.report_epochs),
         "fingerprint": prepared.fingerprint,
@@ -130,11 +138,15 @@ def read_study(layout: RunLayout) -> tuple[StudyConfig, dict[str, Any]]:
         If this is no run directory.
     """
     if not layout.study.is_file():
+        raise InputError(describe_no_run(layout.root))
+    settings = read_yaml_mapping(layout.study)
+    if is_configuration(layout, settings):
+        raise InputError(describe_configuration(layout, settings))
+    if not is_run_file(settings):
         raise InputError(
-            f"{layout.root} is not a run directory: it has no {layout.study.name}. Give the "
-            "directory that `scvitune tune` printed."
+            f"{layout.study} is broken: it lacks {' and '.join(FROZEN_ONLY)}, so there is nothing "
+            "to go on with."
         )
-    settings = parse_yaml(layout.study.read_text(), origin=str(layout.study))
     known = StudyConfig(model="SCVI").to_yaml_dict()
     config = StudyConfig.from_yaml_dict({k: v for k, v in settings.items() if k in known})
     return config, settings

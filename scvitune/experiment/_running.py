@@ -37,6 +37,7 @@ from scvitune.experiment._following_up import (
     run_stages,
     stages_of_plan,
 )
+from scvitune.experiment._forecast import trials_in_words
 from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
 from scvitune.experiment._recorders import build_recorders
@@ -124,7 +125,8 @@ def prepare_experiment(
                 tissues = simulate_tissues(spots, config)
         elif not has_reference and get_adapter(config.model).first_stage_prefix is None:
             with faults.collecting():
-                adata, prepared = _prepare(config, adata)
+                # Where nothing will start, choosing genes would only delay what is to be said.
+                adata, prepared = _prepare(config, adata, choose_genes=not before)
                 for fault in get_adapter(config.model).data_faults(prepared):
                     faults.add(fault)
     faults.raise_if_any()
@@ -158,14 +160,14 @@ def _is_slow_to_read(config: StudyConfig) -> bool:
     return path.is_file() and path.stat().st_size > _QUICK_BYTES
 
 
-def _prepare(config: StudyConfig, adata: Any) -> tuple[Any, PreparedData]:
+def _prepare(config: StudyConfig, adata: Any, *, choose_genes: bool) -> tuple[Any, PreparedData]:
     if adata is not None:
         return adata, prepare_anndata(adata, model=config.model)
     if config.data is None or config.data.path is None:
         raise InputError("There is no data: give an AnnData, or data.path in YAML.")
     keys = config.data.model_dump()
     keys.pop("reference")
-    return prepare_file(keys.pop("path"), model=config.model, **keys)
+    return prepare_file(keys.pop("path"), model=config.model, choose_genes=choose_genes, **keys)
 
 
 def start_experiment(preparation: Preparation, *, console: Console | None = None) -> RunLayout:
@@ -283,8 +285,9 @@ def _drive(
         if (searched or spent) and not has_follow_ups(stages, records):
             reason = stopper.spent or "all trials had ended"
             log.append("driver", action="end", reason=reason)
-            more = "" if spent else " Give num_samples (--num-samples) a larger total for more."
-            announce(f"Nothing is left to do: {reason} ({len(records)} trials).{more}")
+            wish = " Give num_samples (--num-samples) a larger total for more."
+            more = wish if plan.space.names and not spent else ""
+            announce(f"Nothing is left to do: {reason} ({trials_in_words(len(records))}).{more}")
             return
         _announce(plan, layout, prepared, tissues, console)
         with (
@@ -336,7 +339,8 @@ def _announce(
     console.print(
         f"Tuning {plan.config.model} on {prepared.n_cells} "
         f"{'cells' if tissues is None else 'spots'} x {prepared.n_genes} genes: "
-        f"{plan.num_trials} trials, {slots.slots} at a time, at most {plan.max_epochs:g} epochs.",
+        f"{trials_in_words(plan.num_trials)}, {slots.slots} at a time, at most "
+        f"{plan.max_epochs:g} epochs.",
         highlight=False,
         soft_wrap=True,
     )

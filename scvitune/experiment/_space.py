@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from scvitune.spaces import (
     is_active,
     parse_space,
     resolve_constants,
+    same,
     sample_config,
 )
 
@@ -114,7 +115,11 @@ def first_proposals(
     *,
     n_cells: int,
 ) -> list[Proposal]:
-    """Return what runs first: the default, the points given, and else what heuristics advise."""
+    """Return what runs first: the default, the points given, and else what heuristics advise.
+
+    A space of constants alone is one configuration, which nothing but this queue would train: it
+    runs unless it is the default, which runs already.
+    """
     queue = []
     if config.search.default_trial:
         queue.append(Proposal(DEFAULT_TRIAL, dict(default_config), "default"))
@@ -126,11 +131,25 @@ def first_proposals(
         if not outside:
             given = {name: _plain(value) for name, value in point.items()}
             queue.append(Proposal(f"{i + 1:05d}", resolve_constants(space, given), "point"))
+    if _is_wanted(space, queue):
+        queue.append(Proposal(f"{1:05d}", dict(space.constants), "point"))
     advised = adapter.advised(default_config, n_cells)
     wanted = config.space is None and not config.search.points_to_evaluate
     if wanted and advised is not None and not contains(space, advised):
         queue.append(Proposal(f"{1:05d}", resolve_constants(space, advised), "point"))
     return queue
+
+
+def _is_wanted(space: SearchSpace, queue: Sequence[Proposal]) -> bool:
+    """Whether the constants are all there is in a space, and nothing in the queue equals them."""
+    constants = space.constants
+    if space.names or not constants:
+        return False
+    return not any(
+        proposal.config.keys() == constants.keys()
+        and all(same(proposal.config[name], constants[name]) for name in constants)
+        for proposal in queue
+    )
 
 
 def _plain(value: Any) -> Any:

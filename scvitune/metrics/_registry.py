@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -186,8 +186,29 @@ class AskedMetric:
         return f"{self.base}_test"
 
 
-def metric_info(name: str) -> tuple[MetricInfo, SplitName]:
+_OTHER_NAMES = {
+    "validation_loss": "elbo_validation",
+    "train_loss": "elbo_train",
+    "train_loss_epoch": "elbo_train",
+    "loss": "elbo_validation",
+    "elbo": "elbo_validation",
+    "marginal_ll": "marginal_ll_validation",
+    "reconstruction_loss": "reconstruction_loss_validation",
+}
+"""What scvi-tools' history and scvi.autotune call them, or what is short -> the name here."""
+
+
+def metric_info(
+    name: str, *, offers: Callable[[str], bool] = lambda name: True
+) -> tuple[MetricInfo, SplitName]:
     """Split ``elbo_validation`` into the declared metric and the cells it is measured on.
+
+    Parameters
+    ----------
+    name
+        In full.
+    offers
+        Which metrics to list where the name is unknown: those that the model is measured by.
 
     Raises
     ------
@@ -201,10 +222,12 @@ def metric_info(name: str) -> tuple[MetricInfo, SplitName]:
         full
         for metric, info in METRICS.items()
         for full in ([f"{metric}_validation", f"{metric}_train"] if info.splits else [metric])
+        if offers(full)
     ]
     if base not in METRICS or split not in _SPLITS:
         raise InputError(
-            f"metric must be {one_of(searchable)}, but got {name!r}.{nearest(name, searchable)}"
+            f"metric must be {one_of(searchable)}, but got {name!r}."
+            + nearest(_OTHER_NAMES.get(name, name), searchable)
         )
     if split == "test":
         raise InputError(

@@ -93,6 +93,16 @@ MUTABLE = frozenset(
     }
 )
 
+_OTHER_NAMES = {
+    "learning_rate": "lr",
+    "latent_dim": "n_latent",
+    "hidden_size": "n_hidden",
+    "dropout": "dropout_rate",
+    "likelihood": "gene_likelihood",
+    "kl_warmup": "n_epochs_kl_warmup",
+}
+"""What others call a hyperparameter, whose letters do not lead to scvi-tools' name."""
+
 
 @dataclass(frozen=True)
 class HyperparameterInfo:
@@ -240,7 +250,7 @@ class ModelAdapter(ABC):
                 return [f"{name!r} cannot be a hyperparameter of {self.name}: {reason}."]
             return [
                 f"{self.name} takes no hyperparameter {name!r}."
-                + nearest(name, self.hyperparameters)
+                + nearest(_OTHER_NAMES.get(name, name), self.hyperparameters)
                 + f" It takes: {', '.join(sorted(self.hyperparameters))}."
             ]
         if name == "lr" and value == SCALED:

@@ -32,6 +32,13 @@ that lacks a column that is ticked."""
 
 INACTIVE = "inactive"
 ORIGIN = "from"
+CONSTANTS = "with"
+"""Column of the constants that are not the default's.
+
+The page ticks the first five hyperparameters that differ between trials, by name. A column each
+would differ between the default and all others, and take the place of what is searched; the name
+of this one comes after all of scvi-tools'.
+"""
 _STATUS = {
     "finished": Status.STATUS_SUCCESS,
     "stopped": Status.STATUS_SUCCESS,
@@ -50,7 +57,8 @@ class HParamsPage:
     None is written as the text ``None``. A hyperparameter that may be a number in one trial and
     None or text in another is written as text in all, for the page cannot sort a mixture. One of
     a few values that exists under a condition is ``inactive`` where it does not; one from a range
-    is left out there, to stay a number elsewhere.
+    is left out there, to stay a number elsewhere. Constants that differ from the default's values
+    share one column of text, ``with``; those that do not have one each, which the page puts last.
 
     Parameters
     ----------
@@ -60,10 +68,17 @@ class HParamsPage:
         What is searched.
     is_seldom
         Tells of a metric whether it comes with some reports only.
+    default
+        The default configuration.
     """
 
     def __init__(
-        self, *, metric: str, space: SearchSpace | None, is_seldom: Callable[[str], bool]
+        self,
+        *,
+        metric: str,
+        space: SearchSpace | None,
+        is_seldom: Callable[[str], bool],
+        default: Mapping[str, Any] | None = None,
     ) -> None:
         self._metric, self._is_seldom = metric, is_seldom
         self._tags = {EPOCH: BEST_REPORT_PREFIX + EPOCH}  # every report has it
@@ -72,11 +87,19 @@ class HParamsPage:
         self._conditional = tuple(h.name for h in searched if h.when and h.name in choices)
         self._as_text = {n for n, c in choices.items() if len({_kind(v) for v in c.values}) > 1}
         self._as_text.update(self._conditional)
+        held = {} if space is None else space.constants
+        known = default or {}
+        self._together = tuple(n for n, v in held.items() if n in known and known[n] != v)
 
     def start(self, trial_id: str, config: Mapping[str, Any], *, came_from: str) -> Summary:
         """Return a trial's entry; ``came_from`` says whose weights it took, if it may have."""
         info = SessionStartInfo(group_name=trial_id, start_time_secs=time.time())
+        together = [f"{name}={config[name]}" for name in self._together if name in config]
+        if together:
+            info.hparams[CONSTANTS].string_value = ", ".join(together)
         for name, value in config.items():
+            if name in self._together:
+                continue
             _set_value(info.hparams[name], str(value) if name in self._as_text else value)
         for name in self._conditional:
             if name not in config:

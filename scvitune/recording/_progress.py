@@ -46,6 +46,11 @@ class ProgressRecorder:
         Seconds after which the study stops, if it is limited.
     records
         The trials from before a resume.
+    expected_epochs
+        What a proposed trial is expected to train, for the first forecasts; ``max_epochs`` by
+        default.
+    takes_turns
+        Whether more trials are under way than there are slots, as in a population.
     """
 
     NAME = "The display"
@@ -61,6 +66,8 @@ class ProgressRecorder:
         console: Console | None = None,
         time_budget_s: float | None = None,
         records: Mapping[str, TrialRecord] | None = None,
+        expected_epochs: float | None = None,
+        takes_turns: bool = False,
     ) -> None:
         self._tally = Tally(
             metric=metric,
@@ -69,6 +76,8 @@ class ProgressRecorder:
             max_epochs=max_epochs,
             slots=slots,
             time_budget_s=time_budget_s,
+            expected_epochs=expected_epochs,
+            takes_turns=takes_turns,
         )
         self._tally.restore(records or {})
         self._console = console or Console()

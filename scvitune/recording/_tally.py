@@ -44,6 +44,8 @@ class _Trial:
     best: float | None = None
     epochs: float = 0.0
     time_s: float = 0.0
+    heard: float = math.inf
+    """When it last started or reported, by the monotonic clock."""
 
 
 class Tally:
@@ -51,7 +53,7 @@ class Tally:
 
     Parameters
     ----------
-    metric, mode, num_trials, max_epochs, slots, time_budget_s
+    metric, mode, num_trials, max_epochs, slots, time_budget_s, expected_epochs, takes_turns
         As in `ProgressRecorder`.
     """
 
@@ -64,6 +66,8 @@ class Tally:
         max_epochs: float,
         slots: int,
         time_budget_s: float | None,
+        expected_epochs: float | None = None,
+        takes_turns: bool = False,
     ) -> None:
         self.num_trials = num_trials
         self._metric = metric
@@ -72,6 +76,8 @@ class Tally:
         self._max_epochs = max_epochs
         self._slots = max(1, slots)
         self._time_budget_s = time_budget_s
+        self._expected_epochs = max_epochs if expected_epochs is None else expected_epochs
+        self._takes_turns = takes_turns
         self._began = time.monotonic()
         self._trials: dict[str, _Trial] = {}
         self._ended: Counter[str] = Counter()
@@ -84,6 +90,7 @@ class Tally:
         self._epochs = 0.0
         self._time_s = 0.0
         self._fresh_time_s = 0.0
+        self._training_since: float | None = None
         self._searched_epochs = 0.0
         self._n_searched = 0
 
@@ -106,7 +113,7 @@ class Tally:
             self._running.discard(trial_id)
             if record.status in ENDED:
                 self.end(trial_id, status=record.status)
-        self._fresh_time_s = 0.0
+        self._fresh_time_s, self._training_since = 0.0, None
         self.news()  # what was the best before is none
 
     def propose(self, trial_id: str, config: Mapping[str, Any], origin: str) -> None:
@@ -125,6 +132,7 @@ class Tally:
         trial = self._trials.get(trial_id)
         if trial is not None and trial.status not in ENDED:
             self._running.add(trial_id)
+            trial.heard = time.monotonic()
 
     def report(
         self, trial_id: str, *, epoch: float, time_s: float, metrics: Mapping[str, float]
@@ -134,7 +142,11 @@ class Tally:
         self._running.add(trial_id)
         self._epochs += max(0.0, epoch - trial.epochs)
         self._time_s += max(0.0, time_s - trial.time_s)
-        self._fresh_time_s += max(0.0, time_s - trial.time_s)
+        spent = max(0.0, time_s - trial.time_s)
+        self._fresh_time_s += spent
+        trial.heard = time.monotonic()
+        if self._training_since is None:
+            self._training_since = trial.heard - spent
         trial.epochs, trial.time_s = max(epoch, trial.epochs), max(time_s, trial.time_s)
         value = metrics.get(self._metric)
         if value is None or not math.isfinite(value):
@@ -188,19 +200,19 @@ class Tally:
     def seconds_left(self) -> float | None:
         """Estimate the seconds until all trials have ended; None before the first report.
 
-        A trial is taken to cost the mean epochs of those that have ended (tempered by a few of
-        full length while these are few) times the mean time of an epoch, on all slots; what
-        starting and waiting have cost so far is taken to go on.
+        A trial is taken to cost the mean epochs of those that have ended (tempered by a few as
+        the scheduler is expected to leave them while these are few) times the mean time of an
+        epoch, on all slots; what waiting has cost since training began is taken to go on.
         """
         left = self.num_trials - self.n_ended
         if left <= 0:
             return 0.0
         if self._epochs <= 0 or self._time_s <= 0:
             return None
-        prior = _PRIOR_TRIALS * self._max_epochs if self._n_searched < 20 else 0.0
+        prior = _PRIOR_TRIALS * self._expected_epochs if self._n_searched < 20 else 0.0
         n_prior = _PRIOR_TRIALS if prior else 0
         n_known = self._n_searched + n_prior
-        expected = (self._searched_epochs + prior) / n_known if n_known else self._max_epochs
+        expected = (self._searched_epochs + prior) / n_known if n_known else self._expected_epochs
         running = [self._trials[trial_id] for trial_id in self._running]
         waiting = max(0, left - len(running))
         epochs = waiting * expected
@@ -222,7 +234,7 @@ class Tally:
         seconds = self.seconds_left()
         if seconds is None:
             return "time left not known yet"
-        return f"about {format_duration(seconds)} left" if seconds else "nothing left to do"
+        return f"about {format_duration(seconds)} left" if seconds else "all trials done"
 
     def line(self) -> str:
         """Return everything in one line."""
@@ -236,7 +248,10 @@ class Tally:
         ended = [f"{self._ended[s]} {w}" for s, w in _STATUS_WORDS.items() if self._ended[s]]
         counts = f"{self.n_ended} of {self.num_trials} trials done"
         counts += f" ({', '.join(ended)})" if ended else ""
-        counts += f", {running} running" if running else ""
+        if self._takes_turns and running > self._slots:
+            counts += f", {self._slots} running, {running - self._slots} waiting their turn"
+        elif running:
+            counts += f", {running} running"
         if self._best_id is None:
             return [counts, "No result yet"]
         best, *more = self._describe_best()
@@ -245,11 +260,18 @@ class Tally:
         return [counts, f"Best so far: {best}", *(f"  {line}" for line in more)]
 
     def _overhead(self) -> float:
-        """Return by how much starting and waiting lengthen the training, within reason."""
-        if self._fresh_time_s < 5:
+        """Return by how much waiting lengthens the training, within reason.
+
+        What came before the first epoch (Ray, imports) is paid once, and is not taken to go on.
+        """
+        if self._fresh_time_s < 5 or self._training_since is None:
             return 1.0
+        now = time.monotonic()
         slots = min(self._slots, max(1, self.num_trials))
-        return min(4.0, max(1.0, self.elapsed_s() * slots / self._fresh_time_s))
+        heard = (self._trials[trial_id].heard for trial_id in self._running)
+        unreported = sum(max(0.0, now - since) for since in heard)
+        worked = self._fresh_time_s + unreported
+        return min(4.0, max(1.0, (now - self._training_since) * slots / worked))
 
     def _compare(self, trial_id: str) -> None:
         """Make a trial the best if it is."""

@@ -81,6 +81,8 @@ class TensorBoardRecorder:
         What is searched.
     is_seldom
         Tells of a metric whether it comes with some reports only; any metric may.
+    default
+        The default configuration, from which constants may differ.
     """
 
     NAME = "TensorBoard"
@@ -93,11 +95,12 @@ class TensorBoardRecorder:
         mode: Mode,
         space: SearchSpace | None = None,
         is_seldom: Callable[[str], bool] = lambda name: False,
+        default: Mapping[str, Any] | None = None,
     ) -> None:
         self._directory = directory
         self._metric = metric
         self._sign = 1.0 if mode == "min" else -1.0
-        self._page = HParamsPage(metric=metric, space=space, is_seldom=is_seldom)
+        self._page = HParamsPage(metric=metric, space=space, is_seldom=is_seldom, default=default)
         self._trials: dict[str, _Trial] = {}
         self._ended: set[str] = set()
         self._files: OrderedDict[str, BinaryIO] = OrderedDict()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scvitune.contracts import Config, PreparedData, Split
-from scvitune.data import rebuild_anndata
+from scvitune.data import check_matches, rebuild_anndata
 from scvitune.errors import StudyError
 from scvitune.models import ModelAdapter, get_adapter
 from scvitune.results._run_directory import Run
@@ -128,7 +128,9 @@ def load_saved(model: str, directory: Path, adata: Any, prepared: PreparedData) 
 
     if adata is None:
         adata = rebuild_anndata(prepared)
-    elif list(adata.var_names) != list(prepared.gene_names):
+    else:
+        check_matches(adata, prepared)
+    if list(adata.var_names) != list(prepared.gene_names):
         missing = [name for name in prepared.gene_names if name not in adata.var_names]
         if missing:
             raise StudyError(

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from scvitune._no_run import describe_configuration, describe_no_run, is_configuration
 from scvitune.contracts import Mode, RunLayout
-from scvitune.errors import InputError, nearest
+from scvitune.errors import InputError
 from scvitune.events import Report, TrialRecord, fold, read_events
 from scvitune.metrics import AskedMetric, ask_metrics
 from scvitune.ranking import choose_candidates, rank_trials
@@ -224,7 +225,7 @@ def read_run(root: Path) -> Run:
 
 def _read_settings(layout: RunLayout) -> dict[str, Any]:
     if not layout.study.is_file():
-        raise InputError(_no_run_directory(layout.root))
+        raise InputError(describe_no_run(layout.root))
     try:
         settings = yaml.safe_load(layout.study.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -236,6 +237,8 @@ def _read_settings(layout: RunLayout) -> dict[str, Any]:
             f"{layout.study} must hold a mapping of settings, "
             f"but holds {type(settings).__name__}: the file is broken."
         )
+    if is_configuration(layout, settings):
+        raise InputError(describe_configuration(layout, settings))
     missing = [key for key in ("metric", "mode") if key not in settings]
     if missing:
         raise InputError(f"{layout.study} is broken: it lacks {' and '.join(missing)}.")
@@ -244,27 +247,6 @@ def _read_settings(layout: RunLayout) -> dict[str, Any]:
             f"{layout.study} is broken: mode must be 'min' or 'max', but is {settings['mode']!r}."
         )
     return settings
-
-
-def _no_run_directory(root: Path) -> str:
-    if not root.exists():
-        message = f"There is no run directory {str(root)!r}."
-        return message + nearest(root.name, (run.name for run in _runs_in(root.parent)))
-    message = f"{str(root)!r} is no run directory: it holds no study.yaml."
-    inside = _runs_in(root)
-    if inside:
-        names = ", ".join(repr(str(run)) for run in inside[:5])
-        return f"{message} The runs in it are: {names}{', ...' if len(inside) > 5 else ''}."
-    return message + nearest(
-        root.name, (run.name for run in _runs_in(root.parent) if run.name != root.name)
-    )
-
-
-def _runs_in(folder: Path) -> list[Path]:
-    try:
-        return sorted(path.parent for path in folder.glob("*/study.yaml"))
-    except OSError:
-        return []
 
 
 def _is_locked(lock: Path) -> bool:

@@ -17,6 +17,7 @@ from scvitune.spaces._drawing import contains, resolve_constants, sample_config
 from scvitune.spaces._parsing import parse_space
 from scvitune.spaces._ray_domains import to_ray_domain
 from scvitune.spaces._scvi import default_linear_scvi_space, default_scvi_space
+from scvitune.spaces._values import same
 from scvitune.spaces._yaml_form import space_to_yaml
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ordered",
     "parse_space",
     "resolve_constants",
+    "same",
     "sample_config",
     "space_to_yaml",
     "structural",

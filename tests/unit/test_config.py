@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,10 @@ from scvitune.config import (
     read_number,
 )
 from scvitune.errors import InputError
+from scvitune.experiment._strategy import STRATEGIES
+from scvitune.models import MODELS
+from scvitune.schedulers import SCHEDULERS
+from scvitune.searchers import SEARCHERS
 from scvitune.spaces import default_space, parse_space
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -131,6 +137,24 @@ def test_scvi_yaml_shows_the_defaults():
     shown = config.to_yaml_dict() | {"data": None, "space": None, "confirm": None}
     assert shown | {"resources": None} == bare.to_yaml_dict()
     assert config.data == DataConfig(path="pbmc68k")
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("model:", MODELS),
+        ("  searcher:", SEARCHERS),
+        ("  scheduler:", SCHEDULERS),
+        ("  strategy:", ["auto", *STRATEGIES]),
+    ],
+)
+def test_scvi_yaml_names_all_that_there_are(field, names):
+    text = next(p for p in CONFIGS if p.name == "scvi.yaml").read_text()
+    _, _, rest = text.partition(f"\n{field}")
+    first, *others = rest.splitlines()
+    comment = first + " ".join(itertools.takewhile(lambda line: line[:20].isspace(), others))
+    assert set(names) <= set(re.findall(r"\w+", comment))
+    assert "reserved" not in text
 
 
 # ------------------------------------------------------------------ numbers

@@ -293,3 +293,53 @@ def test_a_paused_trial_is_not_running() -> None:
     assert "running" not in target.snapshot()
     target.start("00001")
     assert "1 running" in target.snapshot()
+
+
+def test_the_first_forecast_knows_that_trials_are_stopped_early(clock: Clock) -> None:
+    target = tally(num_trials=41, max_epochs=60.0, expected_epochs=9.0)
+    for trial_id, origin in (("00000", "default"), ("00001", "tpe")):
+        target.propose(trial_id, {}, origin)
+        target.start(trial_id)
+    clock.now += 3
+    for trial_id in ("00000", "00001"):
+        target.report(trial_id, epoch=3.0, time_s=3.0, metrics={"m": 1.0})
+    # 39 trials of 9 epochs, 6 more of the first and 57 of the default, each a second, on two slots
+    assert target.seconds_left() == pytest.approx((39 * 9 + 6 + 57) / 2)
+
+
+def test_the_start_is_paid_once_and_waiting_goes_on(clock: Clock) -> None:
+    target = tally(num_trials=10, slots=1)
+    clock.now += 15  # Ray and imports
+    target.propose("00000", {}, "default")
+    target.start("00000")
+    clock.now += 5
+    target.report("00000", epoch=5.0, time_s=5.0, metrics={"m": 1.0})
+    assert target.seconds_left() == pytest.approx(9 * 10 + 5)
+    clock.now += 1  # it trains on, and will say so
+    assert target.seconds_left() == pytest.approx(9 * 10 + 5)
+    clock.now += 4
+    target.report("00000", epoch=10.0, time_s=10.0, metrics={"m": 1.0})
+    target.end("00000", status="finished")
+    clock.now += 5  # nobody trains: half as much again, so far
+    assert target.seconds_left() == pytest.approx(9 * 10 * 1.5)
+
+
+def test_a_population_takes_turns() -> None:
+    target = recorder(num_trials=9, takes_turns=True)
+    for number in range(9):
+        trial_id = f"{number:05d}"
+        target.proposal(Proposal(trial_id, {"lr": number}, "random"))
+        target.start(trial_id)
+        report(target, trial_id, 1.0, 5.0)
+    assert "0 of 9 trials done, 2 running, 7 waiting their turn" in target.snapshot()
+    for number in range(8):
+        target.end(f"{number:05d}", status="finished", reason="")
+    assert "8 of 9 trials done (8 finished), 1 running" in target.snapshot()
+
+
+def test_a_search_that_is_over_does_not_promise_that_nothing_follows() -> None:
+    target = tally(num_trials=1)
+    target.propose("00000", {}, "default")
+    target.report("00000", epoch=10.0, time_s=1.0, metrics={"m": 1.0})
+    target.end("00000", status="finished")
+    assert target.time_left() == "all trials done"

@@ -325,3 +325,32 @@ def test_a_conditional_choice_is_a_column_of_every_trial(tmp_path: Path) -> None
     target.close()
     assert hparams(tmp_path / "00000") == {"gene_likelihood": "nb", "dispersion": "inactive"}
     assert hparams(tmp_path / "00001") == configs["00001"]
+
+
+def test_the_searched_come_before_constants_though_those_differ_from_the_default(
+    tmp_path: Path,
+) -> None:
+    """The page ticks the first five columns."""
+    names = ("dropout_rate", "lr", "n_hidden", "n_latent", "weight_decay")
+    space = SearchSpace(
+        tuple(Hyperparameter(name, FloatRange(0.0, 1.0)) for name in names),
+        {"batch_size": 256, "n_layers": 1, "gradient_clip_val": None},
+    )
+    default = dict.fromkeys(names, 0.1) | {
+        "batch_size": 128,
+        "n_layers": 1,
+        "gradient_clip_val": 5.0,
+    }
+    target = TensorBoardRecorder(
+        tmp_path, metric="elbo_validation", mode="min", space=space, default=default
+    )
+    tried = dict.fromkeys(names, 0.2) | space.constants
+    for trial_id, config in (("00000", default), ("00001", tried)):
+        target.proposal(Proposal(trial_id, config, "tpe"))
+        target.start(trial_id)
+    target.close()
+    _, _, experiment = open_page(tmp_path)
+    columns = [info.name for info in experiment.hparam_infos]
+    assert columns == [*names, "with", "n_layers"]
+    assert hparams(tmp_path / "00000")["with"] == "batch_size=128, gradient_clip_val=5.0"
+    assert hparams(tmp_path / "00001")["with"] == "batch_size=256, gradient_clip_val=None"

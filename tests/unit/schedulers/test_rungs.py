@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,3 +83,12 @@ def test_a_report_that_comes_again_changes_nothing_and_trials_are_apart(rung_val
     values = [judge.show("00001", epoch, value) for epoch, value in CURVE]
     assert judge.show("00001", 5.0, 40.0) == values[-1]
     assert judge.show("00002", 5.0, 6.0) == 6.0
+
+
+def test_the_readme_tells_the_rule_by_numbers_that_are_right():
+    text = " ".join((Path(__file__).parents[3] / "README.md").read_text().split())
+    told = re.findall(r"(\d+) epochs with a warm-up of (\d+): epoch (\d+)", text)
+    assert len(told) == 2
+    for max_epochs, warmup, epoch in told:
+        found = first_rung(problem(int(max_epochs), n_epochs_kl_warmup=int(warmup)))
+        assert found == int(epoch)

@@ -1,0 +1,151 @@
+"""What is said of inputs that newcomers give, and how soon."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scvi
+import yaml
+from scipy import sparse
+from typer.testing import CliRunner
+
+import scvitune
+from scvitune.cli import app
+from scvitune.data import _file as reading
+from scvitune.data import check_matches, prepare_anndata
+from scvitune.errors import InputError, ScvituneWarning
+
+
+@pytest.fixture
+def cells():
+    adata = scvitune.data.simulated(60, 20, seed=0)
+    adata.X = sparse.csr_matrix(adata.X)
+    adata.layers["counts"] = adata.X.copy()
+    adata.obs["site"] = ["a", "b"] * 30
+    scvi.model.SCVI.setup_anndata(adata, layer="counts", batch_key="site")
+    return adata
+
+
+def faults_of(cells, tmp_path, model="SCVI", **arguments) -> tuple[str, ...]:
+    with pytest.raises(InputError) as caught:
+        scvitune.tune(model, cells, storage=tmp_path / "runs", **arguments)
+    assert not (tmp_path / "runs").exists()
+    return caught.value.faults
+
+
+def run(command, tmp_path, cells=None, **config):
+    if cells is not None:
+        cells.write_h5ad(tmp_path / "cells.h5ad")
+    data = {"path": str(tmp_path / "cells.h5ad"), **config.pop("data", {})}
+    raw = {"model": "SCVI", "storage": str(tmp_path / "runs"), "data": data, **config}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
+    return CliRunner().invoke(app, [command, str(tmp_path / "mine.yaml")])
+
+
+def test_a_model_instead_of_its_class(cells, tmp_path):
+    (fault,) = faults_of(cells, tmp_path, model=scvi.model.SCVI(cells))
+    assert "object of type SCVI" in fault
+    assert "give the class, not an instance (scvi.model.SCVI or 'SCVI'" in fault
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("validation_loss", "elbo_validation"), ("train_loss", "elbo_train")]
+)
+def test_scvi_tools_names_of_losses_lead_to_ours(cells, tmp_path, given, meant):
+    (fault,) = faults_of(cells, tmp_path, metric=given)
+    assert f"Did you mean {meant!r}?" in fault
+
+
+def test_only_metrics_that_the_model_has_are_listed(cells, tmp_path):
+    (fault,) = faults_of(cells, tmp_path, metric="nonsense")
+    assert "'elbo_validation'" in fault
+    assert "proportion" not in fault
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("learning_rate", "lr"), ("dropout", "dropout_rate")]
+)
+def test_others_names_of_hyperparameters_lead_to_scvi_tools(cells, tmp_path, given, meant):
+    (fault,) = faults_of(cells, tmp_path, space={given: 0.01})
+    assert f"Did you mean {meant!r}?" in fault
+
+
+def test_a_model_that_cannot_be_tuned_is_one_fault(cells, tmp_path):
+    (fault,) = faults_of(cells, tmp_path, model=scvi.model.SCANVI)
+    assert "got 'SCANVI'" in fault
+
+
+def test_what_a_model_will_miss_in_other_cells_is_said_at_once(cells):
+    prepared = prepare_anndata(cells, model="SCVI")
+    check_matches(cells, prepared)
+    other = cells[:30].copy()
+    check_matches(other, prepared)  # fewer cells are no fault
+    other.obs["site"] = ["a", "new"] * 15
+    del other.layers["counts"]
+    with pytest.raises(InputError) as caught:
+        check_matches(other, prepared)
+    layer, batch = caught.value.faults
+    assert "layer 'counts' is not in adata.layers" in layer
+    assert "adata.obs['site'] holds 'new', which the study did not have" in batch
+    assert "it had 'a', 'b'" in batch
+    del other.obs["site"]
+    other.layers["counts"] = other.X
+    with pytest.raises(InputError, match="batch_key 'site' is not in adata.obs"):
+        check_matches(other, prepared)
+
+
+def test_a_configuration_is_advised_in_its_own_words(cells, tmp_path):
+    cells.X = np.log1p(cells.X)
+    result = run("check", tmp_path, cells)
+    assert result.exit_code == 2
+    assert "write data: {layer: counts}" in result.output
+    assert "set up with" not in result.output
+    scvi.model.SCVI.setup_anndata(cells)
+    (fault,) = faults_of(cells, tmp_path)
+    assert "set up with layer='counts'" in fault
+
+
+def test_a_warning_on_the_command_line_is_a_sentence(cells, tmp_path):
+    cells.X = sparse.csr_matrix(cells.X.toarray() * (np.arange(20) != 3))
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"model": "SCVI", "data": {"path": "cells.h5ad"}}))
+    command = [sys.executable, "-m", "scvitune.cli", "check", str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    (line,) = (line for line in ended.stderr.splitlines() if "no counts in any cell" in line)
+    assert line.startswith("Warning: 1 of 20 genes have no counts")
+    assert "prepare_file" not in ended.stderr
+
+
+def test_a_warning_in_python_names_the_callers_line(cells, tmp_path):
+    cells.layers["counts"] = sparse.csr_matrix(cells.X.toarray() * (np.arange(20) != 3))
+    with pytest.warns(ScvituneWarning, match="no counts in any cell") as caught:
+        prepare_anndata(cells, model="SCVI")
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_genes_are_not_chosen_where_nothing_can_start(cells, tmp_path, monkeypatch):
+    """It takes ten seconds, after which a typo would be told."""
+    chosen = []
+    monkeypatch.setattr(
+        reading,
+        "select_genes",
+        lambda adata, n, **keys: chosen.append(n) or np.arange(adata.n_vars) < n,
+    )
+    data = {"n_top_genes": 10, "layer": "cuonts"}
+    result = run("check", tmp_path, cells, data=data, metric="elbo_validatoin")
+    assert result.exit_code == 2
+    assert "2 things are wrong" in result.output  # of the data too
+    assert "'elbo_validation'" in result.output
+    assert "'counts'" in result.output
+    (tmp_path / "runs" / "taken" / "ray").mkdir(parents=True)
+    result = run("check", tmp_path, data={"n_top_genes": 10}, name="taken")
+    assert result.exit_code == 2
+    assert "exists already" in result.output
+    assert chosen == []
+    assert run("check", tmp_path, data={"n_top_genes": 10}).exit_code == 0
+    assert chosen == [10]
