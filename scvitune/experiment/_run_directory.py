@@ -18,6 +18,7 @@ from scvitune.data import save_split
 from scvitune.errors import Faults, InputError, StudyError
 from scvitune.events import Report, fold, read_events
 from scvitune.experiment._deconvolution import SETTINGS, Tissues
+from scvitune.experiment._default_training import describe_default_training
 from scvitune.experiment._planning import Plan
 
 _VERSIONED = ("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna")
@@ -86,7 +87,9 @@ def create_run_directory(
         (layout.ray / _READY).write_bytes(cloudpickle.dumps(ready))
     frozen = plan.config.to_yaml_dict() | {
         "name": name,
-        "default_config": dict(plan.default_config),
+        **describe_default_training(
+            plan.config.model, plan.default_config, n_cells=prepared.n_cells
+        ),
         "max_epochs": plan.max_epochs,
         "rungs": list(plan.rungs),
         "report_epochs": list(plan.report_epochs),

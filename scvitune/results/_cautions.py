@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scvitune.events import TrialRecord
+from scvitune.results._budget import as_number, cut_default, max_epochs
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
     best_trial_id,
@@ -27,11 +28,23 @@ _TRIALS_EACH, _TRIALS_WANTED = 3, 10
 def find_cautions(run: Run) -> list[str]:
     """Return one sentence a caution, the weightiest first; none is good news."""
     best_id = best_trial_id(run)
-    cautions = [*_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
+    cautions = [*_cut(run), *_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
     if best_id is not None:
         best = run.records[best_id]
         cautions += [*_disagreement(run), *_edges(run, best), *_still_improving(run, best)]
     return cautions
+
+
+def _cut(run: Run) -> list[str]:
+    """Warn where the default got fewer epochs than scvi-tools would give it."""
+    cut = cut_default(run)
+    if cut is None:
+        return []
+    return [
+        f"The default configuration {cut.describe()}. This is not scvi-tools' default as it would "
+        f"be used: what beats it here need not beat that. For that comparison, {cut.remedy} "
+        "(a resumed one keeps its own)."
+    ]
 
 
 def _unfinished(run: Run) -> list[str]:
@@ -135,8 +148,8 @@ def _edge(value: Any, domain: Mapping[str, Any]) -> str:
     values = domain.get("values")
     if isinstance(values, list | tuple):
         return _scale_edge(value, list(values), ordered=bool(domain.get("ordered")))
-    low, high = _number(domain.get("low")), _number(domain.get("high"))
-    place = _number(value)
+    low, high = as_number(domain.get("low")), as_number(domain.get("high"))
+    place = as_number(value)
     if low is None or high is None or place is None or high <= low:
         return ""
     floor = low  # of a rate that may be none at all, nothing lies below
@@ -152,7 +165,7 @@ def _edge(value: Any, domain: Mapping[str, Any]) -> str:
 
 def _scale_edge(value: Any, values: list[Any], *, ordered: bool) -> str:
     """Return the end of a scale of choices that a value is at."""
-    numbers = [_number(v) for v in values]
+    numbers = [as_number(v) for v in values]
     if len(values) < 3 or (not ordered and None in numbers):  # of two, each is an end
         return ""
     if None not in numbers:
@@ -164,18 +177,8 @@ def _scale_edge(value: Any, values: list[Any], *, ordered: bool) -> str:
 
 def _cannot_go_lower(value: Any) -> bool:
     """Return whether there is nothing below: no rate below none, no count below one."""
-    place = _number(value)
+    place = as_number(value)
     return place is not None and (place <= 0 or (isinstance(value, int) and place <= 1))
-
-
-def _number(value: Any) -> float | None:
-    """Return a number, also one that YAML read as text (``1e-4``)."""
-    if isinstance(value, bool) or value is None:
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _still_improving(run: Run, best: TrialRecord) -> list[str]:
@@ -190,12 +193,3 @@ def _still_improving(run: Run, best: TrialRecord) -> list[str]:
         f"{describe_metric(run.metric)} was still {moving} at the last epoch of the best trial "
         f"({format_value(float(budget))}): more epochs may do better, raise max_epochs."
     ]
-
-
-def max_epochs(run: Run) -> float | None:
-    """Return the most epochs a trial may train, None if the run does not say."""
-    budget = _number(run.search.get("max_epochs"))
-    if budget is not None:
-        return budget
-    epochs = run.settings.get("report_epochs")
-    return _number(epochs[-1]) if isinstance(epochs, list) and epochs else None

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from scvitune.results._budget import name_default
 from scvitune.results._confirmation import LEVEL, claimed_p_value, confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
@@ -19,13 +20,13 @@ def describe_confirmation(run: Run) -> str:
     winner = confirmed_winner(run)
     if winner is None:
         return _describe_incomplete(run, run.confirm["seeds"])
-    table = confirmation_table(run)
+    table, default = confirmation_table(run), name_default(run, "the default")
     start = f"Confirmed over {run.confirm['seeds']} seeds:"
     if run.default is None or run.default.trial_id not in table.index:
         return f"{start} trial {winner} is the best; there is no default to compare it with."
     if winner == run.default.trial_id:
         others = f"the best of {len(table)} configurations" if len(table) > 1 else "the only one"
-        return f"{start} the default is {others}, keep it."
+        return f"{start} {default} is {others}, keep it."
     row = table.loc[winner]
     cells = cells_of(test_metric(run))
     if table[f"{test_metric(run)}_mean"].isna().all():
@@ -42,14 +43,14 @@ def describe_confirmation(run: Run) -> str:
     if p_value >= 1 - LEVEL:
         way = f"{amount} {'better' if better else 'worse'}" if row["difference"] else "none"
         return (
-            f"{start} no difference can be shown between trial {winner}, the best, and the "
-            f"default ({way} on the {cells}, {note}): the default is as good, keep it."
+            f"{start} no difference can be shown between trial {winner}, the best, and {default} "
+            f"({way} on the {cells}, {note}): the default is as good, keep it."
         )
     if better:
-        return f"{start} trial {winner} beats the default by {amount} on the {cells} ({note})."
+        return f"{start} trial {winner} beats {default} by {amount} on the {cells} ({note})."
     return (
-        f"{start} trial {winner} is the best by the metric that decides, but worse than the "
-        f"default by {amount} on the {cells} ({note}): keep the default."
+        f"{start} trial {winner} is the best by the metric that decides, but worse than "
+        f"{default} by {amount} on the {cells} ({note}): keep the default."
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scvitune.contracts import Choice, IntRange
-from scvitune.results._cautions import max_epochs
+from scvitune.results._budget import cut_default, max_epochs, name_default
 from scvitune.results._citations import (
     METRICS,
     MODELS,
@@ -161,6 +161,9 @@ def _say_search(writer: _Writer) -> None:
     are = "was" if len(run.records) == 1 else "were"
     seed = f" (seed {search['seed']})" if search.get("seed") is not None else ""
     writer.say(f"To {goal}, {_join(counts) or 'no trial'} {are} trained{length}{seed}.")
+    cut = cut_default(run)
+    if cut is not None:
+        writer.say(f"The default configuration {cut.describe()}.")
     _say_stopping(writer)
     lost = sum(r.status in ("diverged", "failed") for r in run.records.values())
     if lost:
@@ -274,7 +277,8 @@ def _say_result(writer: _Writer) -> None:
         among = "of those confirmed" if confirmed else f"tried{open_}"
         others = len(run.candidates) > 1 if confirmed else len(run.records) > 1
         if others:
-            writer.say(f"No configuration {among} was better than the default.")
+            default = name_default(run, "the default")
+            writer.say(f"No configuration {among} was better than {default}.")
         _say_final_fit(writer, best_id)
         return
     at = f" after {best.epoch:g} epochs" if best else ""
@@ -305,7 +309,7 @@ def _say_gain(writer: _Writer) -> None:
             label = in_sentence(metric_words(name).label)
             writer.say(
                 f"{place} {label}{own} was {format_number(ours)} against "
-                f"{format_number(theirs)} for the default: {difference}."
+                f"{format_number(theirs)} for {name_default(run, 'the default')}: {difference}."
             )
             return
 
@@ -325,10 +329,11 @@ def _say_confirmed_gain(writer: _Writer, winner: str) -> None:
     n_compared = int(table["p_value"].notna().sum())
     p_value = claimed_p_value(table, winner)
     corrected = f", Bonferroni-corrected for {n_compared} comparisons" if n_compared > 1 else ""
+    default = name_default(run, "the default")
     writer.say(
         f"On the {cells_of(test)}, over fresh seeds, its "
         f"{in_sentence(metric_words(test).label)}{own} was {means[0]} against "
-        f"{means[1]} for the default (mean ± standard error; paired t-test, "
+        f"{means[1]} for {default} (mean ± standard error; paired t-test, "
         f"{'p < 0.0001' if p_value < 1e-4 else f'p = {p_value:.2g}'}"
         f"{corrected})."
     )

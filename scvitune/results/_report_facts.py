@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from scvitune.results._cautions import max_epochs
+from scvitune.results._budget import max_epochs, name_default
 from scvitune.results._confirmation import LEVEL, claimed_p_value, confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import display_path
@@ -56,7 +56,9 @@ def key_figures(run: Run, comparison: pd.DataFrame) -> list[tuple[str, str]]:
                 figures.append(
                     (format_number(row["best"]), f"{describe_metric(name)}, best trial{searched}")
                 )
-            gain = [(text, words + searched) for text, words in _gain_figure(name, row)] or gain
+            gain = [
+                (text, words + searched) for text, words in _gain_figure(run, name, row)
+            ] or gain
     is_default = run.default is not None and run.default.trial_id == best_trial_id(run)
     figures += [] if is_default else _confirmed_figure(run) or gain
     figures.append((str(len(run.records)), "trials"))
@@ -73,7 +75,10 @@ def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
     table = confirmation_table(run)
     if winner is None or default is None or math.isnan(claimed_p_value(table, winner)):
         return []
-    words = f"than the default on the {cells_of(test)}, over {table.loc[winner, 'seeds']} seeds"
+    words = (
+        f"than {name_default(run, 'the default')} on the {cells_of(test)}, "
+        f"over {table.loc[winner, 'seeds']} seeds"
+    )
     if claimed_p_value(table, winner) >= 1 - LEVEL:
         return [("not shown", f"to be better {words}")]
     difference = float(table.loc[winner, "difference"])
@@ -82,12 +87,13 @@ def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
     return [(format_percent(share), f"{'better' if better else 'worse'} {words}")]
 
 
-def _gain_figure(name: str, row: pd.Series) -> list[tuple[str, str]]:
+def _gain_figure(run: Run, name: str, row: pd.Series) -> list[tuple[str, str]]:
     if is_missing(row["relative"]):
         return []
     way = "equal to" if not row["difference"] else row["verdict"] or "different"
     text = format_percent(abs(row["relative"]))
-    joint = "the default" if way == "equal to" else "than the default"
+    default = name_default(run, "the default")
+    joint = default if way == "equal to" else f"than {default}"
     cells = cells_of(name)
     return [(text, f"{way} {joint}" + (f" on the {cells}" if cells else ""))]
 

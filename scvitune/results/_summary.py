@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from scvitune.results._budget import name_default
 from scvitune.results._cautions import find_cautions
 from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
 from scvitune.results._run_directory import Run
@@ -72,27 +73,25 @@ def _describe_leader(run: Run) -> str:
         return describe_confirmation(run)
     if run.default is None:
         return f"The best configuration is that of trial {best_id}."
+    default = name_default(run)
     if run.default.trial_id == best_id:
         others = len(run.records) > 1
         return (
-            "The default configuration is the best one: nothing that was tried beat it."
+            f"{default[0].upper()}{default[1:]} is the best one: nothing that was tried beat it."
             if others
-            else "Only the default configuration has been tried."
+            else f"Only {default} has been tried."
         )
     if run.default.best_report(run.metric, run.mode) is None:
         return f"The best configuration is that of trial {best_id}; the default has no result."
     verdicts = comparison_table(run)["verdict"]
     test = test_metric(run) if test_metric(run) in verdicts.index else None
     if verdicts.get(run.metric) == "equal":
-        return f"Trial {best_id} is just as good as the default configuration."
+        return f"Trial {best_id} is just as good as {default}."
     if test is not None and verdicts[test] == "worse":
-        return (
-            f"Trial {best_id} beats the default configuration in the search, "
-            f"but not on the {cells_of(test)}."
-        )
+        return f"Trial {best_id} beats {default} in the search, but not on the {cells_of(test)}."
     better = test is not None and verdicts[test] == "better"
     tested = f", also on the {cells_of(test)}" if test is not None and better else ""
-    return f"Trial {best_id} beats the default configuration{tested}."
+    return f"Trial {best_id} beats {default}{tested}."
 
 
 def describe_final_fit(run: Run) -> list[str]:
