@@ -97,6 +97,8 @@ def create_run_directory(
         "data_dir": os.path.relpath(prepared.directory or "", layout.root),
         "n_cells": prepared.n_cells,
         "n_genes": prepared.n_genes,
+        "n_batch": prepared.n_batch,
+        "setup": {k: v for k, v in prepared.setup["kwargs"].items() if v not in (None, [])},
         "split": {
             "train": len(plan.split.train),
             "validation": len(plan.split.validation),

@@ -18,6 +18,8 @@ from scvitune.results._tables import (
 )
 from scvitune.results._wording import cells_of, describe_metric, format_value
 
+OPEN = ("pending", "running", "interrupted")
+"""Status of trials that are still to be trained to an end."""
 _EDGE = 0.03
 """A value within this part of its range from an end is at the edge."""
 _MANY_FAILED = 0.2
@@ -49,16 +51,32 @@ def _cut(run: Run) -> list[str]:
 
 def _unfinished(run: Run) -> list[str]:
     statuses = [trial_status(run, record) for record in run.records.values()]
-    open_ones = sum(s in ("running", "pending", "interrupted") for s in statuses)
+    open_ones = sum(s in OPEN for s in statuses)
     if run.at_work:
         return ["The study is still running: everything here is as of now and may change."]
     if open_ones:
         trials = "1 trial has" if open_ones == 1 else f"{open_ones} trials have"
+        default = run.default
+        among = default is not None and trial_status(run, default) in OPEN and open_ones > 1
+        trials = trials.replace("trials", "trials, the default among them,") if among else trials
         if run.spent_budget:
             budget = run.spent_budget.removesuffix(" is spent").capitalize()
             return [f"{budget} ended the search: {trials} not been trained to an end."]
-        return [f"The study was interrupted: {trials} not been trained to an end."]
+        asked = asked_trials(run)
+        more = max(0, asked - len(run.records))
+        rest = f", and {more} of the {asked} asked for have not begun" if more else ""
+        return [f"The study was interrupted: {trials} not been trained to an end{rest}."]
     return []
+
+
+def asked_trials(run: Run) -> int:
+    """Return how many trials were asked for, the default among them."""
+    space = run.settings.get("space")
+    domains = space.values() if isinstance(space, Mapping) else [{}]
+    nothing = not any(isinstance(domain, Mapping) for domain in domains)
+    points = sum(record.origin == "point" for record in run.records.values())
+    proposed = 0 if nothing else int(run.search.get("num_samples") or 0)
+    return max(proposed, points) + (run.default is not None)
 
 
 def _failed(run: Run) -> list[str]:
@@ -102,7 +120,8 @@ def _too_few(run: Run) -> list[str]:
     return [
         f"{trials} few for {len(searched)} hyperparameters: with fewer than {_TRIALS_EACH} each "
         f"the search has hardly looked around. Resume it with --num-samples "
-        f"{_TRIALS_WANTED * len(searched)}, or search fewer hyperparameters."
+        f"{_TRIALS_WANTED * len(searched)}, or search fewer hyperparameters in a "
+        "new study."
     ]
 
 
@@ -137,7 +156,7 @@ def _edges(run: Run, best: TrialRecord) -> list[str]:
                 wider = "lower" if end == "low" else "higher"
                 found.append(
                     f"The best {name} ({value}) lies at the {end} end of the range searched: "
-                    f"{wider} values may be better still, search a wider range."
+                    f"{wider} values may be better still, search a wider range in a new study."
                 )
     return found
 
@@ -191,5 +210,6 @@ def _still_improving(run: Run, best: TrialRecord) -> list[str]:
     moving = "falling" if run.mode == "min" else "rising"
     return [
         f"{describe_metric(run.metric)} was still {moving} at the last epoch of the best trial "
-        f"({format_value(float(budget))}): more epochs may do better, raise max_epochs."
+        f"({format_value(float(budget))}): more epochs may do better. A "
+        "resumed study keeps its max_epochs; start a new one with a larger one."
     ]

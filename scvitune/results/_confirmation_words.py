@@ -116,7 +116,29 @@ def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
     notes = ["Means ± standard errors over seeds; each p of its comparison alone; * the winner."]
     if table["seeds"].min() < _asked(run):
         notes.append("Trainings that failed, diverged or are still to come are left out.")
-    return rows, notes
+    return rows, notes + _why_fewer(run)
+
+
+def _why_fewer(run: Run) -> list[str]:
+    """Return why fewer than ``top_k`` trials were confirmed beside the default, if it is so."""
+    wanted = 0 if run.confirm is None else run.confirm["top_k"]
+    default_id = None if run.default is None else run.default.trial_id
+    others = sum(trial_id != default_id for trial_id in run.candidates)
+    if others >= wanted:
+        return []
+    configurations = "1 configuration was" if others == 1 else f"{others} configurations were"
+    with_result = sum(trial_id != default_id for trial_id in run.ranked)
+    if default_id in run.candidates and with_result >= wanted and others == wanted - 1:
+        return [
+            f"Of the best {wanted} of the search (top_k) one is the default itself, so "
+            f"{configurations} confirmed beside it."
+        ]
+    results = "1 result" if with_result == 1 else f"{with_result} results"
+    return [
+        f"top_k is {wanted}, but the search came to {results} besides the default"
+        + (", some of them with the same configuration" if with_result > others else "")
+        + f": {configurations} confirmed."
+    ]
 
 
 def _asked(run: Run) -> int:

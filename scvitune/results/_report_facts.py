@@ -61,11 +61,16 @@ def key_figures(run: Run, comparison: pd.DataFrame) -> list[tuple[str, str]]:
             ] or gain
     is_default = run.default is not None and run.default.trial_id == best_trial_id(run)
     figures += [] if is_default else _confirmed_figure(run) or gain
-    figures.append((str(len(run.records)), "trials"))
+    figures.append((str(len(run.records)), "trial" if len(run.records) == 1 else "trials"))
     figures.append((format_duration(run.elapsed_s), "time in all"))
     spent, full = _cost(run)
     if full:
-        figures.append((f"{100 * spent / full:.0f} %", "of the epochs of a full search"))
+        figures.append(
+            (
+                f"{100 * spent / full:.0f} %",
+                "of the epochs that all trials to their end would take",
+            )
+        )
     return figures
 
 
@@ -108,15 +113,6 @@ def model_snippet(run: Run) -> str:
         f"model = study.best_model()  # an ordinary scvi.model.{kind}, on the study's own cells\n"
         "model = study.best_model(adata)  # or on an AnnData of yours with the same genes"
     )
-
-
-def config_snippet(run: Run) -> str:
-    """Return the best configuration as Python."""
-    best_id = best_trial_id(run)
-    if best_id is None:
-        return ""
-    lines = [f"    {name!r}: {value!r}," for name, value in run.records[best_id].config.items()]
-    return "\n".join(["best_config = {", *lines, "}"])
 
 
 def _cost(run: Run) -> tuple[float, float]:
