@@ -43,12 +43,21 @@ MAX_ROWS = 1000
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows; ``key`` is what numbers are sorted by, None for text or nothing."""
+    """What a cell shows.
+
+    Attributes
+    ----------
+    key
+        What numbers are sorted by, None for text or nothing.
+    full
+        What is told under the pointer, where the text may be cut off.
+    """
 
     text: str
     key: float | None = None
     note: str = ""
     kind: str = ""
+    full: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,9 +161,9 @@ def describe_trials(run: Run, table: pd.DataFrame) -> TableView:
     default_id = run.default.trial_id if run.default else None
     headings = [
         *[("Trial", False), (run.metric, True), ("How it ended", False)],
+        *([("Reason", False)] if with_reason else []),
         *[("Epochs", True), ("Best epoch", True), ("Time", True)],
         *[(name.removeprefix(CONFIG_PREFIX), True) for name in varied],
-        *([("Reason", False)] if with_reason else []),
     ]
     rows = []
     for trial_id, row in table.head(MAX_ROWS).iterrows():
@@ -162,14 +171,19 @@ def describe_trials(run: Run, table: pd.DataFrame) -> TableView:
             Cell(str(trial_id), note="default" if trial_id == default_id else "", kind="id"),
             number_cell(row[run.metric]),
             Cell(STATUS_WORDS.get(row["status"], str(row["status"])), kind="w"),
+            *([_reason_cell(str(row["reason"]))] if with_reason else []),
             number_cell(row["epochs"], format_epochs(row["epochs"])),
             number_cell(row["best_epoch"], format_epochs(row["best_epoch"])),
             number_cell(row["time_s"], format_duration(row["time_s"])),
             *[setting_cell(row[name]) for name in varied],
-            *([Cell(str(row["reason"])[:300], kind="long")] if with_reason else []),
         ]
         rows.append(("best" if trial_id == best_id else "", cells))
     return TableView(headings, rows)
+
+
+def _reason_cell(reason: str) -> Cell:
+    """Return a reason of one line, which says all under the pointer: a long one hid the row."""
+    return Cell(reason[:300], kind="reason", full=reason[:300])
 
 
 def describe_published(run: Run) -> TableView:

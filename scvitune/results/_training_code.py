@@ -10,7 +10,7 @@ from scvitune.models import MODELS, ModelAdapter, get_adapter, route_config
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import best_trial_id
 
-_WIDTH = 72
+_WIDTH = 56
 """Characters that fit into the report's box."""
 
 
@@ -87,8 +87,12 @@ def _train(
     train = {**({} if epochs is None else {"max_epochs": epochs}), **calls.train}
     arguments = [f"{n}={v!r}" for n, v in train.items()]
     if calls.plan_kwargs:
-        plan = ", ".join(f"{n!r}: {v!r}" for n, v in calls.plan_kwargs.items())
-        arguments.append(f"plan_kwargs={{{plan}}}")
+        plan = [f"{n!r}: {v!r}" for n, v in calls.plan_kwargs.items()]
+        line = f"plan_kwargs={{{', '.join(plan)}}}"
+        if len(line) > _WIDTH - 5:
+            inner = "".join(f"\n        {entry}," for entry in plan)
+            line = f"plan_kwargs={{{inner}\n    }}"
+        arguments.append(line)
     made = [f"{n}={v!r}" for n, v in {**(more or {}), **calls.constructor}.items()]
     return [
         *_call(f"{name} = {maker}", [data, *made]),
@@ -107,9 +111,9 @@ def _setup(run: Run, model: str, data: str) -> str:
     """Return the registration of the study, as far as the run knows it."""
     setup = run.settings.get("setup")
     if not isinstance(setup, Mapping):
-        return f"# {data}: registered by scvi.model.{model}.setup_anndata as for the study"
-    arguments = "".join(f", {name}={value!r}" for name, value in setup.items())
-    return f"scvi.model.{model}.setup_anndata({data}{arguments})"
+        return f"# {data} registered as for the study:\n# scvi.model.{model}.setup_anndata"
+    arguments = [f"{name}={value!r}" for name, value in setup.items()]
+    return "\n".join(_call(f"scvi.model.{model}.setup_anndata", [data, *arguments]))
 
 
 def _mapping(config: Mapping[str, Any]) -> str:

@@ -83,7 +83,7 @@ def test_what_nobody_can_route_is_shown_as_it_is(new_run) -> None:
 
 def test_an_older_run_says_that_it_does_not_know_the_registration(new_run) -> None:
     code = build(new_run, "SCVI", {"n_latent": 5})
-    assert "# adata: registered by scvi.model.SCVI.setup_anndata as for the study" in code
+    assert "# adata registered as for the study:\n# scvi.model.SCVI.setup_anndata\n" in code
     assert "model = scvi.model.SCVI(adata, n_latent=5)" in code
 
 

@@ -6,8 +6,8 @@ from scvitune.results import render_report, summarise
 from scvitune.results._cautions import find_cautions
 from scvitune.results._confirmation_words import confirmation_rows
 from scvitune.results._report_facts import key_figures
-from scvitune.results._report_tables import describe_comparison, measured_on
-from scvitune.results._tables import comparison_table
+from scvitune.results._report_tables import describe_comparison, describe_trials, measured_on
+from scvitune.results._tables import comparison_table, ranked_trials
 
 
 def confirmed(builder, *trial_ids: str) -> list[str]:
@@ -159,3 +159,14 @@ def test_what_every_metric_was_measured_on_is_told(small_run) -> None:
     run = small_run.read()
     assert measured_on(run, "proportion_jsd").startswith("first simulated tissue")
     assert measured_on(run, "proportion_jsd_test").startswith("second simulated tissue")
+
+
+def test_reasons_keep_rows_low_and_in_sight(small_run) -> None:
+    """A reason of many words stands beside how the trial ended, on one line, whole in a tooltip."""
+    table = describe_trials(small_run.read(), ranked_trials(small_run.read()))
+    headings = [heading for heading, _ in table.columns]
+    assert headings.index("Reason") == headings.index("How it ended") + 1
+    cells = {row[0].text: row for _, row in table.rows}
+    cell = cells["00003"][headings.index("Reason")]
+    assert (cell.text, cell.full, cell.kind) == ("NaN loss", "NaN loss", "reason")
+    assert 'title="NaN loss"' in render_report(small_run.read())
