@@ -146,9 +146,14 @@ def test_a_colour_bar_needs_curves_to_belong_to(new_run) -> None:
     builder = new_run()
     builder.trial("00000", values={1.0: 9.0, 4.0: 8.0}, origin="default")
     builder.trial("00001", values={1.0: 9.0, 4.0: 7.0})
-    assert not any(
-        trace.marker.colorbar.title.text for trace in plot_curves(builder.read())[0].data
-    )
+    builder.trial("00002", values={1.0: 9.0, 4.0: 7.5})
+    assert not has_colour_bar(plot_curves(builder.read())[0]), "one other curve"
+    builder.trial("00003", values={1.0: 9.0, 4.0: 7.6})
+    assert has_colour_bar(plot_curves(builder.read())[0])
+
+
+def has_colour_bar(figure) -> bool:
+    return any(trace.marker.colorbar.title.text for trace in figure.data)
 
 
 def test_stopped_trials_do_not_squeeze_the_others_in_the_slices(short_study) -> None:

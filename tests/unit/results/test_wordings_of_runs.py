@@ -162,7 +162,7 @@ def test_what_every_metric_was_measured_on_is_told(small_run) -> None:
 
 
 def test_reasons_keep_rows_low_and_in_sight(small_run) -> None:
-    """A reason of many words stands beside how the trial ended, on one line, whole in a tooltip."""
+    """A reason stands beside how the trial ended, on one line, and whole in a tooltip."""
     table = describe_trials(small_run.read(), ranked_trials(small_run.read()))
     headings = [heading for heading, _ in table.columns]
     assert headings.index("Reason") == headings.index("How it ended") + 1
