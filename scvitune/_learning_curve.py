@@ -37,7 +37,8 @@ def learning_curve(
 
     Returns
     -------
-    ``table``, one row a training, and ``verdict``, in words.
+    ``table``, one row a training, and ``verdict``, in words; ``study.plot("learning_curve")``
+    draws it.
 
     Raises
     ------
@@ -53,6 +54,7 @@ def learning_curve(
         train_learning_curve(
             study.path, sizes=sizes, seeds=seeds, functions=take_functions(metric)[1]
         )
+        study.refresh()  # its plots show the curve from now on
         return read_learning_curve(read_run(study.path))
     finally:
         wait_for_shutdown()

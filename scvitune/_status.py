@@ -8,7 +8,14 @@ from pathlib import Path
 
 from scvitune.cluster import JobStatus, read_status
 from scvitune.contracts import RunLayout
-from scvitune.results import Run, count_trials, describe_outcome, gain_lines, read_run
+from scvitune.results import (
+    Run,
+    asked_trials,
+    count_trials,
+    describe_outcome,
+    gain_lines,
+    read_run,
+)
 
 
 def describe_status(run_dir: Path) -> list[str]:
@@ -23,9 +30,7 @@ def describe_status(run_dir: Path) -> list[str]:
     run = read_run(run_dir) if job is None or RunLayout(run_dir).study.exists() else None
     lines = [f"{run_dir.resolve().name}: {_state(run, job)}"]
     if run is not None:
-        sampled = int(run.search.get("num_samples", 0)) + (run.default is not None)
-        asked = run.settings.get("num_trials", sampled)  # older runs do not say it
-        lines.append(f"Trials:  {count_trials(run)}, of {asked} asked for")
+        lines.append(f"Trials:  {count_trials(run)}, of {asked_trials(run)} asked for")
         lines.append(f"Result:  {describe_outcome(run)}")
         lines += [f"         {line}" for line in gain_lines(run)]
     lines += _whereabouts(run, job)

@@ -140,7 +140,9 @@ class Study(Views):
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "unfinished"
-        return f"Study({str(self.path)!r}, {len(self._run.records)} trials, {state})"
+        n_trials = len(self._run.records)
+        trials = "1 trial" if n_trials == 1 else f"{n_trials} trials"
+        return f"Study({str(self.path)!r}, {trials}, {state})"
 
 
 class CheckResult:

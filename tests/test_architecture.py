@@ -28,6 +28,7 @@ BASE = {
     "_collecting",
     "ranking",
     "_disk",
+    "_cut_default",
 }
 BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from scvitune._cut_default import find_cut
 from scvitune.config import SimulationConfig
 from scvitune.contracts import Choice, Domain, Hyperparameter
 from scvitune.experiment._deconvolution import Tissues
+from scvitune.experiment._default_training import describe_default_training
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY
 from scvitune.models import get_adapter
@@ -61,8 +63,11 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         f"Trials:     {trials_in_words(plan.num_trials)} of at most {plan.max_epochs:g} epochs, "
         f"by {plan.searcher_name} and {plan.config.search.scheduler}"
         + (
-            f", compared at epochs {', '.join(f'{r:g}' for r in plan.rungs)}" if plan.rungs else ""
+            f", compared at epochs {', '.join(f'{round(r, 2):g}' for r in plan.rungs)}"
+            if plan.rungs
+            else ""
         ),
+        *describe_epochs(plan, n_cells=prepared.n_cells),
         f"Slots:      {plan.slots.slots} at a time, {plan.slots.cpu:g} CPU"
         + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
         + " each",
@@ -82,6 +87,24 @@ def _describe_no_search(plan: Plan) -> str:
     return "nothing: your one configuration" + (
         ", beside the default" if "default" in origins else ""
     )
+
+
+def describe_epochs(plan: Plan, *, n_cells: int) -> list[str]:
+    """Return how long scvi-tools itself would train, and what it means if trials get less."""
+    own = describe_default_training(plan.config.model, plan.default_config, n_cells=n_cells)
+    lines = [
+        f"Epochs:     scvi-tools itself would train {plan.config.model} for "
+        f"{own['default_max_epochs']:g} epochs on so many "
+        f"{'cells' if 'default_budgets' not in own else 'spots'}"
+    ]
+    has_default = any(proposal.origin == "default" for proposal in plan.queue)
+    cut = find_cut(own, plan.max_epochs) if has_default else None
+    if cut is not None:
+        lines.append(
+            f"WARNING:    the default configuration {cut.describe(ahead=True)}: what beats it so "
+            f"need not beat scvi-tools' default. For that comparison, {cut.remedy}."
+        )
+    return lines
 
 
 def follow_up_epochs(plan: Plan) -> float:

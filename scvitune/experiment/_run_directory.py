@@ -25,6 +25,7 @@ from scvitune.data import save_split
 from scvitune.errors import Faults, InputError, StudyError
 from scvitune.events import Report, fold, read_events
 from scvitune.experiment._deconvolution import SETTINGS, Tissues
+from scvitune.experiment._default_training import describe_default_training
 from scvitune.experiment._planning import Plan
 
 _VERSIONED = ("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna")
@@ -93,15 +94,18 @@ def create_run_directory(
         (layout.ray / _READY).write_bytes(cloudpickle.dumps(ready))
     frozen = plan.config.to_yaml_dict() | {
         "name": name,
-        "default_config": dict(plan.default_config),
+        **describe_default_training(
+            plan.config.model, plan.default_config, n_cells=prepared.n_cells
+        ),
         "max_epochs": plan.max_epochs,
-        "num_trials": plan.num_trials,
         "rungs": list(plan.rungs),
         "report_epochs": list(plan.report_epochs),
         "fingerprint": prepared.fingerprint,
         "data_dir": os.path.relpath(prepared.directory or "", layout.root),
         "n_cells": prepared.n_cells,
         "n_genes": prepared.n_genes,
+        "n_batch": prepared.n_batch,
+        "setup": {k: v for k, v in prepared.setup["kwargs"].items() if v not in (None, [])},
         "split": {
             "train": len(plan.split.train),
             "validation": len(plan.split.validation),

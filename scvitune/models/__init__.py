@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scvitune.models._base import Defaults, HyperparameterInfo, ModelAdapter
     from scvitune.models._first_stage import FirstStage, cluster_states
     from scvitune.models._mrdeconv import HeldOutGenes
+    from scvitune.models._routing import route_config
     from scvitune.models._vae import VAEObjective
     from scvitune.models._vae_evaluation import (
         cells_at_a_time,
@@ -46,6 +47,7 @@ __all__ = [
     "get_adapter",
     "latent_means",
     "log_importance_weights",
+    "route_config",
 ]
 
 
@@ -92,6 +94,8 @@ def __getattr__(name: str) -> object:
         return getattr(importlib.import_module("scvitune.models._vae"), name)
     if name in ("cells_at_a_time", "expected_counts", "latent_means", "log_importance_weights"):
         return getattr(importlib.import_module("scvitune.models._vae_evaluation"), name)
+    if name == "route_config":
+        return getattr(importlib.import_module("scvitune.models._routing"), name)
     if name in ("FirstStage", "cluster_states"):
         return getattr(importlib.import_module("scvitune.models._first_stage"), name)
     raise AttributeError(f"module 'scvitune.models' has no attribute {name!r}")

@@ -74,6 +74,11 @@ def train_signature(name: str) -> dict[str, inspect.Parameter]:
     return _parameters(Trainer.__init__) | _parameters(model_class(name).train)
 
 
+def own_train_arguments(name: str) -> frozenset[str]:
+    """Return what a model's ``train`` itself names, without what it hands on to the Trainer."""
+    return frozenset(_parameters(model_class(name).train))
+
+
 def constructor_signature(name: str, module: str) -> dict[str, inspect.Parameter]:
     """Return the parameters of a model's constructor and those it hands on to its module.
 

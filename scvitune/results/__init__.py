@@ -4,6 +4,7 @@ Tables and reports need no data either; the best model is imported when it is as
 it brings torch and scvi-tools.
 """
 
+from scvitune.results._cautions import asked_trials
 from scvitune.results._confirmation import confirmation_table
 from scvitune.results._learning_curve import LearningCurve, read_learning_curve
 from scvitune.results._optuna_study import build_optuna_study
@@ -33,6 +34,7 @@ __all__ = [
     "Run",
     "ScheduleCandidate",
     "ScheduleFit",
+    "asked_trials",
     "best_trial_id",
     "build_optuna_study",
     "build_table",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scvitune.events import TrialRecord
+from scvitune.results._budget import as_number, cut_default, max_epochs
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
     best_trial_id,
@@ -17,6 +18,8 @@ from scvitune.results._tables import (
 )
 from scvitune.results._wording import cells_of, describe_metric, format_value
 
+OPEN = ("pending", "running", "interrupted")
+"""Status of trials that are still to be trained to an end."""
 _EDGE = 0.03
 """A value within this part of its range from an end is at the edge."""
 _MANY_FAILED = 0.2
@@ -27,25 +30,53 @@ _TRIALS_EACH, _TRIALS_WANTED = 3, 10
 def find_cautions(run: Run) -> list[str]:
     """Return one sentence a caution, the weightiest first; none is good news."""
     best_id = best_trial_id(run)
-    cautions = [*_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
+    cautions = [*_cut(run), *_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
     if best_id is not None:
         best = run.records[best_id]
         cautions += [*_disagreement(run), *_edges(run, best), *_still_improving(run, best)]
     return cautions
 
 
+def _cut(run: Run) -> list[str]:
+    """Warn where the default got fewer epochs than scvi-tools would give it."""
+    cut = cut_default(run)
+    if cut is None:
+        return []
+    return [
+        f"The default configuration {cut.describe()}. This is not scvi-tools' default as it would "
+        f"be used: what beats it here need not beat that. For that comparison, {cut.remedy} "
+        "(a resumed one keeps its own)."
+    ]
+
+
 def _unfinished(run: Run) -> list[str]:
     statuses = [trial_status(run, record) for record in run.records.values()]
-    open_ones = sum(s in ("running", "pending", "interrupted") for s in statuses)
+    open_ones = sum(s in OPEN for s in statuses)
     if run.at_work:
         return ["The study is still running: everything here is as of now and may change."]
     if open_ones:
         trials = "1 trial has" if open_ones == 1 else f"{open_ones} trials have"
+        default = run.default
+        among = default is not None and trial_status(run, default) in OPEN and open_ones > 1
+        trials = trials.replace("trials", "trials, the default among them,") if among else trials
         if run.spent_budget:
             budget = run.spent_budget.removesuffix(" is spent").capitalize()
             return [f"{budget} ended the search: {trials} not been trained to an end."]
-        return [f"The study was interrupted: {trials} not been trained to an end."]
+        asked = asked_trials(run)
+        more = max(0, asked - len(run.records))
+        rest = f", and {more} of the {asked} asked for have not begun" if more else ""
+        return [f"The study was interrupted: {trials} not been trained to an end{rest}."]
     return []
+
+
+def asked_trials(run: Run) -> int:
+    """Return how many trials were asked for, the default among them."""
+    space = run.settings.get("space")
+    domains = space.values() if isinstance(space, Mapping) else [{}]
+    nothing = not any(isinstance(domain, Mapping) for domain in domains)
+    points = sum(record.origin == "point" for record in run.records.values())
+    proposed = 0 if nothing else int(run.search.get("num_samples") or 0)
+    return max(proposed, points) + (run.default is not None)
 
 
 def _failed(run: Run) -> list[str]:
@@ -89,7 +120,8 @@ def _too_few(run: Run) -> list[str]:
     return [
         f"{trials} few for {len(searched)} hyperparameters: with fewer than {_TRIALS_EACH} each "
         f"the search has hardly looked around. Resume it with --num-samples "
-        f"{_TRIALS_WANTED * len(searched)}, or search fewer hyperparameters."
+        f"{_TRIALS_WANTED * len(searched)}, or search fewer hyperparameters in a "
+        "new study."
     ]
 
 
@@ -124,7 +156,7 @@ def _edges(run: Run, best: TrialRecord) -> list[str]:
                 wider = "lower" if end == "low" else "higher"
                 found.append(
                     f"The best {name} ({value}) lies at the {end} end of the range searched: "
-                    f"{wider} values may be better still, search a wider range."
+                    f"{wider} values may be better still, search a wider range in a new study."
                 )
     return found
 
@@ -135,8 +167,8 @@ def _edge(value: Any, domain: Mapping[str, Any]) -> str:
     values = domain.get("values")
     if isinstance(values, list | tuple):
         return _scale_edge(value, list(values), ordered=bool(domain.get("ordered")))
-    low, high = _number(domain.get("low")), _number(domain.get("high"))
-    place = _number(value)
+    low, high = as_number(domain.get("low")), as_number(domain.get("high"))
+    place = as_number(value)
     if low is None or high is None or place is None or high <= low:
         return ""
     floor = low  # of a rate that may be none at all, nothing lies below
@@ -152,7 +184,7 @@ def _edge(value: Any, domain: Mapping[str, Any]) -> str:
 
 def _scale_edge(value: Any, values: list[Any], *, ordered: bool) -> str:
     """Return the end of a scale of choices that a value is at."""
-    numbers = [_number(v) for v in values]
+    numbers = [as_number(v) for v in values]
     if len(values) < 3 or (not ordered and None in numbers):  # of two, each is an end
         return ""
     if None not in numbers:
@@ -164,18 +196,8 @@ def _scale_edge(value: Any, values: list[Any], *, ordered: bool) -> str:
 
 def _cannot_go_lower(value: Any) -> bool:
     """Return whether there is nothing below: no rate below none, no count below one."""
-    place = _number(value)
+    place = as_number(value)
     return place is not None and (place <= 0 or (isinstance(value, int) and place <= 1))
-
-
-def _number(value: Any) -> float | None:
-    """Return a number, also one that YAML read as text (``1e-4``)."""
-    if isinstance(value, bool) or value is None:
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _still_improving(run: Run, best: TrialRecord) -> list[str]:
@@ -188,14 +210,6 @@ def _still_improving(run: Run, best: TrialRecord) -> list[str]:
     moving = "falling" if run.mode == "min" else "rising"
     return [
         f"{describe_metric(run.metric)} was still {moving} at the last epoch of the best trial "
-        f"({format_value(float(budget))}): more epochs may do better, raise max_epochs."
+        f"({format_value(float(budget))}): more epochs may do better. A "
+        "resumed study keeps its max_epochs; start a new one with a larger one."
     ]
-
-
-def max_epochs(run: Run) -> float | None:
-    """Return the most epochs a trial may train, None if the run does not say."""
-    budget = _number(run.search.get("max_epochs"))
-    if budget is not None:
-        return budget
-    epochs = run.settings.get("report_epochs")
-    return _number(epochs[-1]) if isinstance(epochs, list) and epochs else None

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from scvitune.results._budget import name_default
 from scvitune.results._confirmation import LEVEL, claimed_p_value, confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
@@ -19,13 +20,13 @@ def describe_confirmation(run: Run) -> str:
     winner = confirmed_winner(run)
     if winner is None:
         return _describe_incomplete(run, run.confirm["seeds"])
-    table = confirmation_table(run)
+    table, default = confirmation_table(run), name_default(run, "the default")
     start = f"Confirmed over {run.confirm['seeds']} seeds:"
     if run.default is None or run.default.trial_id not in table.index:
         return f"{start} trial {winner} is the best; there is no default to compare it with."
     if winner == run.default.trial_id:
         others = f"the best of {len(table)} configurations" if len(table) > 1 else "the only one"
-        return f"{start} the default is {others}, keep it."
+        return f"{start} {default} is {others}, keep it."
     row = table.loc[winner]
     cells = cells_of(test_metric(run))
     if table[f"{test_metric(run)}_mean"].isna().all():
@@ -42,14 +43,14 @@ def describe_confirmation(run: Run) -> str:
     if p_value >= 1 - LEVEL:
         way = f"{amount} {'better' if better else 'worse'}" if row["difference"] else "none"
         return (
-            f"{start} no difference can be shown between trial {winner}, the best, and the "
-            f"default ({way} on the {cells}, {note}): the default is as good, keep it."
+            f"{start} no difference can be shown between trial {winner}, the best, and {default} "
+            f"({way} on the {cells}, {note}): the default is as good, keep it."
         )
     if better:
-        return f"{start} trial {winner} beats the default by {amount} on the {cells} ({note})."
+        return f"{start} trial {winner} beats {default} by {amount} on the {cells} ({note})."
     return (
-        f"{start} trial {winner} is the best by the metric that decides, but worse than the "
-        f"default by {amount} on the {cells} ({note}): keep the default."
+        f"{start} trial {winner} is the best by the metric that decides, but worse than "
+        f"{default} by {amount} on the {cells} ({note}): keep the default."
     )
 
 
@@ -115,7 +116,29 @@ def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
     notes = ["Means ± standard errors over seeds; each p of its comparison alone; * the winner."]
     if table["seeds"].min() < _asked(run):
         notes.append("Trainings that failed, diverged or are still to come are left out.")
-    return rows, notes
+    return rows, notes + _why_fewer(run)
+
+
+def _why_fewer(run: Run) -> list[str]:
+    """Return why fewer than ``top_k`` trials were confirmed beside the default, if it is so."""
+    wanted = 0 if run.confirm is None else run.confirm["top_k"]
+    default_id = None if run.default is None else run.default.trial_id
+    others = sum(trial_id != default_id for trial_id in run.candidates)
+    if others >= wanted:
+        return []
+    configurations = "1 configuration was" if others == 1 else f"{others} configurations were"
+    with_result = sum(trial_id != default_id for trial_id in run.ranked)
+    if default_id in run.candidates and with_result >= wanted and others == wanted - 1:
+        return [
+            f"Of the best {wanted} of the search (top_k) one is the default itself, so "
+            f"{configurations} confirmed beside it."
+        ]
+    results = "1 result" if with_result == 1 else f"{with_result} results"
+    return [
+        f"top_k is {wanted}, but the search came to {results} besides the default"
+        + (", some of them with the same configuration" if with_result > others else "")
+        + f": {configurations} confirmed."
+    ]
 
 
 def _asked(run: Run) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scvitune.events import FollowUp
+from scvitune.results._budget import max_epochs
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import find_trial
 from scvitune.results._wording import format_number
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _CLEAR = 2.0
 """A difference is clear from so many standard errors on."""
+_END = 0.999
+"""From this part of a training on, its best report was its last."""
 _WORTH = 1e-3
 """A difference is worth a word from this part of the loss on."""
 
@@ -64,12 +67,15 @@ def read_learning_curve(run: Run, trial_id: str | None = None) -> LearningCurve:
     ]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table = pd.DataFrame(rows, columns=columns or ["n_cells", "seed", "epoch"])
-    return LearningCurve(
-        record.trial_id, table, judge_learning_curve(table, record.learning_curve)
-    )
+    n_train, budget = run.split_sizes.get("train"), max_epochs(run)
+    steps = n_train * budget if n_train and budget else math.inf
+    verdict = judge_learning_curve(table, record.learning_curve, cells_to_see=steps)
+    return LearningCurve(record.trial_id, table, verdict)
 
 
-def judge_learning_curve(table: pd.DataFrame, trainings: list[FollowUp]) -> str:
+def judge_learning_curve(
+    table: pd.DataFrame, trainings: list[FollowUp], *, cells_to_see: float = math.inf
+) -> str:
     """Return in words whether more cells, a bigger model or a tamer one is wanted.
 
     With ``fall`` what the negative ELBO on the validation cells lost from the second largest
@@ -81,7 +87,9 @@ def judge_learning_curve(table: pd.DataFrame, trainings: list[FollowUp]) -> str:
     - no clear fall and no clear gap: the model does no better on the cells that it knows than on
       new ones, so it underfits: a bigger model or more epochs;
     - no clear fall but a clear gap: it overfits in a way that cells do not mend: more dropout or
-      weight decay, fewer layers or units.
+      weight decay, fewer layers or units;
+    - no clear fall, but most trainings at the largest had their best report at the very end: they
+      were broken off, and neither of the two can be told.
 
     Parameters
     ----------
@@ -89,6 +97,8 @@ def judge_learning_curve(table: pd.DataFrame, trainings: list[FollowUp]) -> str:
         As in `LearningCurve`.
     trainings
         All of them, those without a result too.
+    cells_to_see
+        How many cells a whole training sees, all epochs together; infinite: nobody knows.
     """
     lost = sum(not training.finished for training in trainings)
     note = f" {lost} of {len(trainings)} trainings failed or diverged." if lost else ""
@@ -107,14 +117,29 @@ def judge_learning_curve(table: pd.DataFrame, trainings: list[FollowUp]) -> str:
         if gap > 0
         else f"at {largest} cells it is no higher than on the training cells"
     )
+    broken_off = full["epoch"] * largest >= _END * cells_to_see
+    too_short = bool(broken_off.mean() > 0.5)
     if _is_clear(fall, fall_error, loss):
+        more_epochs = (
+            " The loss was still falling at the last epoch, too: more epochs may help as well (a "
+            "new study with a larger max_epochs)."
+            if too_short
+            else ""
+        )
         per_doubling = fall / math.log2(largest / smaller)
         return (
             f"More cells would help: {fell[0].lower()}{fell[1:]}fell by "
             f"{_nats(fall, fall_error)}, {format_number(per_doubling, digits=2)} nats a doubling; "
-            f"{above}.{note}"
+            f"{above}.{more_epochs}{note}"
         )
     flat = f"{fell}did not fall clearly ({_nats(fall, fall_error)})"
+    if too_short:
+        return (
+            f"Trained too short to tell: in {broken_off.sum()} of {len(full)} trainings on "
+            f"{largest} cells the loss was still falling at the last epoch. Before a change of "
+            "the model or more cells, try more epochs: a new study with a larger max_epochs. As "
+            f"it is, {flat[0].lower()}{flat[1:]}, and {above}.{note}"
+        )
     if _is_clear(gap, gap_error, loss):
         return (
             f"Overfitting: {flat[0].lower()}{flat[1:]}, and {above}. Rather than more cells, try "

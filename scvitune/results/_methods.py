@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from scvitune.contracts import Choice, IntRange
-from scvitune.results._cautions import max_epochs
+from scvitune.results._budget import cut_default, max_epochs, name_default
 from scvitune.results._citations import (
     METRICS,
     MODELS,
@@ -20,8 +18,12 @@ from scvitune.results._citations import (
 )
 from scvitune.results._comparable import compare_trials
 from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._methods_space import (
+    describe_registration,
+    describe_settings,
+    describe_space,
+)
 from scvitune.results._run_directory import Run
-from scvitune.results._searched import list_searched
 from scvitune.results._summary import is_unfinished
 from scvitune.results._tables import (
     best_trial_id,
@@ -35,9 +37,10 @@ from scvitune.results._wording import (
     describe_difference,
     format_amount,
     format_duration,
+    format_epochs,
     format_number,
-    format_value,
     in_sentence,
+    join_words,
     metric_words,
 )
 
@@ -88,7 +91,8 @@ def describe_methods(run: Run) -> Methods:
     _say_what(writer)
     _say_split(writer)
     _say_search(writer)
-    _say_space(writer)
+    for sentence in describe_space(run):
+        writer.say(sentence)
     _say_confirmation(writer)
     _say_result(writer)
     if compare_trials(run).is_enough:
@@ -131,6 +135,7 @@ def _say_split(writer: _Writer) -> None:
             if run.settings.get("target") == "simulated"
             else f"Trials were trained on {cells:,} spots ({genes:,} genes)."
         )
+        _say_registration(writer)
         return
     text = f"The data comprised {cells:,} cells and {genes:,} genes"
     if isinstance(split, Mapping) and split:
@@ -138,8 +143,15 @@ def _say_split(writer: _Writer) -> None:
         parts.append(f"{split.get('validation', 0):,} for validation")
         if split.get("test"):
             parts.append(f"{split['test']:,} were held out from the search as test cells")
-        text += f"; {_join(parts)}"
+        text += f"; {join_words(parts)}"
     writer.say(f"{text}.")
+    _say_registration(writer)
+
+
+def _say_registration(writer: _Writer) -> None:
+    sentence = describe_registration(writer.run)
+    if sentence:
+        writer.say(sentence)
 
 
 def _say_search(writer: _Writer) -> None:
@@ -160,7 +172,10 @@ def _say_search(writer: _Writer) -> None:
     length = f" for at most {budget:,.6g} epochs" if budget else ""
     are = "was" if len(run.records) == 1 else "were"
     seed = f" (seed {search['seed']})" if search.get("seed") is not None else ""
-    writer.say(f"To {goal}, {_join(counts) or 'no trial'} {are} trained{length}{seed}.")
+    writer.say(f"To {goal}, {join_words(counts) or 'no trial'} {are} trained{length}{seed}.")
+    cut = cut_default(run)
+    if cut is not None:
+        writer.say(f"The default configuration {cut.describe()}.")
     _say_stopping(writer)
     lost = sum(r.status in ("diverged", "failed") for r in run.records.values())
     if lost:
@@ -190,7 +205,7 @@ def _goal(writer: _Writer) -> str:
         named = writer.cite(*([] if metric.own else keys), before=metric.name)
         way = "minimise" if metric.mode == "min" else "maximise"
         goals.append(f"{way} the {label}{f' on the {cells}' if cells else ''}{named}")
-    return _join(goals) + (" together" if together else "")
+    return join_words(goals) + (" together" if together else "")
 
 
 def _is_joint(run: Run) -> bool:
@@ -214,26 +229,11 @@ def _say_stopping(writer: _Writer) -> None:
         return
     stopped = sum(record.status == "stopped" for record in run.records.values())
     rungs = run.settings.get("rungs") or []
-    where = f", at rungs of {_join([f'{r:g}' for r in rungs])} epochs" if rungs else ""
+    where = f", at rungs of {join_words(map(format_epochs, rungs))} epochs" if rungs else ""
     writer.say(
         f"{words[:1].upper() + words[1:]}{own} stopped {stopped} of {len(run.records)} trials "
         f"early{where}."
     )
-
-
-def _say_space(writer: _Writer) -> None:
-    """Say what was searched, of what differed between trials."""
-    parts = []
-    for one in list_searched(writer.run):
-        if isinstance(one.domain, Choice):
-            parts.append(f"{one.name} ({', '.join(format_value(v) for v in one.choices)})")
-        else:
-            low, high = (format_value(v) for v in one.bounds)
-            scale = ", logarithmic" if one.is_log else ""
-            whole = ", integer" if isinstance(one.domain, IntRange) else ""
-            parts.append(f"{one.name} ({low} to {high}{whole}{scale})")
-    if parts:
-        writer.say(f"Searched were {_join(parts)}.")
 
 
 def _say_confirmation(writer: _Writer) -> None:
@@ -265,8 +265,7 @@ def _say_result(writer: _Writer) -> None:
         return
     record = run.records[best_id]
     best = record.best_report(run.metric, run.mode)
-    varied = {one.name for one in list_searched(run)}
-    settings = _join([f"{k} = {format_value(v)}" for k, v in record.config.items() if k in varied])
+    settings = describe_settings(run, best_id)
     is_default = run.default is not None and run.default.trial_id == best_id
     open_ = " so far" if is_unfinished(run) or run.at_work else ""
     confirmed = confirmed_winner(run) is not None
@@ -274,13 +273,16 @@ def _say_result(writer: _Writer) -> None:
         among = "of those confirmed" if confirmed else f"tried{open_}"
         others = len(run.candidates) > 1 if confirmed else len(run.records) > 1
         if others:
-            writer.say(f"No configuration {among} was better than the default.")
+            default = name_default(run, "the default")
+            writer.say(f"No configuration {among} was better than {default}.")
         _say_final_fit(writer, best_id)
         return
-    at = f" after {best.epoch:g} epochs" if best else ""
+    at = f" after {format_epochs(best.epoch)} epochs" if best else ""
+    at = at.removesuffix("s") if best is not None and best.epoch == 1 else at
+    changing = ", its hyperparameters changing on the way" if len(record.phases) > 1 else ""
     best_by = f"The configuration with the best {run.metric}" if _is_joint(run) else ""
     writer.say(
-        f"{best_by or 'The best configuration'}{open_} was reached{at}"
+        f"{best_by or 'The best configuration'}{open_} was reached{at}{changing}"
         f"{f': {settings}' if settings else ''}."
     )
     if confirmed:
@@ -305,7 +307,7 @@ def _say_gain(writer: _Writer) -> None:
             label = in_sentence(metric_words(name).label)
             writer.say(
                 f"{place} {label}{own} was {format_number(ours)} against "
-                f"{format_number(theirs)} for the default: {difference}."
+                f"{format_number(theirs)} for {name_default(run, 'the default')}: {difference}."
             )
             return
 
@@ -325,10 +327,11 @@ def _say_confirmed_gain(writer: _Writer, winner: str) -> None:
     n_compared = int(table["p_value"].notna().sum())
     p_value = claimed_p_value(table, winner)
     corrected = f", Bonferroni-corrected for {n_compared} comparisons" if n_compared > 1 else ""
+    default = name_default(run, "the default")
     writer.say(
         f"On the {cells_of(test)}, over fresh seeds, its "
         f"{in_sentence(metric_words(test).label)}{own} was {means[0]} against "
-        f"{means[1]} for the default (mean ± standard error; paired t-test, "
+        f"{means[1]} for {default} (mean ± standard error; paired t-test, "
         f"{'p < 0.0001' if p_value < 1e-4 else f'p = {p_value:.2g}'}"
         f"{corrected})."
     )
@@ -345,14 +348,3 @@ def _say_final_fit(writer: _Writer, best_id: str) -> None:
 
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
-
-
-def _join(parts: Iterable[Any]) -> str:
-    texts = [str(part) for part in parts]
-    return (
-        texts[0]
-        if len(texts) == 1
-        else f"{', '.join(texts[:-1])} and {texts[-1]}"
-        if texts
-        else ""
-    )

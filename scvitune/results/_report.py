@@ -15,7 +15,6 @@ from scvitune.results._confirmation_words import confirmation_rows, describe_con
 from scvitune.results._methods import describe_methods
 from scvitune.results._population_rows import population_rows
 from scvitune.results._report_facts import (
-    config_snippet,
     describe_subject,
     key_figures,
     list_facts,
@@ -40,9 +39,11 @@ from scvitune.results._summary import (
     describe_outcome,
     gain_lines,
     is_unfinished,
+    of_asked,
     resume_command,
 )
-from scvitune.results._tables import comparison_table, ranked_trials
+from scvitune.results._tables import best_trial_id, comparison_table, ranked_trials
+from scvitune.results._training_code import render_training_code
 from scvitune.results._wording import split_metric
 
 SECTIONS = ("confirmation", "search", "mattered", "latent", "population")
@@ -85,7 +86,7 @@ def _view(run: Run) -> dict[str, Any]:
     figures: dict[str, list[Any]] = {section: [] for section in SECTIONS}
     for section, figure in list_figures(run):
         figures[section].append(figure)
-    config = describe_config(run)
+    config, best_id = describe_config(run), best_trial_id(run)
     return {
         "style": Markup(_read(_STYLE)),
         "script": Markup(_read(_SCRIPT)),
@@ -100,10 +101,12 @@ def _view(run: Run) -> dict[str, Any]:
         "has_default": run.default is not None,
         "config": config,
         "any_changed": any(kind == "changed" for kind, _ in config.rows),
+        "has_best": best_id is not None,
+        "ended_with": best_id is not None and len(run.records[best_id].phases) > 1,
         "model_saved": run.layout.best.exists(),
         "final_fit": describe_final_fit(run),
         "snippet": model_snippet(run),
-        "config_snippet": config_snippet(run),
+        "config_snippet": render_training_code(run),
         "comparison": describe_comparison(run),
         "tested": bool(test) and bool(comparison.loc[test, "best"].notna().any()),
         "no_test_because": " yet" if run.split_sizes.get("test", 1) else ": none were held out",
@@ -131,7 +134,7 @@ def _confirmation(run: Run) -> dict[str, Any]:
 
 
 def _trials_words(run: Run) -> str:
-    text = f"Best first. Trials: {count_trials(run)}."
+    text = f"Best first. Trials: {count_trials(run)}{of_asked(run)}."
     if len(run.records) > MAX_ROWS:
         text += f" The best {MAX_ROWS} are shown; all are in {run.layout.trials.name}."
     return text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from scvitune.results._cautions import max_epochs
+from scvitune.results._budget import max_epochs, name_default
 from scvitune.results._confirmation import LEVEL, claimed_p_value, confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import display_path
@@ -56,14 +56,21 @@ def key_figures(run: Run, comparison: pd.DataFrame) -> list[tuple[str, str]]:
                 figures.append(
                     (format_number(row["best"]), f"{describe_metric(name)}, best trial{searched}")
                 )
-            gain = [(text, words + searched) for text, words in _gain_figure(name, row)] or gain
+            gain = [
+                (text, words + searched) for text, words in _gain_figure(run, name, row)
+            ] or gain
     is_default = run.default is not None and run.default.trial_id == best_trial_id(run)
     figures += [] if is_default else _confirmed_figure(run) or gain
-    figures.append((str(len(run.records)), "trials"))
+    figures.append((str(len(run.records)), "trial" if len(run.records) == 1 else "trials"))
     figures.append((format_duration(run.elapsed_s), "time in all"))
     spent, full = _cost(run)
     if full:
-        figures.append((f"{100 * spent / full:.0f} %", "of the epochs of a full search"))
+        figures.append(
+            (
+                f"{100 * spent / full:.0f} %",
+                "of the epochs that all trials to their end would take",
+            )
+        )
     return figures
 
 
@@ -73,7 +80,10 @@ def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
     table = confirmation_table(run)
     if winner is None or default is None or math.isnan(claimed_p_value(table, winner)):
         return []
-    words = f"than the default on the {cells_of(test)}, over {table.loc[winner, 'seeds']} seeds"
+    words = (
+        f"than {name_default(run, 'the default')} on the {cells_of(test)}, "
+        f"over {table.loc[winner, 'seeds']} seeds"
+    )
     if claimed_p_value(table, winner) >= 1 - LEVEL:
         return [("not shown", f"to be better {words}")]
     difference = float(table.loc[winner, "difference"])
@@ -82,12 +92,13 @@ def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
     return [(format_percent(share), f"{'better' if better else 'worse'} {words}")]
 
 
-def _gain_figure(name: str, row: pd.Series) -> list[tuple[str, str]]:
+def _gain_figure(run: Run, name: str, row: pd.Series) -> list[tuple[str, str]]:
     if is_missing(row["relative"]):
         return []
     way = "equal to" if not row["difference"] else row["verdict"] or "different"
     text = format_percent(abs(row["relative"]))
-    joint = "the default" if way == "equal to" else "than the default"
+    default = name_default(run, "the default")
+    joint = default if way == "equal to" else f"than {default}"
     cells = cells_of(name)
     return [(text, f"{way} {joint}" + (f" on the {cells}" if cells else ""))]
 
@@ -102,15 +113,6 @@ def model_snippet(run: Run) -> str:
         f"model = study.best_model()  # an ordinary scvi.model.{kind}, on the study's own cells\n"
         "model = study.best_model(adata)  # or on an AnnData of yours with the same genes"
     )
-
-
-def config_snippet(run: Run) -> str:
-    """Return the best configuration as Python."""
-    best_id = best_trial_id(run)
-    if best_id is None:
-        return ""
-    lines = [f"    {name!r}: {value!r}," for name, value in run.records[best_id].config.items()]
-    return "\n".join(["best_config = {", *lines, "}"])
 
 
 def _cost(run: Run) -> tuple[float, float]:

@@ -27,11 +27,14 @@ from scvitune.results._tables import (
 from scvitune.results._wording import (
     STATUS_WORDS,
     cells_of,
+    cells_of_split,
     format_amount,
     format_duration,
+    format_epochs,
     format_number,
     format_value,
     metric_words,
+    split_metric,
 )
 
 MAX_ROWS = 1000
@@ -40,12 +43,21 @@ MAX_ROWS = 1000
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows; ``key`` is what numbers are sorted by, None for text or nothing."""
+    """What a cell shows.
+
+    Attributes
+    ----------
+    key
+        What numbers are sorted by, None for text or nothing.
+    full
+        What is told under the pointer, where the text may be cut off.
+    """
 
     text: str
     key: float | None = None
     note: str = ""
     kind: str = ""
+    full: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,13 +105,26 @@ def describe_comparison(run: Run) -> TableView:
     for name, row in comparison_table(run).iterrows():
         words, difference = metric_words(str(name)), row["difference"]
         label = f"{words.label} ({words.unit})" if words.unit else words.label
-        cells = [Cell(label, note=str(name)), Cell(cells_of(str(name)))]
+        cells = [Cell(label, note=str(name)), Cell(measured_on(run, str(name)))]
         cells += [number_cell(row["default"])] if has_default else []
         cells += [number_cell(row["best"])]
         if has_default:
             cells += [_difference(difference), Cell(row["verdict"], kind=str(row["verdict"]))]
         rows.append(("", cells))
     return TableView(columns, rows)
+
+
+def measured_on(run: Run, name: str) -> str:
+    """Return what a metric of a run was measured on, also where its name does not say."""
+    base, split = split_metric(name)
+    if run.is_of_spots:
+        if base.startswith("proportion_") and split != "test":
+            simulated = run.settings.get("target", "simulated") == "simulated"
+            return "first simulated tissue, which trials were trained on" if simulated else "spots"
+        if split == "validation":
+            return "genes held out, all spots"
+    own = any(metric.own and metric.name == name for metric in run.metrics)
+    return cells_of(name) or (cells_of_split("validation") if own else "")
 
 
 def _difference(value: Any) -> Cell:
@@ -136,9 +161,9 @@ def describe_trials(run: Run, table: pd.DataFrame) -> TableView:
     default_id = run.default.trial_id if run.default else None
     headings = [
         *[("Trial", False), (run.metric, True), ("How it ended", False)],
+        *([("Reason", False)] if with_reason else []),
         *[("Epochs", True), ("Best epoch", True), ("Time", True)],
         *[(name.removeprefix(CONFIG_PREFIX), True) for name in varied],
-        *([("Reason", False)] if with_reason else []),
     ]
     rows = []
     for trial_id, row in table.head(MAX_ROWS).iterrows():
@@ -146,14 +171,19 @@ def describe_trials(run: Run, table: pd.DataFrame) -> TableView:
             Cell(str(trial_id), note="default" if trial_id == default_id else "", kind="id"),
             number_cell(row[run.metric]),
             Cell(STATUS_WORDS.get(row["status"], str(row["status"])), kind="w"),
-            number_cell(row["epochs"], f"{row['epochs']:g}"),
-            number_cell(row["best_epoch"], f"{row['best_epoch']:g}"),
+            *([_reason_cell(str(row["reason"]))] if with_reason else []),
+            number_cell(row["epochs"], format_epochs(row["epochs"])),
+            number_cell(row["best_epoch"], format_epochs(row["best_epoch"])),
             number_cell(row["time_s"], format_duration(row["time_s"])),
             *[setting_cell(row[name]) for name in varied],
-            *([Cell(str(row["reason"])[:300], kind="long")] if with_reason else []),
         ]
         rows.append(("best" if trial_id == best_id else "", cells))
     return TableView(headings, rows)
+
+
+def _reason_cell(reason: str) -> Cell:
+    """Return a reason of one line, which says all under the pointer: a long one hid the row."""
+    return Cell(reason[:300], kind="reason", full=reason[:300])
 
 
 def describe_published(run: Run) -> TableView:
@@ -230,6 +260,7 @@ def _describe(table: pd.DataFrame, headings: Mapping[str, str]) -> TableView:
                 cells.append(Cell(str(row[name])))
             else:
                 is_metric = name in ("best", "value")
-                cells.append(number_cell(row[name], None if is_metric else f"{row[name]:g}"))
+                text = None if is_metric else format_epochs(row[name])
+                cells.append(number_cell(row[name], text))
         rows.append(("", cells))
     return TableView([(words, name != "trial_id") for name, words in headings.items()], rows)

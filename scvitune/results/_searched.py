@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scvitune.contracts import Choice, Domain, FloatRange, IntRange, Value
+from scvitune.contracts import Choice, Domain, FloatRange, IntRange, SearchSpace, Value
 from scvitune.errors import InputError
 from scvitune.results._run_directory import Run, once_a_run
 from scvitune.results._tables import is_missing
@@ -80,7 +80,8 @@ def list_searched(run: Run) -> list[Searched]:
     A hyperparameter of a run that does not say what it searched (another program's) gets the
     range of its values.
     """
-    declared = _declared(run.settings.get("space"))
+    space = declared_space(run)
+    declared = {} if space is None else {h.name: h.domain for h in space.hyperparameters}
     records = list(run.records.values())
     configs = [record.config for record in records]
     names = dict.fromkeys([*declared, *(name for config in configs for name in config)])
@@ -102,14 +103,15 @@ def _n_distinct(values: Sequence[Any]) -> int:
     return len({None if is_missing(v) else (type(v), v) for v in values})
 
 
-def _declared(space: Any) -> dict[str, Domain]:
+def declared_space(run: Run) -> SearchSpace | None:
+    """Return what a run searched, as ``study.yaml`` says; None: it does not say."""
+    space = run.settings.get("space")
     if not isinstance(space, Mapping):
-        return {}
+        return None
     try:
-        parsed = parse_space(space)
+        return parse_space(space)
     except InputError:  # written by another version: the values speak for themselves
-        return {}
-    return {h.name: h.domain for h in parsed.hyperparameters}
+        return None
 
 
 def _scalar(value: Any) -> Value:

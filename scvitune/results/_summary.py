@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from scvitune.results._cautions import find_cautions
+from scvitune.results._budget import name_default
+from scvitune.results._cautions import OPEN, asked_trials, find_cautions
 from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
@@ -33,15 +34,16 @@ from scvitune.results._wording import (
     split_metric,
 )
 
-_OPEN = ("pending", "running", "interrupted")
-
 
 def summarise(run: Run) -> str:
     """Return the result of a run as text: best configuration, gain, counts, what comes next."""
     lines = [_headline(run), ""]
     if best_trial_id(run) is not None:
         lines += [*_configuration(run), "", *_gains(run), "", *_confirmation(run)]
-    lines += [f"Trials:  {count_trials(run)}", f"Time:    {format_duration(run.elapsed_s)}"]
+    lines += [
+        f"Trials:  {count_trials(run)}{of_asked(run)}",
+        f"Time:    {format_duration(run.elapsed_s)}",
+    ]
     layout = run.layout
     if layout.best.exists():
         lines.append(f"Model:   {display_path(layout.best)}  (load it with scvi-tools)")
@@ -72,27 +74,25 @@ def _describe_leader(run: Run) -> str:
         return describe_confirmation(run)
     if run.default is None:
         return f"The best configuration is that of trial {best_id}."
+    default = name_default(run)
     if run.default.trial_id == best_id:
         others = len(run.records) > 1
         return (
-            "The default configuration is the best one: nothing that was tried beat it."
+            f"{default[0].upper()}{default[1:]} is the best one: nothing that was tried beat it."
             if others
-            else "Only the default configuration has been tried."
+            else f"Only {default} has been tried."
         )
     if run.default.best_report(run.metric, run.mode) is None:
         return f"The best configuration is that of trial {best_id}; the default has no result."
     verdicts = comparison_table(run)["verdict"]
     test = test_metric(run) if test_metric(run) in verdicts.index else None
     if verdicts.get(run.metric) == "equal":
-        return f"Trial {best_id} is just as good as the default configuration."
+        return f"Trial {best_id} is just as good as {default}."
     if test is not None and verdicts[test] == "worse":
-        return (
-            f"Trial {best_id} beats the default configuration in the search, "
-            f"but not on the {cells_of(test)}."
-        )
+        return f"Trial {best_id} beats {default} in the search, but not on the {cells_of(test)}."
     better = test is not None and verdicts[test] == "better"
     tested = f", also on the {cells_of(test)}" if test is not None and better else ""
-    return f"Trial {best_id} beats the default configuration{tested}."
+    return f"Trial {best_id} beats {default}{tested}."
 
 
 def describe_final_fit(run: Run) -> list[str]:
@@ -151,11 +151,18 @@ def count_trials(run: Run) -> str:
     return f"{len(run.records)} ({', '.join(parts)})" if parts else "none yet"
 
 
+def of_asked(run: Run) -> str:
+    """Return of how many trials those are that an unfinished run has, ``""`` for a whole one."""
+    asked = asked_trials(run)
+    is_open = run.at_work or is_unfinished(run)
+    return f", of {asked} asked for" if is_open and asked > len(run.records) else ""
+
+
 def is_unfinished(run: Run) -> bool:
     """Return whether a stopped run has something left to do."""
     if run.at_work or run.spent_budget:
         return False
-    if any(trial_status(run, record) in _OPEN for record in run.records.values()):
+    if any(trial_status(run, record) in OPEN for record in run.records.values()):
         return True
     actions = [line.get("action") for line in run.driver_lines]
     return not actions or actions[-1] != "end"
@@ -184,7 +191,12 @@ def _configuration(run: Run) -> list[str]:
     width = max((len(str(name)) for name in table.index), default=0)
     texts = [format_value(value) if not _inactive(value) else "–" for value in table["best"]]
     value_width = max((len(text) for text in texts), default=0)
-    lines = [f"Best configuration (trial {best_trial_id(run)}):"]
+    best_id = best_trial_id(run)
+    has_schedule = best_id is not None and len(run.records[best_id].phases) > 1
+    ended = "; the values that it ended with, see study.schedule()" if has_schedule else ""
+    lines = [f"Best configuration (trial {best_id}{ended}):"]
+    if not len(table):
+        return [*lines, "    everything as in scvi-tools' default"]
     for (name, row), text in zip(table.iterrows(), texts, strict=True):
         line = f"    {name!s:<{width}}  {text:<{value_width}}"
         if row["changed"]:

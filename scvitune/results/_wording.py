@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +35,11 @@ class MetricWords:
     mode: Mode | None
 
 
+# Of the KL divergence, less is not better for a VAE: at none the latent space says nothing.
 _METRICS = {
     "elbo": MetricWords("Negative ELBO", "nats per cell", "min"),
     "reconstruction_loss": MetricWords("Reconstruction loss", "nats per cell", "min"),
-    "kl_local": MetricWords("KL divergence of the latent space", "nats per cell", "min"),
+    "kl_local": MetricWords("KL divergence of the latent space", "nats per cell", None),
     "marginal_ll": MetricWords("Marginal log-likelihood", "nats per cell", "max"),
     "imputation_mae_median": MetricWords("Median imputation error", "counts", "min"),
     "imputation_mae_mean": MetricWords("Mean imputation error", "counts", "min"),
@@ -144,6 +146,17 @@ def format_amount(value: float) -> str:
 def format_value(value: Any) -> str:
     """Return a hyperparameter's value as it would be typed, without rounding noise."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def format_epochs(epochs: float) -> str:
+    """Return a number of epochs with at most two decimals: ``40``, ``0.42``."""
+    return f"{round(epochs, 2):,.10g}"
+
+
+def join_words(parts: Iterable[Any]) -> str:
+    """Return things as they are listed in a sentence: ``a, b and c``."""
+    *first, last = [str(part) for part in parts] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def format_duration(seconds: float) -> str:

@@ -25,6 +25,8 @@ from scvitune.results.plots._style import (
     say_empty,
 )
 
+_MAX_HIDDEN = 0.2
+"""More of the trials than this must not lie outside of the figure altogether."""
 _MAX_TRACES = 40
 """Trials of neighbouring colours share a trace beyond this: a browser draws few traces faster."""
 
@@ -53,7 +55,9 @@ def curves_data(run: Run, metric: str | None = None) -> pd.DataFrame:
 def plot_curves(run: Run, metric: str | None = None) -> tuple[go.Figure, pd.DataFrame]:
     """Plot a metric over the epochs of all trials, coloured from the first to the last trial.
 
-    The vertical range follows the later part of the curves: the steep beginning is cut off.
+    The vertical range follows the later part of the curves: the steep beginning is cut off. Where
+    that would leave out too many trials altogether (short studies, whose trials were stopped in
+    their steep part), it reaches up to the best values of all.
 
     Parameters
     ----------
@@ -78,7 +82,9 @@ def plot_curves(run: Run, metric: str | None = None) -> tuple[go.Figure, pd.Data
     drawn = data.assign(text=texts)
     others = drawn[drawn["role"] == ""]
     last = max(1, len(run.records) - 1)
-    _add_others(figure, others, last)
+    mode: Mode = metric_mode(run, metric) or run.mode
+    low, high = curves_range(run, data, mode)
+    _add_others(figure, others, last, with_bar=_n_seen(others, low, high) > 1)
     best_is_default = run.default is not None and run.default.trial_id == best_trial_id(run)
     for role, colour, label in (
         ("default", DEFAULT, "default configuration"),
@@ -96,14 +102,39 @@ def plot_curves(run: Run, metric: str | None = None) -> tuple[go.Figure, pd.Data
                 marker={"size": 9, "color": colour},
                 name=label,
             )
-    mode: Mode = metric_mode(run, metric) or run.mode
-    low, high = good_range(_later_values(data, mode), mode)
     figure.update_yaxes(title_text=metric_axis(metric, mode), range=[low, high])
     figure.update_xaxes(title_text="Epochs", range=[0, 1.02 * data["epoch"].max()])
     return figure, data
 
 
-def _add_others(figure: go.Figure, others: pd.DataFrame, last: int) -> None:
+def curves_range(run: Run, data: pd.DataFrame, mode: Mode) -> tuple[float, float]:
+    """Return the vertical range in which curves are drawn."""
+    low, high = good_range(_later_values(data, mode), mode)
+    bests = _bests(run, data, mode)
+    if _n_beyond(bests, low, high) <= _MAX_HIDDEN * len(bests):
+        return low, high
+    wide = good_range(bests, mode)
+    return min(low, wide[0]), max(high, wide[1])
+
+
+def _bests(run: Run, data: pd.DataFrame, mode: Mode) -> pd.Series:
+    """Return the best value of each trial that neither diverged nor failed."""
+    lost = [t for t, record in run.records.items() if record.status in ("diverged", "failed")]
+    bests: pd.Series = data[~data["trial_id"].isin(lost)].groupby("trial_id")["value"].agg(mode)
+    return bests
+
+
+def _n_beyond(values: pd.Series, low: float, high: float) -> int:
+    return int(((values < low) | (values > high)).sum())
+
+
+def _n_seen(curves: pd.DataFrame, low: float, high: float) -> int:
+    """Return of how many trials any part lies within the range."""
+    inside = curves[(curves["value"] >= low) & (curves["value"] <= high)]
+    return int(inside["trial_id"].nunique())
+
+
+def _add_others(figure: go.Figure, others: pd.DataFrame, last: int, *, with_bar: bool) -> None:
     numbers = others["number"].unique()
     if not len(numbers):
         return
@@ -123,6 +154,8 @@ def _add_others(figure: go.Figure, others: pd.DataFrame, last: int) -> None:
             opacity=0.7,
             showlegend=False,
         )
+    if not with_bar:
+        return
     bar = colour_bar("Trial, first to last", 0, last, nticks=6)
     figure.add_scatter(
         x=[None, None], y=[None, None], mode="markers", marker=bar, showlegend=False
@@ -140,9 +173,16 @@ def _later_values(data: pd.DataFrame, mode: Mode) -> npt.NDArray[np.float64]:
 
 def _words(run: Run, data: pd.DataFrame) -> str:
     stopped = any(record.status == "stopped" for record in run.records.values())
-    return f"{describe_metric(run.metric)} over the epochs of every trial." + (
-        " Curves that end early were stopped by the scheduler." if stopped else ""
-    )
+    text = f"{describe_metric(run.metric)} over the epochs of every trial."
+    if stopped:
+        text += " Curves that end early were stopped by the scheduler."
+    if data.empty:
+        return text
+    bests = _bests(run, data, run.mode)
+    hidden = _n_beyond(bests, *curves_range(run, data, run.mode))
+    if hidden:
+        text += f" {hidden} of {len(bests)} trials never came within the range shown; zoom out."
+    return text
 
 
 PLOT = Plot("How the trials trained", _words, plot_curves, section="search")

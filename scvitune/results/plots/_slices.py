@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from scvitune.contracts import IntRange
+from scvitune.contracts import IntRange, Mode
 from scvitune.results._ranges import good_range
 from scvitune.results._run_directory import Run
 from scvitune.results._searched import Searched, list_searched
@@ -33,6 +33,12 @@ _PANEL = 250
 _LINE = 30
 """Characters that fit side by side below a panel."""
 NOT_USED = "not used"
+_WHOLE, _ENOUGH = 0.999, 3
+"""A trial of this part of the longest is of full length; so many of them make a range."""
+_INSIDE = 0.03
+"""Marks of what lies beyond the axis keep this part of it from its end."""
+_FAR, _MARGIN = 2.0, 0.06
+"""The default is drawn inside up to so many times the range off, with some air around it."""
 
 
 def slices_data(run: Run) -> pd.DataFrame:
@@ -83,9 +89,7 @@ def plot_slices(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         vertical_spacing=0.34 / n_rows if n_rows > 1 else 0.0,
     )
     style(figure, height=_PANEL * n_rows + 110)
-    once = data.drop_duplicates("trial_id")
-    lost = once["status"].isin(["diverged", "failed"])
-    low, high = good_range(once["value"][~lost] if not lost.all() else once["value"], run.mode)
+    low, high = slices_range(data, run.mode)
     for number, one in enumerate(searched):
         row, column = divmod(number, _COLUMNS)
         part = data[data["hyperparameter"] == one.name]
@@ -112,6 +116,27 @@ def plot_slices(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         }
     )
     return figure, data
+
+
+def slices_range(data: pd.DataFrame, mode: Mode) -> tuple[float, float]:
+    """Return the vertical range: that of the trials of full length, if there are enough of them.
+
+    Trials that were stopped early are worse for that alone and would squeeze all others into a
+    clump. The default is what all are compared with, so it is inside unless it is far off.
+    """
+    once = data.drop_duplicates("trial_id")
+    kept = once[~once["status"].isin(["diverged", "failed"])]
+    kept = once if kept.empty else kept
+    whole = kept[kept["epochs"] >= _WHOLE * kept["epochs"].max()]
+    low, high = good_range((whole if len(whole) >= _ENOUGH else kept)["value"], mode)
+    reach = _FAR * (high - low)
+    for value in kept["value"][kept["role"] == "default"]:
+        margin = _MARGIN * (max(high, value) - min(low, value))
+        if high - margin < value <= high + reach:
+            high = value + margin
+        if low - reach <= value < low + margin:
+            low = value - margin
+    return low, high
 
 
 def _draw(
@@ -146,6 +171,7 @@ def _draw(
     figure.update_xaxes(title_text=plain(one.name), **place)
     first = place["row"] == place["col"] == 1
     beyond = (part["value"] > high) | (part["value"] < low)
+    inside = _INSIDE * (high - low)
     for role, colour, size, label in (
         ("", None, 7, "trial"),
         ("default", DEFAULT, 11, "default configuration"),
@@ -167,7 +193,10 @@ def _draw(
         }
         figure.add_scatter(
             x=[value for value, keep in zip(x, chosen, strict=True) if keep],
-            y=some["value"].clip(low, high),
+            # what lies beyond is drawn whole, within the axis
+            y=some["value"].where(
+                ~beyond[chosen], some["value"].clip(low + inside, high - inside)
+            ),
             mode="markers",
             marker=marker | ({"coloraxis": "coloraxis"} if colour is None else {}),
             text=[_hover(entry) for entry in some.itertuples()],
@@ -193,11 +222,21 @@ def _hover(row: Any) -> str:
 
 
 def _words(run: Run, data: pd.DataFrame) -> str:
-    return (
+    text = (
         f"{describe_metric(run.metric)} of each trial at its best epoch against each "
-        "hyperparameter. Compare dots of one colour: a trial of few epochs was stopped early and "
-        "is worse for that too. Triangles lie beyond the axis."
+        "hyperparameter."
     )
+    if data.empty:
+        return text
+    if data["epochs"].nunique() > 1:
+        text += (
+            " Compare dots of one colour: a trial of few epochs was stopped early and is worse "
+            "for that too."
+        )
+    low, high = slices_range(data, run.mode)
+    if ((data["value"] < low) | (data["value"] > high)).any():
+        text += " Triangles lie beyond the axis."
+    return text
 
 
 PLOT = Plot(

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from scvitune.results.plots import PLOTS, plot_curves, plot_history
+from scvitune.results.plots import PLOTS, plot_curves, plot_history, plot_slices
 
 
 def trace(figure, name: str):
@@ -101,3 +101,84 @@ def test_text_from_data_is_no_markup_in_a_figure(new_run, name) -> None:
         text = json.dumps(PLOTS[name].draw(run)[0].to_dict(), default=str)
         assert "<b>" not in text
         assert "<script>" not in text
+
+
+def in_range(figure, value: float) -> bool:
+    low, high = figure.layout.yaxis.range
+    return low <= value <= high
+
+
+@pytest.fixture
+def short_study(new_run):
+    """Two trials of full length and three that were stopped in their steep part."""
+    builder = new_run()
+    builder.settings(report_epochs=[4, 16, 60], search={"max_epochs": 60})
+    ends = {4.0: 700.0, 16.0: 500.0, 60.0: 446.0}
+    builder.trial("00000", {"lr": 0.001}, values=ends, origin="default")
+    builder.trial("00001", {"lr": 0.004}, values={4.0: 600.0, 16.0: 470.0, 60.0: 427.0})
+    for number, value in enumerate((720.0, 760.0, 790.0), 2):
+        trial_id = f"{number:05d}"
+        builder.trial(trial_id, {"lr": number / 100}, values={4.0: value}, status="stopped")
+    builder.driver("end")
+    return builder
+
+
+def test_curves_of_stopped_trials_are_seen_in_a_short_study(short_study) -> None:
+    run = short_study.read()
+    figure, data = plot_curves(run)
+    assert all(in_range(figure, value) for value in (446.0, 427.0, 720.0, 760.0, 790.0))
+    assert "never came within" not in PLOTS["curves"].words(run, data)
+
+
+def test_curves_say_how_many_trials_lie_beyond(new_run) -> None:
+    builder = new_run()
+    for number in range(9):
+        values = {1.0: 500.0 - number, 2.0: 450.0 - number, 4.0: 430.0 - number}
+        builder.trial(f"{number:05d}", values=values)
+    builder.trial("00009", values={1.0: 5000.0}, status="stopped")
+    run = builder.read()
+    figure, data = plot_curves(run)
+    assert not in_range(figure, 5000.0)
+    assert "1 of 10 trials never came within the range shown" in PLOTS["curves"].words(run, data)
+
+
+def test_a_colour_bar_needs_curves_to_belong_to(new_run) -> None:
+    builder = new_run()
+    builder.trial("00000", values={1.0: 9.0, 4.0: 8.0}, origin="default")
+    builder.trial("00001", values={1.0: 9.0, 4.0: 7.0})
+    builder.trial("00002", values={1.0: 9.0, 4.0: 7.5})
+    assert not has_colour_bar(plot_curves(builder.read())[0]), "one other curve"
+    builder.trial("00003", values={1.0: 9.0, 4.0: 7.6})
+    assert has_colour_bar(plot_curves(builder.read())[0])
+
+
+def has_colour_bar(figure) -> bool:
+    return any(trace.marker.colorbar.title.text for trace in figure.data)
+
+
+def test_stopped_trials_do_not_squeeze_the_others_in_the_slices(short_study) -> None:
+    short_study.trial("00005", {"lr": 0.006}, values={4.0: 600.0, 60.0: 431.0})
+    run = short_study.read()
+    figure, data = plot_slices(run)
+    low, high = figure.layout.yaxis.range
+    assert in_range(figure, 446.0)
+    assert in_range(figure, 427.0)
+    assert high < 500, "trials stopped at epoch 4 are triangles"
+    for trace in figure.data:
+        assert all(low < y < high for y in trace.y), "marks at the edge are drawn whole"
+    words = PLOTS["slices"].words(run, data)
+    assert "Triangles lie beyond the axis." in words
+    assert "stopped early" in words
+
+
+def test_slices_of_trials_of_one_length_speak_of_none_that_was_stopped(new_run) -> None:
+    builder = new_run()
+    builder.trial("00000", {"lr": 0.001}, values={40.0: 452.0}, origin="default")
+    for number, value in enumerate((421.0, 422.0, 423.0, 424.0, 425.0), 1):
+        builder.trial(f"{number:05d}", {"lr": number / 100}, values={40.0: value})
+    run = builder.read()
+    figure, data = plot_slices(run)
+    assert in_range(figure, 452.0), "the default is what all are compared with"
+    words = PLOTS["slices"].words(run, data)
+    assert "stopped" not in words
+    assert "Triangles" not in words

@@ -41,7 +41,7 @@ def test_says_what_the_study_did(small_run) -> None:
         "1 trial diverged or failed and did not count.",
         "The search trained 10 epochs in all",
         "with 2 trials at a time",
-        "was reached after 2 epochs: lr = 0.005, n_latent = 12",
+        "was reached after 2 epochs: lr = 0.005, n_hidden = 128, n_latent = 12",
         "On the held-out test cells, its negative ELBO was 8.8000 against 11.000 for the default: "
         "2.20 nats per cell lower (better, 20 %).",
     ):
@@ -155,7 +155,7 @@ def test_a_lone_trial(new_run) -> None:
     builder = new_run()
     builder.trial("00001", {"lr": 0.2}, values={1.0: 6.0})
     builder.driver("end")
-    assert "The best configuration was reached after 1 epochs. " in (
+    assert "The best configuration was reached after 1 epoch: lr = 0.2. " in (
         describe_methods(builder.read()).text + " "
     )
 
@@ -205,3 +205,85 @@ def test_a_confirmation_is_told_by_its_seeds(new_run, wins) -> None:
     else:
         assert "No configuration of those confirmed was better than the default." in methods.text
     check_citations(methods)
+
+
+def test_the_space_is_told_as_it_was_asked_for(small_run) -> None:
+    """Not widened by the default, and with what all trials happened to draw alike."""
+    small_run.settings(
+        space={
+            "lr": {"type": "loguniform", "low": 0.002, "high": 0.01},
+            "n_hidden": {"type": "choice", "values": [32, 64]},
+            "dropout_rate": {"type": "choice", "values": [0.1, 0.2]},
+            "dispersion": {
+                "type": "choice",
+                "values": ["gene", "gene-batch"],
+                "when": {"n_hidden": [32]},
+            },
+        }
+    )
+    text = describe_methods(small_run.read()).text
+    for part in (
+        "lr (0.002 to 0.01, logarithmic)",
+        "n_hidden (32, 64)",
+        "dropout_rate (0.1, 0.2)",
+        "dispersion (gene, gene-batch; where n_hidden = 32)",
+    ):
+        assert part in text, part
+
+
+def test_constants_are_told(small_run) -> None:
+    small_run.settings(space={"lr": {"type": "uniform", "low": 0, "high": 1}, "n_hidden": 256})
+    text = describe_methods(small_run.read()).text
+    assert "Held constant was n_hidden = 256 (128 in the default configuration)." in text
+
+
+def test_rungs_are_rounded(small_run) -> None:
+    small_run.settings(rungs=[0.416667, 1.66667, 40.0])
+    assert "at rungs of 0.42, 1.67 and 40 epochs." in describe_methods(small_run.read()).text
+
+
+def test_the_registration_is_told(small_run) -> None:
+    small_run.settings(
+        n_batch=3,
+        setup={
+            "layer": "counts",
+            "batch_key": "donor",
+            "continuous_covariate_keys": ["age", "bmi"],
+        },
+    )
+    assert (
+        "The model was given batches (3) from the column 'donor' and continuous covariates from "
+        "the column 'age' and the column 'bmi'."
+    ) in describe_methods(small_run.read()).text
+    small_run.settings(setup={"layer": "counts"})
+    assert "The model was given" not in describe_methods(small_run.read()).text
+
+
+def test_a_schedule_is_told_as_one(new_run) -> None:
+    builder = new_run()
+    builder.settings(
+        search={"searcher": "random", "scheduler": "pbt", "max_epochs": 8},
+        space={
+            "lr": {"type": "loguniform", "low": 1e-3, "high": 1e-1},
+            "n_hidden": {"type": "choice", "values": [64, 128]},
+        },
+    )
+    before, after = {"lr": 0.009, "n_hidden": 64}, {"lr": 0.007, "n_hidden": 64}
+    builder.trial("00001", before, values={4.0: 9.0}, status=None)
+    builder.trial("00002", before, values={4.0: 8.0, 8.0: 7.5})
+    builder.log.append(
+        "perturb", trial_id="00001", epoch=4.0, source="00002", before=before, config=after
+    )
+    builder.log.append(
+        "report",
+        trial_id="00001",
+        epoch=8.0,
+        time_s=1.0,
+        metrics={"elbo_validation": 6.0},
+    )
+    builder.log.append("end", trial_id="00001", status="finished", reason="")
+    builder.driver("end")
+    assert (
+        "was reached after 8 epochs, its hyperparameters changing on the way: lr = 0.009, 0.007 "
+        "from epoch 4 on; n_hidden = 64."
+    ) in describe_methods(builder.read()).text

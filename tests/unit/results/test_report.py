@@ -137,7 +137,10 @@ def test_an_interrupted_run_says_how_to_go_on(new_run) -> None:
     builder = new_run("my run")
     builder.trial("00000", values={1.0: 5.0}, status=None, origin="default")
     text = page(builder).text
-    assert "The study was interrupted: 1 trial has not been trained to an end." in text
+    assert (
+        "The study was interrupted: 1 trial has not been trained to an end, and 3 of the 4 asked "
+        "for have not begun."
+    ) in text
     assert f"scvitune resume '{builder.layout.root}'" in text
 
 
