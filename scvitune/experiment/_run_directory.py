@@ -98,6 +98,7 @@ def create_run_directory(
             plan.config.model, plan.default_config, n_cells=prepared.n_cells
         ),
         "max_epochs": plan.max_epochs,
+        "num_trials": plan.num_trials,
         "rungs": list(plan.rungs),
         "report_epochs": list(plan.report_epochs),
         "fingerprint": prepared.fingerprint,

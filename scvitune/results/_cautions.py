@@ -71,6 +71,8 @@ def _unfinished(run: Run) -> list[str]:
 
 def asked_trials(run: Run) -> int:
     """Return how many trials were asked for, the default among them."""
+    if "num_trials" in run.settings:  # older runs do not say it
+        return int(run.settings["num_trials"])
     space = run.settings.get("space")
     domains = space.values() if isinstance(space, Mapping) else [{}]
     nothing = not any(isinstance(domain, Mapping) for domain in domains)
