@@ -220,6 +220,20 @@ def test_a_signal_in_mid_run_requeues_the_job_and_nothing_is_lost(cluster, folde
     assert "finished" in cluster.scvitune("status", str(run)).splitlines()[0]
 
 
+def test_a_job_that_is_requeued_by_hand_goes_on(cluster, folder, undisturbed):
+    """As after a preemption: Slurm ends everything at once, and nobody gets to save anything."""
+    run = folder / "runs" / "byhand"
+    job = submit(cluster, write_config(folder, "byhand", max_epochs=40), nodes=2)
+    cluster.wait(lambda: sum(reports(run).values()) >= 6, log=log_of(run, job))
+    before = reports(run)
+    cluster.call("scontrol", "requeue", job)
+    cluster.wait(lambda: cluster.state(job) == "PENDING", log=log_of(run, job))
+    assert "requeued, waiting to go on" in cluster.scvitune("status", str(run))
+    assert cluster.wait_until_ended(job, log=log_of(run, job)) == "COMPLETED"
+    assert before <= reports(run)
+    assert_same_trials(scvitune.load(run).trials, undisturbed(40))
+
+
 def test_a_lost_worker_node_costs_its_trials_no_more_than_time(cluster, folder, undisturbed):
     run = folder / "runs" / "worker"
     job = submit(cluster, write_config(folder, "worker", max_epochs=40))
