@@ -13,8 +13,10 @@ import pytest
 
 from scvitune.cluster import join_as_worker
 from scvitune.cluster._job_files import JobFiles
+from scvitune.cluster._node import NodeRequest, _command, ray_environment
 from scvitune.cluster._node_directory import LONGEST, node_directory, sweep
 from scvitune.cluster._node_resources import check_shared, node_cpus, node_gpus, node_ip
+from scvitune.cluster._scripts import scripts_dir
 from scvitune.cluster._status import live_nodes
 from scvitune.errors import InputError
 
@@ -137,3 +139,33 @@ def test_a_token_that_others_can_read_is_refused(tmp_path):
     files.token.chmod(0o644)
     with pytest.raises(InputError, match="can be read by others"):
         join_as_worker("127.0.0.1:1", files.token)
+
+
+def test_ray_is_started_on_free_ports_and_shown_to_nobody(tmp_path):
+    head = _command(NodeRequest("n1", cpus=2, gpus=1, ip="10.0.0.1"), tmp_path)
+    assert {"--head", "--port=0", "--include-dashboard=false", "--dashboard-host=127.0.0.1"} <= {
+        *head
+    }
+    assert {"--num-cpus=2", "--num-gpus=1", "--node-ip-address=10.0.0.1"} <= {*head}
+    shown = _command(NodeRequest("n1", cpus=2, gpus=0, dashboard=True), tmp_path)
+    assert {"--include-dashboard=true", "--dashboard-host=127.0.0.1", "--dashboard-port=0"} <= {
+        *shown
+    }
+    worker = _command(NodeRequest("n2", cpus=2, gpus=0, address="10.0.0.1:1"), tmp_path)
+    assert "--address=10.0.0.1:1" in worker
+    assert not {"--head", "--port=0"} & {*worker}
+    # Ray's client server listens on one port for all users of a machine.
+    assert not [part for part in [*head, *worker] if part.startswith("--ray-client-server-port")]
+
+
+def test_everything_of_ray_asks_for_the_token(tmp_path):
+    environment = ray_environment(tmp_path / "token", {"RAY_AUTH_MODE": "disabled"})
+    assert environment["RAY_AUTH_MODE"] == "token"
+    assert environment["RAY_AUTH_TOKEN_PATH"] == str(tmp_path / "token")
+
+
+def test_nobody_calls_ray_stop():
+    for script in [*scripts_dir().glob("*.sh"), scripts_dir() / "submit.sbatch"]:
+        code = [line.split("#")[0] for line in script.read_text().splitlines()]
+        assert "ray stop" not in "\n".join(code)
+        assert "symmetric-run" not in "\n".join(code)
