@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scvitune.models import MODELS, ModelAdapter, get_adapter, route_config
+from scvitune.models import MODELS, get_adapter
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import best_trial_id
+
+if TYPE_CHECKING:
+    from scvitune.models import ModelAdapter
 
 _WIDTH = 56
 """Characters that fit into the report's box."""
@@ -83,6 +86,8 @@ def _train(
     *,
     more: Mapping[str, Any] | None = None,
 ) -> list[str]:
+    from scvitune.models import route_config  # brings torch, which reading a run must not
+
     calls = route_config(adapter, config)
     train = {**({} if epochs is None else {"max_epochs": epochs}), **calls.train}
     arguments = [f"{n}={v!r}" for n, v in train.items()]
