@@ -31,6 +31,22 @@ def _slurm_cpus() -> int | None:
     return None
 
 
+def slots_on(cpus: int, gpus: int, *, cpu: float, gpu: float) -> int:
+    """Return how many trials a machine holds at a time; a trial lies on one, and not across GPUs.
+
+    Parameters
+    ----------
+    cpus, gpus
+        Of the machine.
+    cpu, gpu
+        Of a trial; parts of one GPU, or whole ones.
+    """
+    slots = int(cpus // cpu)
+    if gpu:
+        slots = min(slots, int(1 // gpu) * gpus if gpu < 1 else int(gpus // gpu))
+    return slots
+
+
 def available_gpus() -> int:
     """Return the CUDA devices this process may use."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -48,7 +48,7 @@ def _state(run: Run | None, job: JobStatus | None) -> str:
             "unfinished": "unfinished",
         }.get(job.state, job.state)
         number = f", job {job.job_id}" if (job.job_id or "").isdigit() else ""
-        again = f", requeued {job.restarts} times so far" if job.restarts else ""
+        again = f", {_times(job.restarts)} requeued so far" if job.restarts else ""
         reason = f": {job.reason}" if job.reason else ""
         return f"{words}{number}{again}{reason}"
     if run is None:
@@ -59,6 +59,10 @@ def _state(run: Run | None, job: JobStatus | None) -> str:
     if last.get("action") == "interrupted":
         return f"interrupted ({last.get('reason')})"
     return "stopped: its driver is no more" if last else "never started"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _whereabouts(run: Run | None, job: JobStatus | None) -> list[str]:

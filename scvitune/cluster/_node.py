@@ -6,6 +6,7 @@ nothing here ever calls it.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -164,13 +165,13 @@ class _Company:
     def await_start(self, temporary: Path, log: IO[str]) -> None:
         """Wait until Ray is up, and tell the others."""
         found = temporary / "ray_current_cluster"  # the last thing that ``ray start`` writes
-        deadline = time.monotonic() + _START_SECONDS
+        began = time.monotonic()
         while not (found.is_file() and found.read_text().strip()):
-            if self._ray.poll() is not None or time.monotonic() > deadline:
+            if self._ray.poll() is not None or time.monotonic() - began > _START_SECONDS:
                 how = "ended" if self._ray.poll() is not None else "is still starting"
                 raise StudyError(
                     f"Ray {how} on {self._request.name} after "
-                    f"{time.monotonic() - deadline + _START_SECONDS:.0f} s. It said:\n"
+                    f"{time.monotonic() - began:.0f} s. It said:\n"
                     f"{_tail(Path(log.name))}"
                 )
             if self._is_told_to_end:
@@ -197,8 +198,6 @@ class _Company:
         return 0
 
     def _note(self) -> None:
-        import json
-
         self._files.nodes.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
         facts = {"name": self._request.name, "host": os.uname().nodename, "time": time.time()}
         facts |= {"ip": self._request.ip, "cpus": self._request.cpus, "gpus": self._request.gpus}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scvitune._machine import slots_on
 from scvitune.cluster._job_files import JobFiles, read_job, read_json
 from scvitune.cluster._node import HEARTBEAT_SECONDS
 from scvitune.contracts import RunLayout
@@ -54,13 +55,7 @@ class JobStatus:
 
     def slots(self, *, cpu: float, gpu: float) -> int:
         """Return how many trials the live nodes hold at a time."""
-        return sum(
-            min(
-                int(node.cpus // cpu),
-                int(node.gpus // gpu) if gpu >= 1 else int(1 // gpu) * node.gpus if gpu else 10**9,
-            )
-            for node in self.nodes
-        )
+        return sum(slots_on(node.cpus, node.gpus, cpu=cpu, gpu=gpu) for node in self.nodes)
 
 
 def read_status(run_dir: Path) -> JobStatus | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from scvitune._machine import available_cpus, available_gpus
+from scvitune._machine import available_cpus, available_gpus, slots_on
 from scvitune.config import Resources
 from scvitune.errors import InputError
 from scvitune.experiment._joining import Node, cluster_nodes, live_nodes, was_joined_here
@@ -55,7 +55,7 @@ def plan_slots(resources: Resources | None, max_concurrent: int | None) -> SlotP
         faults.append(f"resources.cpu is {cpu:g}, but {where} has {cpus} CPU{'s' * (cpus != 1)}.")
     if faults:
         raise InputError(faults)
-    slots = max(1, sum(_slots_on(node, cpu=cpu, gpu=gpu) for node in nodes))
+    slots = max(1, sum(slots_on(node.cpus, node.gpus, cpu=cpu, gpu=gpu) for node in nodes))
     if max_concurrent is not None:
         slots = min(slots, max_concurrent)
     return SlotPlan(
@@ -84,16 +84,8 @@ class LiveSlots:
         if was_joined_here() and time.monotonic() - self._looked > _LOOK_SECONDS:
             self._looked = time.monotonic()
             now = sum(
-                _slots_on(node, cpu=self._plan.cpu, gpu=self._plan.gpu) for node in live_nodes()
+                slots_on(node.cpus, node.gpus, cpu=self._plan.cpu, gpu=self._plan.gpu)
+                for node in live_nodes()
             )
             self._slots = max(self._plan.slots, now)
         return self._slots
-
-
-def _slots_on(node: Node, *, cpu: float, gpu: float) -> int:
-    """Return how many trials run on a node at a time; a trial lies on one node."""
-    slots = int(node.cpus // cpu)
-    if gpu:
-        per_node = int(1 // gpu) * node.gpus if gpu < 1 else int(node.gpus // gpu)
-        slots = min(slots, per_node)
-    return slots
