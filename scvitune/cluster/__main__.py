@@ -30,7 +30,13 @@ def begin(
     log: Annotated[str, typer.Option()] = "",
 ) -> None:
     """Find or make the run directory and print the job's directory in it."""
-    files = begin_job(config, overrides or [], job_id=job_id, restarts=restarts, log=log or None)
+    files = begin_job(
+        config,
+        overrides or [],
+        job_id=job_id,
+        restarts=restarts,
+        log=log if Path(log).is_file() else None,
+    )
     print(files.directory)
 
 

@@ -78,6 +78,19 @@ class Builder:
     def judge(self, trial_id: str, **metrics: float) -> None:
         self.log.append("judgement", trial_id=trial_id, metrics=metrics)
 
+    def confirm(self, trial_id: str, seed: int, **metrics: float) -> None:
+        """A training with a fresh seed that came to its end."""
+        self.log.append(
+            "confirmation",
+            trial_id=trial_id,
+            seed=seed,
+            epoch=4.0,
+            time_s=1.0,
+            status="finished",
+            reason="",
+            metrics=metrics,
+        )
+
     def read(self) -> Run:
         return read_run(self.layout.root)
 

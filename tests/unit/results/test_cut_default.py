@@ -23,16 +23,7 @@ def confirm(builder, shift: float) -> None:
         for seed in (1, 2, 3):
             value = 9.0 + start + 0.1 * seed + 0.05 * seed * (start != 0)
             metrics = {"elbo_validation": value - 5 * (start != 0), "elbo_test": value}
-            builder.log.append(
-                "confirmation",
-                trial_id=trial_id,
-                seed=seed,
-                epoch=4.0,
-                time_s=1.0,
-                status="finished",
-                reason="",
-                metrics=metrics,
-            )
+            builder.confirm(trial_id, seed, **metrics)
 
 
 def test_the_headline_says_that_the_default_was_cut(small_run) -> None:

@@ -183,16 +183,7 @@ def test_a_confirmation_is_told_by_its_seeds(new_run, wins) -> None:
         for seed in (1, 2, 3):
             value = 8.0 + shift + 0.1 * seed * shift
             metrics = {"elbo_validation": value, "elbo_test": value}
-            builder.log.append(
-                "confirmation",
-                trial_id=trial_id,
-                seed=seed,
-                epoch=4.0,
-                time_s=1.0,
-                status="finished",
-                reason="",
-                metrics=metrics,
-            )
+            builder.confirm(trial_id, seed, **metrics)
     builder.driver("end")
     methods = describe_methods(builder.read())
     assert "2 configurations were trained again with 3 fresh seeds each" in methods.text

@@ -320,16 +320,7 @@ def test_fresh_seeds_outweigh_one_training(new_run) -> None:
     for trial_id, shift in (("00000", 2.0), ("00001", 1.0)):
         for seed in (1, 2, 3):
             value = 8.0 + shift + 0.1 * seed * shift
-            builder.log.append(
-                "confirmation",
-                trial_id=trial_id,
-                seed=seed,
-                epoch=4.0,
-                time_s=1.0,
-                status="finished",
-                reason="",
-                metrics={"elbo_validation": value, "elbo_test": value},
-            )
+            builder.confirm(trial_id, seed, elbo_validation=value, elbo_test=value)
     text = page(builder).text
     assert "trial 00001 beats the default by" in text
     assert "keep the default" not in text

@@ -13,16 +13,7 @@ from scvitune.results._tables import comparison_table, ranked_trials
 def confirmed(builder, *trial_ids: str) -> list[str]:
     for trial_id in trial_ids:
         for seed in (1, 2):
-            builder.log.append(
-                "confirmation",
-                trial_id=trial_id,
-                seed=seed,
-                epoch=4.0,
-                time_s=1.0,
-                status="finished",
-                reason="",
-                metrics={"elbo_validation": 8.0 + seed, "elbo_test": 8.0 + seed},
-            )
+            builder.confirm(trial_id, seed, elbo_validation=8.0 + seed, elbo_test=8.0 + seed)
     return confirmation_rows(builder.read())[1]
 
 
