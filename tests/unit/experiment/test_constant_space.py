@@ -42,6 +42,8 @@ def a_plan(preparation, space=CONSTANTS, **arguments):
 
 @pytest.mark.parametrize(("searcher", "scheduler"), PAIRED)
 def test_they_are_one_trial_whatever_searches(preparation, searcher, scheduler):
+    if "bohb" in (searcher, scheduler):
+        pytest.importorskip("hpbandster")
     plan = a_plan(preparation, searcher=searcher, scheduler=scheduler, num_samples=6)
     assert [(p.trial_id, p.origin, p.config) for p in plan.queue] == [
         ("00000", "default", DEFAULT),
