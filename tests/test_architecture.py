@@ -29,6 +29,7 @@ BASE = {
     "ranking",
     "_disk",
     "_cut_default",
+    "_ray_settings",
 }
 BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}
 

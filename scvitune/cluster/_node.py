@@ -21,6 +21,7 @@ from typing import IO, Any
 import psutil
 
 from scvitune._disk import write_whole
+from scvitune._ray_settings import NO_WORKERS_AHEAD, NODE_DIR, OBJECT_STORE_BYTES
 from scvitune.cluster._job_files import DIRECTORY_MODE, JobFiles, write_private
 from scvitune.cluster._node_directory import node_directory
 from scvitune.errors import StudyError
@@ -29,7 +30,6 @@ HEARTBEAT_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
 _START_SECONDS = 120.0
 _END_SECONDS = 5.0
-_OBJECT_STORE_BYTES = 100 * 1024**2  # configurations and reports only: data is memory-mapped
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ def ray_environment(token: Path, environment: Mapping[str, str] = os.environ) ->
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Trials have an environment of their own, so workers started ahead are of no use.
-        "RAY_enable_worker_prestart": "0",
-        "RAY_prestart_worker_first_driver": "0",
+        **NO_WORKERS_AHEAD,
     }
 
 
@@ -103,7 +101,7 @@ def run_node(
     with node_directory() as temporary, files.log(request.name).open("w") as log:
         ray_process = subprocess.Popen(
             _command(request, temporary),
-            env=ray_environment(files.token) | {"SCVITUNE_NODE_DIR": str(temporary)},
+            env=ray_environment(files.token) | {NODE_DIR: str(temporary)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -140,7 +138,7 @@ def _command(request: NodeRequest, temporary: Path) -> list[str]:
         f"--num-cpus={request.cpus}",
         f"--num-gpus={request.gpus}",
         f"--temp-dir={temporary}",
-        f"--object-store-memory={_OBJECT_STORE_BYTES}",
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
         "--dashboard-agent-listen-port=0",
         "--min-worker-port=0",
         "--max-worker-port=0",

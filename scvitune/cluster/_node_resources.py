@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scvitune._machine import available_cpus, available_gpus
+from scvitune._ray_settings import NODES
 from scvitune.errors import InputError
 
 IP_COMMAND = "SCVITUNE_NODE_IP_COMMAND"
-NODES = "SCVITUNE_NODES"
-"""The names of all nodes of the job, the head's first."""
 
 _IP_COMMAND_SECONDS = 30
 

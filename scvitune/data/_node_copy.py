@@ -7,8 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-NODE_DIR = "SCVITUNE_NODE_DIR"
-"""Environment variable: a directory on the node's own disk, removed when the node's job ends."""
+from scvitune._ray_settings import NODE_DIR
 
 _SPARE = 2.0  # times the data must fit on the disk, which is others' too
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import psutil
 
+from scvitune._ray_settings import NODES
 from scvitune.errors import InputError, StudyError
 
 ADDRESS = "RAY_ADDRESS"
-NODES = "SCVITUNE_NODES"
 MIN_NODES, JOIN_SECONDS = "SCVITUNE_MIN_NODES", "SCVITUNE_JOIN_SECONDS"
 _JOIN_SECONDS = 180.0
 _LOOK_SECONDS = 0.5

@@ -18,10 +18,9 @@ from unittest import mock
 import psutil
 
 from scvitune._collecting import end_quickly, garbage_collected
+from scvitune._ray_settings import NO_WORKERS_AHEAD, OBJECT_STORE_BYTES
 from scvitune.experiment._joining import head_watched, leave
 from scvitune.experiment._resources import SlotPlan
-
-OBJECT_STORE_BYTES = 100 * 1024**2  # configurations and reports only: data is memory-mapped
 
 _QUIET = {
     # Ray's own loggers and tables cost most of a short trial; ours replace them.
@@ -41,12 +40,10 @@ _QUIET = {
 }
 _QUICK = {
     # A local Ray starts in 2 instead of 3.5 s: its parts look for each other every 50 ms instead
-    # of every second, and it starts no workers ahead, which Ray Tune could not use (its trials
-    # have an environment of their own).
+    # of every second, and it starts no workers ahead.
     "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_raylet_client_num_connect_attempts": "200",
-    "RAY_enable_worker_prestart": "0",
-    "RAY_prestart_worker_first_driver": "0",
+    **NO_WORKERS_AHEAD,
 }
 
 _SHUTTING_DOWN: list[threading.Thread] = []
