@@ -65,6 +65,8 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/honesty.py
+	$(BIN)/python benchmarks/million_cells.py
+	$(BIN)/python benchmarks/time_to_solution.py
 	$(BIN)/python benchmarks/against_autotune.py
 
 clean:

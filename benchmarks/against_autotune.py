@@ -41,7 +41,6 @@ elbo_mean, elbo_sd
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -51,19 +50,20 @@ from pathlib import Path
 from typing import Any
 
 from _bench import load_cells, make_parser, median, print_table, write_json
+from _peer import (
+    CHOICES,
+    METRIC,
+    MODEL_ARGUMENTS,
+    build_space,
+    call_child,
+    check_peer,
+    nest,
+    read_cells,
+)
 
 GOAL = 8.0
-METRIC = "elbo_validation"
 EPOCHS = {"fifo": 5, "asha": 20}
 HALVING = {"grace_period": 1, "reduction_factor": 4}
-MODEL_ARGUMENTS = ("n_hidden", "n_layers", "n_latent", "dropout_rate", "gene_likelihood")
-CHOICES = {
-    "n_hidden": (64, 128, 256),
-    "n_layers": (1, 2, 3),
-    "n_latent": tuple(range(5, 31)),
-    "dropout_rate": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
-    "gene_likelihood": ("zinb", "nb"),
-}
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def main() -> None:
     args = parser.parse_args()
     sides = [args.side] if args.side else ["ours", "peer"]
     if "peer" in sides and args.peer_json is None:
-        check_peer(args.peer_python)
+        check_peer(args.peer_python, "--side ours")
 
     with tempfile.TemporaryDirectory(prefix="scvitune-bench-") as folder:
         cells = Path(folder) / "cells.h5ad"
@@ -136,19 +136,6 @@ def draw_configurations(n: int, *, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def check_peer(python: str) -> None:
-    """Exit with what to install unless the interpreter has the peer; also warms the disk."""
-    code = "import ray.tune, scvi.autotune, scib_metrics, muon; scvi.autotune.run_autotune"
-    found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        lines = found.stderr.strip().splitlines()
-        sys.exit(
-            f"{python} cannot run scvi.autotune ({lines[-1] if lines else 'no message'}). "
-            "pip install 'scvi-tools[autotune]', name another interpreter by --peer-python, or "
-            "leave the peer out by --side ours."
-        )
-
-
 def run_in_turn(
     sides: list[str], study: dict[str, Any], args: Any, *, folder: Path
 ) -> dict[str, dict[str, Any]]:
@@ -160,34 +147,12 @@ def run_in_turn(
             name = f"{study['scheduler']}-{side}-{repeat}"
             print(f"{name} ...", end=" ", flush=True)
             python = args.peer_python if side == "peer" else sys.executable
-            result = call_child(side, study | {"name": name}, folder=folder, python=python)
+            result = call_child(
+                __file__, side, study | {"name": name}, folder=folder, python=python
+            )
             runs[side].append(result)
             print(f"{result['process_s']:.0f} s", flush=True)
     return {side: make_row(side, study, results) for side, results in runs.items()}
-
-
-def call_child(
-    task: str, study: dict[str, Any], *, folder: Path, python: str = sys.executable
-) -> dict[str, Any]:
-    """Run a task of this script in a fresh process and return its result with its seconds."""
-    home = folder / study["name"]
-    home.mkdir()
-    request, log = home / "request.json", home / "output.txt"
-    request.write_text(json.dumps(study | {"home": str(home)}))
-    environment = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"} | os.environ
-    started = time.perf_counter()
-    with log.open("w") as output:
-        ended = subprocess.run(
-            [python, __file__, "--child", task, str(request)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            check=False,
-        )
-    seconds = time.perf_counter() - started
-    if ended.returncode != 0:
-        sys.exit(f"{study['name']} failed:\n" + "\n".join(log.read_text().splitlines()[-25:]))
-    return json.loads((home / "result.json").read_text()) | {"process_s": seconds}
 
 
 def make_row(side: str, study: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -229,7 +194,7 @@ def retrain(
         "seeds": list(range(1, args.retrain_seeds + 1)),
         "epochs": args.retrain_epochs,
     }
-    values = call_child("retrain", task, folder=folder)["elbo"]
+    values = call_child(__file__, "retrain", task, folder=folder)["elbo"]
     return [
         {"scheduler": row["scheduler"], "side": row["side"]}
         | {"elbo_mean": sum(elbo) / len(elbo), "elbo_sd": spread(elbo), "elbo": elbo}
@@ -253,26 +218,10 @@ def run_child(task: str, request: Path) -> None:
     Path(study["home"], "result.json").write_text(json.dumps(result))
 
 
-def read_cells(study: dict[str, Any]) -> Any:
-    import anndata
-    import scvi
-
-    adata = anndata.read_h5ad(study["data"])
-    scvi.model.SCVI.setup_anndata(adata)
-    return adata
-
-
-def build_space() -> dict[str, Any]:
-    from ray import tune
-
-    space = {name: tune.choice(list(values)) for name, values in CHOICES.items()}
-    return space | {"lr": tune.loguniform(1e-4, 1e-2)}
-
-
 def tune_ours(study: dict[str, Any]) -> dict[str, Any]:
     import scvitune
 
-    adata = read_cells(study)
+    adata = read_cells(study["data"])
     scheduler: Any = "fifo"
     if study["scheduler"] == "asha":
         from ray.tune.schedulers import AsyncHyperBandScheduler
@@ -314,7 +263,7 @@ def tune_peer(study: dict[str, Any]) -> dict[str, Any]:
     import scvi
     from scvi.autotune import run_autotune
 
-    adata = read_cells(study)
+    adata = read_cells(study["data"])
     flat = build_space()
     fixed = {
         "max_epochs": study["epochs"],
@@ -356,20 +305,12 @@ def tune_peer(study: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def nest(flat: dict[str, Any], fixed: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the peer's form of a flat space or configuration."""
-    return {
-        "model_params": {name: flat[name] for name in MODEL_ARGUMENTS},
-        "train_params": {"plan_kwargs": {"lr": flat["lr"]}, **(fixed or {})},
-    }
-
-
 def train_winners(study: dict[str, Any]) -> dict[str, Any]:
     """Return the final ``elbo_validation`` of each configuration with each seed."""
     import numpy as np
     import scvi
 
-    adata = read_cells(study)
+    adata = read_cells(study["data"])
     order = np.random.default_rng(0).permutation(adata.n_obs)
     n_train = int(0.9 * adata.n_obs)
     split = [np.sort(order[:n_train]), np.sort(order[n_train:])]

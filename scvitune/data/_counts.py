@@ -90,7 +90,12 @@ class Counts:
         return seen.astype(np.int64, copy=False)
 
 
-def read_counts(matrix: Any) -> Counts:
+def read_counts(
+    matrix: Any,
+    *,
+    cells: npt.NDArray[np.bool_] | None = None,
+    genes: npt.NDArray[np.bool_] | None = None,
+) -> Counts:
     """Read a matrix into canonical CSR arrays of its own; the matrix is left as it is.
 
     Parameters
@@ -98,6 +103,8 @@ def read_counts(matrix: Any) -> Counts:
     matrix
         (n_cells, n_genes): numpy array, scipy sparse matrix or array, pandas data frame, or a
         backed matrix of anndata (read a block of rows at a time). Any numeric or bool type.
+    cells, genes
+        (n_cells,) and (n_genes,) bool: read these alone; None: all.
 
     Returns
     -------
@@ -113,30 +120,45 @@ def read_counts(matrix: Any) -> Counts:
     pieces: list[tuple[npt.NDArray[Any], npt.NDArray[np.int32]]] = []
     lengths: list[npt.NDArray[np.int64]] = []
     row = 0
-    for block in _row_blocks(matrix):
-        csr = _canonical_csr(block)
-        _tally_values(csr, tally, first_row=row)
-        row += csr.shape[0]
+    for block in row_blocks(matrix):
+        csr = canonical_csr(block)
+        first, row = row, row + csr.shape[0]
+        if cells is not None:
+            csr = csr[cells[first:row]]
+        if genes is not None:
+            csr = csr[:, genes]
+        tally_values(csr, tally, first_row=first)
         kind = np.float64 if tally else _smallest_unsigned(tally.largest)
         pieces.append((csr.data.astype(kind), csr.indices.astype(np.int32)))
         lengths.append(np.diff(csr.indptr).astype(np.int64))
-    indptr = np.zeros(row + 1, dtype=np.int64)
+    n_cells = row if cells is None else int(np.count_nonzero(cells))
+    n_genes = int(matrix.shape[1]) if genes is None else int(np.count_nonzero(genes))
+    indptr = np.zeros(n_cells + 1, dtype=np.int64)
     if lengths:
         np.cumsum(np.concatenate(lengths), out=indptr[1:])
     kind = np.float64 if tally else _smallest_unsigned(tally.largest)
+    values, indices = _join(pieces, kind, int(indptr[-1]))
+    return Counts(values, indices, indptr, (n_cells, n_genes), tally)
+
+
+def _join(
+    pieces: list[tuple[npt.NDArray[Any], npt.NDArray[np.int32]]], kind: Any, n_values: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    """Put the pieces together; each is let go when it is copied, so nothing is held twice."""
     if len(pieces) == 1:
-        values, indices = pieces[0]
-        values = values.astype(kind, copy=False)
-    else:
-        values = np.empty(indptr[-1], dtype=kind)
-        indices = np.empty(indptr[-1], dtype=np.int32)
-        start = 0
-        for piece_values, piece_indices in pieces:
-            end = start + len(piece_values)
-            values[start:end] = piece_values
-            indices[start:end] = piece_indices
-            start = end
-    return Counts(values, indices, indptr, (row, int(matrix.shape[1])), tally)
+        values, indices = pieces.pop()
+        return values.astype(kind, copy=False), indices
+    values = np.empty(n_values, dtype=kind)
+    indices = np.empty(n_values, dtype=np.int32)
+    start = 0
+    pieces.reverse()
+    while pieces:
+        piece_values, piece_indices = pieces.pop()
+        end = start + len(piece_values)
+        values[start:end] = piece_values
+        indices[start:end] = piece_indices
+        start = end
+    return values, indices
 
 
 def _smallest_unsigned(largest: float) -> type[np.unsignedinteger[Any]]:
@@ -146,7 +168,7 @@ def _smallest_unsigned(largest: float) -> type[np.unsignedinteger[Any]]:
     return np.uint32
 
 
-def _row_blocks(matrix: Any) -> Iterator[Any]:
+def row_blocks(matrix: Any) -> Iterator[Any]:
     """Yield the matrix in blocks of rows: whole if it is sparse and in memory."""
     if sp.issparse(matrix):
         yield matrix
@@ -164,7 +186,14 @@ def _row_blocks(matrix: Any) -> Iterator[Any]:
         yield block.compute() if hasattr(block, "compute") else block
 
 
-def _canonical_csr(block: Any) -> sp.csr_matrix:
+def canonical_csr(block: Any) -> sp.csr_matrix:
+    """Return a block's counts with sorted columns, no duplicates, no stored zeros.
+
+    Raises
+    ------
+    InputError
+        If the type holds no real numbers, or the sparse structure is broken.
+    """
     if not sp.issparse(block):
         dense = np.asarray(block)
         _require_numbers(dense.dtype)
@@ -203,7 +232,8 @@ def _require_numbers(dtype: np.dtype[Any]) -> None:
         )
 
 
-def _tally_values(csr: sp.csr_matrix, tally: Tally, *, first_row: int) -> None:
+def tally_values(csr: sp.csr_matrix, tally: Tally, *, first_row: int) -> None:
+    """Note in a tally what is no count in a block that begins with this row."""
     for start in range(0, csr.nnz, _BLOCK_VALUES):
         values = csr.data[start : start + _BLOCK_VALUES]
         if values.dtype.kind == "f":

@@ -15,7 +15,9 @@ from scvitune.contracts import PreparedData
 from scvitune.data._built_in import BUILT_IN
 from scvitune.data._counts import Counts, read_counts
 from scvitune.data._diagnosis import add_value_faults
+from scvitune.data._filtering import Limits, filter_counts
 from scvitune.data._gene_selection import select_genes
+from scvitune.data._large_file import LargeFile, open_large, read_kept, survey
 from scvitune.data._message import missing_key, name_some
 from scvitune.data._preparation import prepare_anndata
 from scvitune.data._registration import find_model_class, setup_arguments
@@ -88,7 +90,7 @@ def prepare_file(
         "continuous_covariate_keys": _as_list(continuous_covariate_keys),
     }
     kwargs = {name: value for name, value in keys.items() if value is not None}
-    limits = {"min_counts": min_counts, "min_genes": min_genes, "min_cells": min_cells}
+    limits = Limits(min_counts, min_genes, min_cells)
     faults = Faults()
     model_class = None
     try:
@@ -96,29 +98,40 @@ def prepare_file(
         _check_accepted(model_class, kwargs, faults)
     except InputError as error:
         faults.extend(error)
-    _check_limits({"n_top_genes": n_top_genes, **limits}, faults)
-    adata = None
+    _check_limits({"n_top_genes": n_top_genes, **vars(limits)}, faults)
+    source = None
     try:
-        adata = read_anndata(path)
-        _check_keys(adata, kwargs, faults)
+        source = _open(path, layer)
+        _check_keys(source, kwargs, faults)
     except InputError as error:
         faults.extend(error)
-    if adata is not None:
-        _check_number_of_genes(adata, n_top_genes, faults)
-    counts = _read(adata, layer, faults)
-    faults.raise_if_any()
-    if model_class is None or adata is None or counts is None:
-        raise RuntimeError("What cannot be read is a fault.")
-
-    adata = _filter(adata, counts, **limits)
-    if not choose_genes:
-        n_top_genes = None
-    if n_top_genes is not None:
-        adata = adata[:, select_genes(adata, n_top_genes, layer=layer, batch_key=batch_key)].copy()
+    if source is not None:
+        _check_number_of_genes(source, n_top_genes, faults)
+    if isinstance(source, LargeFile):
+        faults.raise_if_any()  # rather than after minutes of reading
+        adata = _keep_of_large(source, limits, layer, n_top_genes, batch_key)
+    else:
+        counts = _read(source, layer, faults)
+        faults.raise_if_any()
+        if source is None or counts is None:
+            raise RuntimeError("What cannot be read is a fault.")
+        adata = _filter(source, counts, limits)
+        if n_top_genes is not None and choose_genes:
+            chosen = select_genes(adata, n_top_genes, layer=layer, batch_key=batch_key)
+            adata = adata[:, chosen].copy()
+    if model_class is None:
+        raise RuntimeError("A model that is not known is a fault.")
     if n_top_genes is not None or min_cells is not None:
         adata = _drop_emptied(adata, layer)
     model_class.setup_anndata(adata, **kwargs)
     return adata, prepare_anndata(adata, model=model)
+
+
+def _open(path: str | Path, layer: str | None) -> Any:
+    """Return the file's AnnData, or a `LargeFile` that stands in for it."""
+    check_file(path)
+    large = None if str(path) in BUILT_IN else open_large(Path(path).expanduser(), layer)
+    return large or read_anndata(path)
 
 
 def _as_list(keys: Sequence[str] | None) -> list[str] | None:
@@ -255,13 +268,19 @@ def _check_keys(adata: Any, kwargs: Mapping[str, Any], faults: Faults) -> None:
                     )
 
 
-def _read(adata: Any, layer: str | None, faults: Faults) -> Counts | None:
-    if adata is None or (layer is not None and layer not in adata.layers):
-        return None
-    matrix = adata.X if layer is None else adata.layers[layer]
-    if matrix is None:
+def _matrix_of(adata: Any, layer: str | None, faults: Faults) -> Any:
+    """Return the matrix of counts; None if there is none, which is a fault."""
+    if layer is not None:
+        return adata.layers[layer] if layer in adata.layers else None
+    if adata.X is None:
         known = name_some(list(adata.layers)) or "none"
         faults.add(f"The file has no .X; name the layer with the counts (layers: {known}).")
+    return adata.X
+
+
+def _read(adata: Any, layer: str | None, faults: Faults) -> Counts | None:
+    matrix = None if adata is None else _matrix_of(adata, layer, faults)
+    if matrix is None:
         return None
     try:
         counts = read_counts(matrix)
@@ -272,40 +291,33 @@ def _read(adata: Any, layer: str | None, faults: Faults) -> Counts | None:
     return counts
 
 
-def _filter(
-    adata: Any,
-    counts: Counts,
-    *,
-    min_counts: int | None,
-    min_genes: int | None,
-    min_cells: int | None,
-) -> Any:
-    import scanpy as sc
-    import scipy.sparse as sp
+def _filter(adata: Any, counts: Counts, limits: Limits) -> Any:
+    n_genes_seen = np.diff(counts.indptr)
 
-    matrix = sp.csr_matrix(
-        (counts.values.astype(np.float64), counts.indices, counts.indptr), shape=counts.shape
-    )
-    cells: npt.NDArray[np.bool_] = np.ones(adata.n_obs, dtype=bool)
-    genes: npt.NDArray[np.bool_] = np.ones(adata.n_vars, dtype=bool)
-    if min_counts is not None:
-        cells &= sc.pp.filter_cells(matrix, min_counts=min_counts)[0]
-    if min_genes is not None:
-        cells &= sc.pp.filter_cells(matrix, min_genes=min_genes)[0]
-    if min_cells is not None:
-        genes = sc.pp.filter_genes(matrix[cells], min_cells=min_cells)[0]
-    if not cells.any() or not genes.any():
-        limits = {"min_counts": min_counts, "min_genes": min_genes, "min_cells": min_cells}
-        given = ", ".join(f"{name}={value}" for name, value in limits.items() if value)
-        raise InputError(
-            f"Filtering by {given} leaves {int(cells.sum())} of {adata.n_obs} cells and "
-            f"{int(genes.sum())} of {adata.n_vars} genes. The median cell has "
-            f"{np.median(counts.cell_totals()):.0f} counts of "
-            f"{np.median(np.diff(counts.indptr)):.0f} genes: lower the limits."
-        )
+    def count_cells(cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        if not limits.min_cells:
+            return np.zeros(counts.shape[1], dtype=np.int64)
+        seen = counts.indices[np.repeat(cells, n_genes_seen)]
+        return np.bincount(seen, minlength=counts.shape[1])
+
+    cells, genes = filter_counts(counts.cell_totals(), n_genes_seen, count_cells, limits)
     if cells.all() and genes.all():
         return adata
     return adata[cells, genes].copy()
+
+
+def _keep_of_large(
+    file: LargeFile,
+    limits: Limits,
+    layer: str | None,
+    n_top_genes: int | None,
+    batch_key: str | None,
+) -> Any:
+    faults = Faults()
+    surveyed = survey(file.X if layer is None else file.layers[layer], limits)
+    add_value_faults(surveyed.sample, file, layer, faults, from_file=True)
+    faults.raise_if_any()
+    return read_kept(file, surveyed, layer=layer, n_top_genes=n_top_genes, batch_key=batch_key)
 
 
 def _drop_emptied(adata: Any, layer: str | None) -> Any:

@@ -173,3 +173,40 @@ def test_against_autotune(tmp_path):
     assert [row["side"] for row in numbers["studies"]] == 2 * sides
     assert all(row["failed"] == 0 and row["epochs"] > 0 for row in numbers["studies"])
     assert len(numbers["retrained"]) == len(numbers["studies"])
+
+
+@pytest.mark.slow
+def test_scaling(tmp_path):
+    sizes = ("--slots", "2", "--nodes=1", "--seconds=0.4", "--per-slot=4", "--many=20")
+    numbers = numbers_of("benchmarks/scaling.py", *sizes, home=tmp_path)
+    (row,) = numbers["scaling"]
+    assert (row["slots"], row["trials"]) == (2, 8)
+    assert 0 < row["share"] <= 1.2
+    assert numbers["many"][-1]["done"] == 20
+    assert all(row["rss_mb"] > 0 for row in numbers["many"])
+
+
+@pytest.mark.slow
+def test_million_cells(tmp_path):
+    sizes = ("--cells=1500", "--genes=50", "--trials=2")
+    numbers = numbers_of("benchmarks/million_cells.py", *sizes, home=tmp_path)
+    row = numbers["row"]
+    assert (row["cells"], row["genes"]) == (1500, 50)
+    assert row["study_peak_mb"] > row["trial_uss_mb"] > 50
+    assert min(row["prepare_s"], row["step_ms"]) > 0
+
+
+@pytest.mark.slow
+def test_time_to_solution(tmp_path):
+    sizes = ["--seconds=12", "--epochs=16", "--seeds=1", "--genes=60", "--cells=300"]
+    sizes += ["--population=4", "--folder", tmp_path / "kept", "--html", tmp_path / "curves.html"]
+    only = ["--only", "random", "random, asha", "pbt"]
+    if all(importlib.util.find_spec(name) for name in ("scib_metrics", "muon")):
+        only.append("scvi.autotune")
+    rows = numbers_of("benchmarks/time_to_solution.py", *sizes, *only, home=tmp_path)["rows"]
+    assert [row["strategy"] for row in rows] == only[1:]
+    assert all(0 < row["at end"] < 1000 and row["trials"] > 0 for row in rows[:3])
+    assert rows[0]["random_s"] <= 12
+    assert (tmp_path / "curves.html").stat().st_size > 0
+    again = numbers_of("benchmarks/time_to_solution.py", *sizes, *only, home=tmp_path)["rows"]
+    assert again == rows  # nothing is run twice
