@@ -59,6 +59,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/marginal_ll.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/slots.py
 	$(BIN)/python benchmarks/destvi.py
 	$(BIN)/python benchmarks/searchers.py
 	$(BIN)/python benchmarks/schedulers.py

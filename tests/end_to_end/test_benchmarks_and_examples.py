@@ -187,6 +187,15 @@ def test_scaling(tmp_path):
 
 
 @pytest.mark.slow
+def test_slots(tmp_path):
+    sizes = ("--genes=50", "--cells=300", "--seconds=0.3", "--repeats=1", "--processes=2")
+    rows = numbers_of("benchmarks/slots.py", *sizes, home=tmp_path)["rows"]
+    assert [(row["processes"], row["threads"]) for row in rows] == [(1, 1), (2, 1), (1, 2)]
+    assert rows[0]["times"] == 1
+    assert all(row["steps_per_s"] > 0 for row in rows)
+
+
+@pytest.mark.slow
 def test_million_cells(tmp_path):
     sizes = ("--cells=1500", "--genes=50", "--trials=2")
     numbers = numbers_of("benchmarks/million_cells.py", *sizes, home=tmp_path)
