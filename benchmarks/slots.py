@@ -5,10 +5,10 @@ Command::
     python benchmarks/slots.py
 
 Processes like those of trials, one thread each, train SCVI (zinb, batch 128) on the 1000 genes
-with most counts of ``worm_neuron.h5ad``, all mapping the same arrays: first one alone, then as many
-as there are cores, in turn, ``--repeats`` times. Each trains for the same seconds after all are
-ready; what counts is the steps of all together. Then one process alone with as many threads as
-there are cores, the other way to use them.
+with most counts of ``worm_neuron.h5ad``, all mapping the same arrays: first one alone, then as
+many as there are cores, in turn, ``--repeats`` times. Each trains for the same seconds after all
+are ready; what counts is the steps of all together. One process alone with as many threads as
+there are cores, the other way to use them, takes its turn too.
 
 Columns
 -------
