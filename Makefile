@@ -44,8 +44,10 @@ format: install-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Tests that start a Ray of their own take turns; the others run beside each other.
 test: lint
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n logical --maxprocesses 4 --dist loadfile --ignore tests/end_to_end
+	$(BIN)/python -m pytest -m 'not slow' tests/end_to_end
 
 test-slow: install-test
 	$(BIN)/python -m pytest -m slow

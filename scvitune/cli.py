@@ -95,9 +95,9 @@ def check(
     with _errors_as_exit_codes():
         config = _load_config(config_path, overrides, more_overrides)
         _begin(config)
-        from scvitune import study
+        from scvitune._checking import check
 
-        for line in study.check(config).lines:
+        for line in check(config):
             _print(line)
 
 
@@ -190,7 +190,7 @@ def slurm(
 ) -> None:
     """Write the batch script of a study, and submit it."""
     with _errors_as_exit_codes():
-        from scvitune import study
+        from scvitune._checking import check_without_data
         from scvitune.cluster import SlurmRequest, describe_submission, prepare_submission
 
         request = SlurmRequest(
@@ -209,7 +209,7 @@ def slurm(
         )
         changes = [*(overrides or ()), *(more_overrides or ())]
         submission = prepare_submission(
-            config_path, changes, request, submit=submit, check=study.check_without_data
+            config_path, changes, request, submit=submit, check=check_without_data
         )
         for line in describe_submission(submission):
             _print(line)

@@ -37,6 +37,9 @@ SplitName: TypeAlias = Literal["train", "validation", "test"]
 EPOCH = "epoch"
 """The unit of budget, in every report: training cells seen / n_train; may be fractional."""
 
+DEFAULT_TRIAL = "00000"
+"""The trial that is the model's default configuration, the measure of all others."""
+
 
 # --------------------------------------------------------------------------- data
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from rich.console import Console
 
-    from scvitune.experiment import Preparation
     from scvitune.results import Run, ScheduleFit
 
 
@@ -145,19 +144,6 @@ class Study(Views):
         return f"Study({str(self.path)!r}, {trials}, {state})"
 
 
-class CheckResult:
-    """What `check` found out without running anything.
-
-    Attributes
-    ----------
-    lines
-        For people, one fact a line.
-    """
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = list(lines)
-
-
 def tune(
     model: Any,
     adata: AnnData,
@@ -169,6 +155,7 @@ def tune(
     scheduler: Any = None,
     strategy: str | None = None,
     rung_value: str | None = None,
+    first_rung_cells: float | None = None,
     num_samples: int = 50,
     max_epochs: float | None = None,
     time_budget_s: float | None = None,
@@ -229,6 +216,11 @@ def tune(
     rung_value
         What schedulers compare of a trial's curve: its ``"best"`` value so far (the default), the
         ``"value"`` at the rung, or a ``"smoothed"`` one.
+    first_rung_cells
+        Share of the training cells that trials train on until the scheduler's first rung, such as
+        0.1; the share grows as the rungs do, each with all cells of the one before, up to all. An
+        epoch remains as many cells as there are, so a pass over a tenth is 0.1. None: all cells
+        from the beginning, as the default configuration always has them.
     num_samples
         Trials proposed by the searcher; trial 0, the default configuration, comes on top.
     max_epochs
@@ -320,28 +312,6 @@ def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> 
         adata=preparation.adata,
         functions=preparation.functions,
     )
-
-
-def check(config: StudyConfig) -> CheckResult:
-    """Check a configuration and its data; runs nothing and writes nothing."""
-    from scvitune.experiment import prepare_experiment
-    from scvitune.experiment._forecast import describe_preparation
-
-    preparation: Preparation = prepare_experiment(config)
-    return CheckResult(describe_preparation(preparation))
-
-
-def check_without_data(config: StudyConfig) -> None:
-    """Check a configuration before its data are at hand, as on a cluster's login node.
-
-    Raises
-    ------
-    InputError
-        With all faults that can be seen without reading the data.
-    """
-    from scvitune import experiment
-
-    experiment.check_without_data(config)
 
 
 def load(path: str | Path) -> Study:

@@ -24,7 +24,7 @@ with collection_paused():  # these imports are most of what starting a process t
 
     from scvitune._seeding import derive_seed, trial_seed
     from scvitune.config import MetricOptions
-    from scvitune.contracts import EPOCH, PreparedData, RunLayout, Split, SplitName
+    from scvitune.contracts import DEFAULT_TRIAL, EPOCH, PreparedData, RunLayout, Split, SplitName
     from scvitune.data import copy_to_node, load_prepared, load_split
     from scvitune.errors import StudyError
     from scvitune.judging import Examiner, MetricError
@@ -105,7 +105,8 @@ class StudyTrainable(tune.Trainable):
     the same for all: ``run_dir``, ``data_dir``, ``model`` and its ``defaults``, ``metric``,
     ``mode``, ``metrics`` (fields of `AskedMetric`, the one that decides first), ``metric_options``
     (of `MetricOptions`), ``own_metrics`` (pickled functions, and the path to import from; else
-    None), ``seed``, ``report_epochs``, ``rungs``, ``device``, ``threads``, ``stages``
+    None), ``seed``, ``report_epochs``, ``rungs``, ``cell_shares`` (see
+    `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``, ``stages``
     (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
     that trials are judged by and do not train on, else None). ``settings``, if there is one,
     replaces some of these for one trial.
@@ -170,6 +171,7 @@ class StudyTrainable(tune.Trainable):
             TrainingSettings(**self._training_arguments(adapter, hyperparameters)),
             seed=seed,
             evaluation_seed=derive_seed(study["seed"], "evaluation"),
+            cell_shares=() if self._trial_id == DEFAULT_TRIAL else study["cell_shares"],
         )
 
     def _take_up(self, hyperparameters: dict[str, Any]) -> None:

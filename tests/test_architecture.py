@@ -83,7 +83,8 @@ EDGES: dict[str, set[str]] = {
     "_learning_curve": {"experiment", "results", "study", "_arguments"},
     "study": {"experiment", "results", "_arguments", "_views"},
     "cluster": {"_machine"},
-    "cli": {"study", "cluster", "_status"},
+    "_checking": {"experiment"},
+    "cli": {"study", "cluster", "_status", "_checking"},
 }
 TYPES_ONLY = {"contracts": {"sparse"}}
 

@@ -104,6 +104,9 @@ class SearchConfig(Section):
         What the scheduler compares of a trial's curve: ``"best"`` so far (the default, as trials
         are judged by their best report in the end), ``"value"`` at the rung, or a ``"smoothed"``
         one.
+    first_rung_cells
+        Share of the training cells that trials see until the scheduler's first rung; it grows as
+        the rungs do, up to all. None: all from the beginning.
     num_samples
         Trials proposed by the searcher; the default configuration comes on top.
     max_epochs
@@ -130,6 +133,7 @@ class SearchConfig(Section):
     rung_value: Annotated[
         Literal["best", "value", "smoothed"] | None, one_word_of("best", "value", "smoothed")
     ] = None
+    first_rung_cells: Annotated[float | None, number(optional=True, above=0, below=1)] = None
     num_samples: Annotated[int, whole_number(least=0)] = 50
     max_epochs: Annotated[int | float | None, number(optional=True, above=0, keep_whole=True)] = (
         None

@@ -143,6 +143,7 @@ def study_settings(
         "seed": plan.config.search.seed,
         "report_epochs": list(plan.report_epochs),
         "rungs": list(plan.rungs),
+        "cell_shares": list(plan.cell_shares),
         "device": "cuda" if plan.slots.gpu else "cpu",
         "threads": plan.slots.threads,
         "stages": None if stages is None else stages.to_plain(),

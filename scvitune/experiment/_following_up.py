@@ -203,7 +203,8 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
             plan,
             layout,
             trainable=FollowUpTrainable,
-            study=dict(session.study) | {"rungs": []},  # saved by the clock and at their end
+            # saved by the clock and at their end, on all cells from the beginning
+            study=dict(session.study) | {"rungs": [], "cell_shares": []},
             name="follow_up",
             searcher=queue,
             scheduler=None,

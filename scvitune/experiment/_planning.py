@@ -33,6 +33,7 @@ from scvitune.experiment._scheduling import (
     build_problem,
     expected_spending,
     nothing_mutable,
+    share_cells,
 )
 from scvitune.experiment._space import (
     default_configuration,
@@ -93,14 +94,14 @@ class Plan:
         Longest training of a trial.
     rungs, report_epochs
         When the scheduler decides, and when trials report.
+    cell_shares
+        Until which epoch trials train on which share of the cells; empty: on all.
     expected_epochs
         Epochs of all trials together, roughly.
     split
         Which cells train, validate and test.
     slots
         Resources of a trial.
-    scheduling_problem
-        What the scheduler is built from.
     perturbs
         Whether it changes the hyperparameters of live trials.
     """
@@ -118,6 +119,7 @@ class Plan:
     num_samples: int
     max_epochs: float
     rungs: tuple[float, ...]
+    cell_shares: tuple[tuple[float, float], ...]
     expected_epochs: float
     report_epochs: tuple[float, ...]
     split: Split
@@ -271,6 +273,7 @@ def plan_study(
         split=split,
         n_genes=prepared.n_genes,
         slots=1 if slots is None else slots.slots,
+        first_rung_cells=search.first_rung_cells,
     )
     strategy = None
     if search.strategy is not None:
@@ -289,6 +292,9 @@ def plan_study(
         built = build_scheduler(chosen_scheduler, problem)
     if built.perturbs and not problem.mutable:
         faults.add(nothing_mutable(adapter, space, chosen_scheduler))
+    cell_shares: tuple[tuple[float, float], ...] = ()
+    with faults.collecting():
+        cell_shares = share_cells(search.first_rung_cells, built, chosen_scheduler, adapter)
     with faults.collecting():
         if isinstance(chosen_searcher, str):
             build_searcher(
@@ -338,6 +344,7 @@ def plan_study(
         num_samples=num_samples,
         max_epochs=max_epochs,
         rungs=built.rungs,
+        cell_shares=cell_shares,
         expected_epochs=expected_spending(built, problem)
         + max_epochs * sum(proposal.origin == "default" for proposal in queue),
         strategy=strategy,

@@ -8,6 +8,7 @@ from typing import Any
 
 from scvitune.config import SearchConfig
 from scvitune.contracts import Choice, Hyperparameter, Mode, Proposal, SearchSpace, Split
+from scvitune.errors import InputError
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY, compute_report_cost
 from scvitune.models import ModelAdapter
 from scvitune.schedulers import BuiltScheduler, SchedulingProblem, expected_epochs
@@ -26,6 +27,7 @@ def build_problem(
     split: Split | None,
     n_genes: int,
     slots: int,
+    first_rung_cells: float | None,
 ) -> SchedulingProblem:
     """Return what the scheduler is built from; ``split`` is None where it could not be made."""
     points = sum(proposal.origin == "point" for proposal in queue)
@@ -39,6 +41,7 @@ def build_problem(
         report_cost=0.0 if split is None else compute_report_cost(split),
         num_trials=max(num_samples, points),
         slots=slots,
+        first_pass=first_rung_cells or 1.0,
         mutable=mutable_hyperparameters(adapter, space),
     )
 
@@ -85,6 +88,34 @@ def affordable_trials(search: SearchConfig, problem: SchedulingProblem) -> float
     if search.time_budget_s is not None and problem.epoch_s:
         budgets.append(search.time_budget_s * problem.slots / problem.epoch_s)
     return min(budgets) / problem.max_epochs
+
+
+def share_cells(
+    first: float | None, built: BuiltScheduler, scheduler: Any, adapter: ModelAdapter
+) -> tuple[tuple[float, float], ...]:
+    """Return until which epoch trials see which share of the training cells; empty: always all.
+
+    The share grows as the rungs do, so that there are as many passes before each.
+
+    Raises
+    ------
+    InputError
+        If there are no rungs, or no cells to leave out.
+    """
+    if first is None:
+        return ()
+    if adapter.first_stage_prefix is not None:
+        raise InputError(
+            "first_rung_cells leaves out cells, but each spot of DestVI has parameters of its own "
+            "that it alone trains. Leave first_rung_cells out."
+        )
+    if built.perturbs or not built.rungs:
+        raise InputError(
+            f"first_rung_cells is {first:g}, but scheduler {scheduler!r} compares no trials at "
+            "rungs. Choose asha, async_hyperband or hyperband, or leave first_rung_cells out."
+        )
+    shares = ((rung, first * rung / built.rungs[0]) for rung in built.rungs)
+    return tuple((rung, share) for rung, share in shares if share < 1)
 
 
 def extremes(hyperparameter: Hyperparameter) -> tuple[Any, ...]:

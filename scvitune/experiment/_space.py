@@ -10,7 +10,7 @@ import numpy as np
 
 from scvitune._seeding import derive_seed
 from scvitune.config import StudyConfig
-from scvitune.contracts import Choice, Config, Domain, Proposal, SearchSpace
+from scvitune.contracts import DEFAULT_TRIAL, Choice, Config, Domain, Proposal, SearchSpace
 from scvitune.errors import Faults, InputError
 from scvitune.experiment._scheduling import extremes
 from scvitune.heuristics import destvi_batch_size
@@ -25,7 +25,6 @@ from scvitune.spaces import (
     sample_config,
 )
 
-DEFAULT_TRIAL = "00000"
 AUTO = "auto"
 _N_DRAWN = 100
 _ANY_NUMBER = 1000  # while names are checked, before the data are read

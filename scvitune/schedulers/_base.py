@@ -31,6 +31,8 @@ class SchedulingProblem:
         Trials that the scheduler may stop: all but the default; 0: unknown.
     slots
         Trials that run at a time.
+    first_pass
+        Epochs of a pass over the cells that trials see first; less than 1 where these are a part.
     mutable
         The searched hyperparameters that a live model may change.
     layout, recorder, past
@@ -47,6 +49,7 @@ class SchedulingProblem:
     report_cost: float = 0.0
     num_trials: int = 0
     slots: int = 1
+    first_pass: float = 1.0
     mutable: tuple[Hyperparameter, ...] = ()
     layout: RunLayout | None = None
     recorder: Recorder | None = None

@@ -24,7 +24,8 @@ def first_rung(problem: SchedulingProblem) -> float:
     - a 16th of the KL warm-up, as far as it lies within the budget. Before, the KL divergence
       weighs next to nothing in training but fully in the metric, and what is compared is how
       little a model happens to use its latent space;
-    - one epoch, where the budget has at least 4; large data are compared within an epoch;
+    - one epoch, where the budget has at least 4; large data are compared within an epoch. Where
+      trials see a part of the cells first, one pass over it;
     - ten times the cost of a report, so that looking does not cost more than training.
     """
     budget = problem.max_epochs
@@ -32,7 +33,9 @@ def first_rung(problem: SchedulingProblem) -> float:
     if problem.n_epochs_kl_warmup:
         first = max(first, _WARM * min(problem.n_epochs_kl_warmup, budget))
     first = max(first, _REPORTS * problem.report_cost)
-    if budget >= REDUCTION:
+    if problem.first_pass < 1:
+        first = max(first, problem.first_pass)
+    elif budget >= REDUCTION:
         first = float(max(1, math.ceil(first - 1e-9)))
     return min(first, budget)
 

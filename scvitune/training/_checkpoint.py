@@ -12,7 +12,7 @@ import torch
 from scvitune._disk import write_whole
 from scvitune.errors import StudyError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,11 @@ from scvitune.training._adam import FusedAdam
 from scvitune.training._device_data import DeviceData
 from scvitune.training._early_stopping import EarlyStopping
 from scvitune.training._noise import GeneratorNoise
+from scvitune.training._order import TrainingOrder
 from scvitune.training._plateau import PlateauSchedule
 from scvitune.training._settings import TrainingSettings
 
 EVALUATION_BATCH = 512
-_SMALLEST_BATCH = 3  # batch norm needs two cells; scvi-tools moves fewer than three elsewhere
 
 _CLIPPING: dict[str, Any] = {
     "norm": torch.nn.utils.clip_grad_norm_,
@@ -52,6 +52,10 @@ class TrainingLoop:
     evaluation_seed
         Of the noise in evaluation: the same for all trials of a study, so that they are compared
         on the same draws.
+    cell_shares
+        ``(until, share)``, ascending: before these epochs train on these shares of the training
+        cells only, nested and the same for all trials of a study; see `TrainingOrder`. An epoch
+        remains as many cells as there are to train on.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class TrainingLoop:
         *,
         seed: int,
         evaluation_seed: int,
+        cell_shares: Sequence[tuple[float, float]] = (),
     ) -> None:
         self.objective, self.module = objective, objective.module
         self.settings = settings
@@ -83,8 +88,13 @@ class TrainingLoop:
         self.stopped_early = False
         self._step = 0
         self._cells_seen = 0
-        self._order: Tensor | None = None
-        self._order_epoch = -1
+        self._order = TrainingOrder(
+            split.train,
+            data.device,
+            seed=seed,
+            shares=cell_shares,
+            subset_seed=evaluation_seed,
+        )
         self._sums = torch.zeros(3, dtype=torch.float64, device=data.device)
         self._cells_summed = 0
         self._known_validation: tuple[int, dict[str, float]] | None = None
@@ -119,28 +129,17 @@ class TrainingLoop:
         target = math.ceil(to_epoch * self._n_train - 1e-6)
         self.module.train()
         while self._cells_seen < target and not self.stopped_early:
-            epoch, offset = divmod(self._cells_seen, self._n_train)
-            self._train_step(self._next_cells(epoch, offset), epoch)
-            if self._cells_seen % self._n_train == 0 and self.settings.validates_each_epoch:
+            epoch = self._cells_seen // self._n_train
+            self._train_step(
+                self._order.next_cells(self._cells_seen, self.settings.batch_size), epoch
+            )
+            has_ended_one = self._cells_seen // self._n_train > epoch
+            if has_ended_one and self.settings.validates_each_epoch:
                 self._after_epoch()
                 self.module.train()
         self.time_s += time.perf_counter() - started
         if not torch.isfinite(self._sums).all():
             raise Divergence(f"the training loss is no longer finite at epoch {self.epoch:g}")
-
-    def _next_cells(self, epoch: int, offset: int) -> Tensor:
-        """Return the training cells of the step that starts ``offset`` cells into an epoch."""
-        if self._order_epoch != epoch or self._order is None:
-            # Each epoch's order depends on the seed and the epoch alone, so a checkpoint in
-            # mid-epoch needs to keep no more than how many cells were seen.
-            generator = np.random.default_rng(derive_seed(self._seed, "order", epoch))
-            order = generator.permutation(self._split.train)
-            self._order = torch.from_numpy(order).to(self._data.device)
-            self._order_epoch = epoch
-        stop = offset + self.settings.batch_size
-        if self._n_train - stop < _SMALLEST_BATCH:
-            stop = self._n_train
-        return self._order[offset:stop]
 
     def _train_step(self, cells: Tensor, epoch: int) -> None:
         settings = self.settings
@@ -253,6 +252,7 @@ class TrainingLoop:
             "noise": self._noise.generator.get_state(),
             "step": self._step,
             "cells_seen": self._cells_seen,
+            "order": self._order.state_dict(),
             "sums": self._sums,
             "cells_summed": self._cells_summed,
             "time_s": self.time_s,
@@ -269,6 +269,7 @@ class TrainingLoop:
         self.stopped_early = state["stopped_early"]
         self._noise.generator.set_state(state["noise"].cpu())
         self._step, self._cells_seen = state["step"], state["cells_seen"]
+        self._order.load_state_dict(state["order"])
         self._sums = state["sums"].to(self._data.device)
         self._cells_summed = state["cells_summed"]
         self._known_validation = None

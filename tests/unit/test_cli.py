@@ -67,6 +67,7 @@ class FakeRoom(types.ModuleType):
 def room(monkeypatch) -> FakeRoom:
     fake = FakeRoom()
     monkeypatch.setitem(sys.modules, "scvitune.study", fake)
+    monkeypatch.setitem(sys.modules, "scvitune._checking", fake)
     monkeypatch.setattr(scvitune, "study", fake, raising=False)
     return fake
 
@@ -203,7 +204,7 @@ def test_a_wrong_override_is_bad_input(room, config_path):
 
 
 def test_check_prints_its_lines(room, config_path):
-    room.outcome = types.SimpleNamespace(lines=["memory: 1 GB [a trial]", "time: 3 min"])
+    room.outcome = ["memory: 1 GB [a trial]", "time: 3 min"]
     result = run("check", config_path)
     assert result.exit_code == 0
     assert result.stdout == "memory: 1 GB [a trial]\ntime: 3 min\n"

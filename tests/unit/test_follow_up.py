@@ -55,6 +55,7 @@ def start(prepared, split, tmp_path):
             "seed": 0,
             "report_epochs": REPORTS,
             "rungs": [],
+            "cell_shares": [],
             "device": "cpu",
             "defaults": None,
             "threads": 1,

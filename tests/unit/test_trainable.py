@@ -56,6 +56,7 @@ def run(prepared, tmp_path, monkeypatch):
                 "seed": 0,
                 "report_epochs": REPORTS,
                 "rungs": list(RUNGS),
+                "cell_shares": [],
                 "device": "cpu",
                 "defaults": None,
                 "threads": 1,
@@ -331,6 +332,51 @@ def test_the_data_is_loaded_once_a_process(run, monkeypatch):
     data = trial._loop._data
     trial.reset_config(configure("00002"))
     assert trial._loop._data is data
+
+
+# ------------------------------------------------------------------ parts of the cells
+
+
+def seen_cells(trial, monkeypatch):
+    """How many cells a trial was trained on up to each of its reports."""
+    seen, data = set(), trial._loop._data
+    gather = data.gather
+
+    def note(cells):
+        if torch.is_grad_enabled():  # a step, and no evaluation
+            seen.update(cells.tolist())
+        return gather(cells)
+
+    monkeypatch.setattr(data, "gather", note)
+    sizes = []
+    for _ in REPORTS:
+        trial.step()
+        sizes.append(len(seen))
+    monkeypatch.undo()
+    return sizes
+
+
+def test_the_first_rungs_may_see_a_part_of_the_cells(run, monkeypatch):
+    _, configure = run
+    shares = [[RUNGS[0], 0.25], [RUNGS[1], 0.5]]
+    assert seen_cells(build(configure()), monkeypatch)[0] == 56
+    sizes = seen_cells(build(configure("00002", cell_shares=shares)), monkeypatch)
+    assert (sizes[0], sizes[2], sizes[-1]) == (14, 28, 56)
+    assert seen_cells(build(configure("00000", cell_shares=shares)), monkeypatch)[0] == 56
+
+
+def test_a_trial_on_a_part_of_the_cells_goes_on_from_its_checkpoint(run):
+    layout, configure = run
+    config = configure(cell_shares=[[RUNGS[0], 0.25], [RUNGS[1], 0.5]])
+    whole = [numbers(result) for result in finish(build(config))]
+    layout.checkpoint("00001").unlink()
+    trial = build(config)
+    trial.step()
+    trial.save_checkpoint("")
+    again = build(config)
+    assert again._loop.epoch == trial._loop.epoch > 0
+    # The driver may not have heard of the last report, so it comes again.
+    assert [numbers(result) for result in finish(again)] == whole
 
 
 # ------------------------------------------------------------------ populations

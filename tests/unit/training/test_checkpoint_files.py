@@ -73,7 +73,7 @@ class Evil:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_code_is_refused_and_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch.save({"format": 1, "weights": Evil()}, tmp_path / "zip.pt")
+    torch.save({"format": 2, "weights": Evil()}, tmp_path / "zip.pt")
     assert zipfile.is_zipfile(tmp_path / "zip.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil()))
     for name in ("zip.pt", "plain.pt"):
@@ -82,8 +82,8 @@ def test_code_is_refused_and_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.parametrize("saved", [{"format": 2}, {"format": None}, {}])
+@pytest.mark.parametrize("saved", [{"format": 1}, {"format": None}, {}])
 def test_another_format_is_refused(tmp_path, saved):
     torch.save(saved, tmp_path / "00001.pt")
-    with pytest.raises(StudyError, match="has format .* reads format 1"):
+    with pytest.raises(StudyError, match="has format .* reads format 2"):
         load_checkpoint(tmp_path / "00001.pt")
