@@ -67,6 +67,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/schedulers.py
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/honesty.py
 	$(BIN)/python benchmarks/million_cells.py
 	$(BIN)/python benchmarks/time_to_solution.py

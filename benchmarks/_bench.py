@@ -67,7 +67,13 @@ def load_cells(n_genes: int, *, n_cells: int | None = None) -> Any:
 
 
 def build_loop(
-    prepared: Any, data: Any, split: Any, config: dict[str, Any], *, defaults: Any = None
+    prepared: Any,
+    data: Any,
+    split: Any,
+    config: dict[str, Any],
+    *,
+    defaults: Any = None,
+    cell_shares: Sequence[tuple[float, float]] = (),
 ) -> Any:
     """Return the `TrainingLoop` of one SCVI trial, as a trial's process builds it.
 
@@ -80,7 +86,15 @@ def build_loop(
     with seeded_initialisation(0):
         objective = adapter.build_objective(config, prepared)
     settings = TrainingSettings(**adapter.training_arguments(config))
-    return TrainingLoop(objective, data, split, settings, seed=0, evaluation_seed=0)
+    return TrainingLoop(
+        objective,
+        data,
+        split,
+        settings,
+        seed=0,
+        evaluation_seed=0,
+        cell_shares=cell_shares,
+    )
 
 
 def seconds_of(function: Callable[[], Any]) -> float:

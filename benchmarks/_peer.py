@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -19,6 +20,16 @@ CHOICES = {
     "dropout_rate": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
     "gene_likelihood": ("zinb", "nb"),
 }
+
+
+def draw_configurations(n: int, *, seed: int) -> list[dict[str, Any]]:
+    """Draw flat configurations, the same on every machine."""
+    rng = random.Random(seed)
+    return [
+        {"lr": 10 ** rng.uniform(-4, -2)}
+        | {name: rng.choice(values) for name, values in CHOICES.items()}
+        for _ in range(n)
+    ]
 
 
 def build_space() -> dict[str, Any]:

@@ -41,7 +41,6 @@ elbo_mean, elbo_sd
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 import tempfile
@@ -57,6 +56,7 @@ from _peer import (
     build_space,
     call_child,
     check_peer,
+    draw_configurations,
     nest,
     read_cells,
 )
@@ -124,16 +124,6 @@ def main() -> None:
             retrained = retrain(results, study, args, folder=Path(folder))
             print_table([{k: v for k, v in row.items() if k != "elbo"} for row in retrained])
     write_json(args.json, {"studies": results, "ratios": summary, "retrained": retrained})
-
-
-def draw_configurations(n: int, *, seed: int) -> list[dict[str, Any]]:
-    """Draw flat configurations, the same on every machine."""
-    rng = random.Random(seed)
-    return [
-        {"lr": 10 ** rng.uniform(-4, -2)}
-        | {name: rng.choice(values) for name, values in CHOICES.items()}
-        for _ in range(n)
-    ]
 
 
 def run_in_turn(

@@ -187,6 +187,17 @@ def test_scaling(tmp_path):
 
 
 @pytest.mark.slow
+def test_fidelity(tmp_path):
+    sizes = ["--configurations=4", "--genes=50", "--cells=300", "--simulated-cells=400"]
+    sizes += ["--simulated-genes=50", "--real-epochs=4", "--simulated-epochs=4"]
+    sizes += ["--shares", "1", "0.25"]
+    rows = numbers_of("benchmarks/fidelity.py", *sizes, home=tmp_path)["rows"]
+    assert len(rows) == 2 * 2 * 3
+    assert all(-1 <= row["rank_correlation"] <= 1 for row in rows)
+    assert all(0 <= row["kept"] <= 1 and row["regret"] >= 0 for row in rows)
+
+
+@pytest.mark.slow
 def test_slots(tmp_path):
     sizes = ("--genes=50", "--cells=300", "--seconds=0.3", "--repeats=1", "--processes=2")
     rows = numbers_of("benchmarks/slots.py", *sizes, home=tmp_path)["rows"]
