@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scvitune._cut_default import find_cut
 from scvitune.config import SimulationConfig
-from scvitune.contracts import Choice, Domain, Hyperparameter
+from scvitune.contracts import Choice, Domain, Hyperparameter, PreparedData
 from scvitune.experiment._deconvolution import Tissues
 from scvitune.experiment._default_training import describe_default_training
 from scvitune.experiment._planning import Plan
@@ -73,7 +73,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         + " each",
         *follow_ups,
         f"Time:       about {_duration(seconds)} (rough; the live display knows better)",
-        f"Memory:     about {memory:.0f} MB a trial process at the largest configuration",
+        f"Memory:     about {memory:.0f} MB a trial process at the largest configuration, and "
+        f"{_shared_mb(prepared):.0f} MB of counts that all share",
         f"Run:        {preparation.layout.root}",
         "Nothing was started and nothing was written.",
     ]
@@ -165,6 +166,11 @@ def _describe_tissues(plan: Plan, tissues: Tissues) -> list[str]:
         f"{n_types:.1f} types on average, "
         + (f"alike over about {near:g} spots" if near else "independent of each other"),
     ]
+
+
+def _shared_mb(prepared: PreparedData) -> float:
+    """Return the size of the arrays that are memory-mapped by all processes of a machine."""
+    return (prepared.values.nbytes + prepared.indices.nbytes + prepared.indptr.nbytes) / 1e6
 
 
 def forecast_seconds(preparation: Preparation) -> float:
