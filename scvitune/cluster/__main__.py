@@ -13,11 +13,13 @@ from scvitune.cluster._beginning import begin_job
 from scvitune.cluster._job_files import JobFiles, note_job
 from scvitune.cluster._node import NodeRequest, run_node
 from scvitune.cluster._node_resources import check_shared, node_cpus, node_gpus, node_ip
+from scvitune.cluster._queue import OtherJobError
 from scvitune.cluster._scripts import scripts_dir
 from scvitune.errors import InputError, ScvituneError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
+_OTHER_JOB = 3  # submit.sbatch knows it
 _Directory = Annotated[Path, typer.Argument(help="RUN/cluster/JOB_ID")]
 
 
@@ -82,4 +84,6 @@ if __name__ == "__main__":
         app(prog_name="python -m scvitune.cluster")
     except ScvituneError as error:
         print(f"Error: {error}", file=sys.stderr)
+        if isinstance(error, OtherJobError):
+            sys.exit(_OTHER_JOB)
         sys.exit(2 if isinstance(error, InputError) else 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from scvitune.cluster._job_files import JobFiles, note_job, write_private
+from scvitune.cluster._queue import OtherJobError, open_job
 from scvitune.config import load_config
 from scvitune.contracts import RunLayout
 
@@ -39,11 +41,20 @@ def begin_job(
     ------
     InputError
         If the configuration is not valid.
+    OtherJobError
+        If another job of this run is queued or running; nothing has been touched then.
     """
     config = load_config(config_path, overrides)
     name = config.name or f"{config.model}-{job_id}"
     storage = Path(config.storage).absolute()
     layout = RunLayout(storage / name)
+    other = open_job(layout.root, besides=job_id)
+    if other is not None:
+        raise OtherJobError(
+            f"{other} is at work on {layout.root} (or waits for its turn), so job {job_id} ends "
+            f"and has changed nothing. `scvitune status {shlex.quote(str(layout.root))}` tells "
+            f"how it goes; `scancel {other.job_id}` stops it."
+        )
     files = JobFiles.create(layout.root, job_id)
     if layout.study.exists():
         arguments = ["resume", str(layout.root)]

@@ -61,13 +61,18 @@ class JobFiles:
         return self.directory / f"{name}.log"
 
     @classmethod
+    def of(cls, run_dir: Path, job_id: str) -> JobFiles:
+        """Return the files of a run's job, be they there or not."""
+        return cls(RunLayout(run_dir).cluster / job_id)
+
+    @classmethod
     def create(cls, run_dir: Path, job_id: str) -> JobFiles:
         """Make the directory anew, with a fresh token; what an earlier start left is removed."""
         cluster = RunLayout(run_dir).cluster
         run_dir.mkdir(parents=True, exist_ok=True)
         cluster.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
         cluster.chmod(DIRECTORY_MODE)
-        files = cls(cluster / job_id)
+        files = cls.of(run_dir, job_id)
         shutil.rmtree(files.directory, ignore_errors=True)
         files.directory.mkdir(mode=DIRECTORY_MODE)
         files.nodes.mkdir(mode=DIRECTORY_MODE)

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from scvitune._machine import slots_on
-from scvitune.cluster._job_files import JobFiles, read_job, read_json
-from scvitune.cluster._node import HEARTBEAT_SECONDS
+from scvitune.cluster._job_files import JobFiles, read_job
+from scvitune.cluster._queue import ALIVE, WAITING, LiveNode, ask_slurm, live_nodes
 from scvitune.contracts import RunLayout
-
-_SECONDS = 20
-_WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
-_ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED")
-_SILENT_SECONDS = 6 * HEARTBEAT_SECONDS
-
-
-@dataclass(frozen=True)
-class LiveNode:
-    """A node that was heard of lately."""
-
-    name: str
-    cpus: int
-    gpus: int
-    age_s: float
 
 
 @dataclass(frozen=True)
@@ -70,7 +51,7 @@ def read_status(run_dir: Path) -> JobStatus | None:
     job_id = said.get("job_id")
     state, reason = str(said.get("state", "written")), str(said.get("reason") or "")
     restarts = int(said.get("restarts") or 0)
-    nodes = live_nodes(JobFiles(cluster / str(job_id))) if job_id else ()
+    nodes = live_nodes(JobFiles.of(run_dir, str(job_id))) if job_id else ()
     if state in ("submitted", "begun", "running", "requeued"):
         asked = ask_slurm(str(job_id)) if str(job_id).isdigit() else None
         state, reason = _judge(state, asked, restarts=restarts, nodes=nodes)
@@ -91,48 +72,12 @@ def _judge(
             return "running", ""
         return ("running", "its nodes have just started or ended")
     state, why = asked
-    if state in _WAITING:
+    if state in WAITING:
         again = said != "submitted"
         return ("requeued" if again else "waiting"), why
-    if state in _ALIVE:
+    if state in ALIVE:
         return "running", ""
     if said == "requeued":
         return "requeued", ""
     words = f"Slurm says {state}" if state else "Slurm knows the job no more"
     return "lost", f"{words}, and it has not said goodbye. Submit its script again to go on."
-
-
-def live_nodes(files: JobFiles) -> tuple[LiveNode, ...]:
-    """Return the nodes that have given a sign of life within a minute."""
-    found = []
-    for path in sorted(files.nodes.glob("*.json")):
-        facts: dict[str, Any] = read_json(path)
-        if facts and (age := time.time() - facts["time"]) < _SILENT_SECONDS:
-            found.append(LiveNode(facts["name"], facts["cpus"], facts["gpus"], max(0.0, age)))
-    return tuple(found)
-
-
-def ask_slurm(job_id: str) -> tuple[str, str] | None:
-    """Return a job's state and Slurm's reason; both empty if it knows none; None: no answer."""
-    squeue = shutil.which("squeue")
-    if squeue is None:
-        return None
-    try:
-        done = subprocess.run(
-            [squeue, "--noheader", "--states=all", "--format=%T|%r", f"--jobs={job_id}"],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    if done.returncode != 0:
-        return ("", "") if "Invalid job id" in done.stderr else None
-    lines = [line.partition("|") for line in done.stdout.strip().splitlines()]
-    if not lines:
-        return "", ""
-    # Of an array's jobs the one that runs counts, else the one that waits.
-    lines.sort(key=lambda line: (line[0] not in _ALIVE, line[0] not in _WAITING))
-    state, _, reason = lines[0]
-    return state, "" if reason == "None" else reason
