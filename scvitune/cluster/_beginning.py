@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scvitune.cluster._going_on import go_on, with_place
 from scvitune.cluster._job_files import JobFiles, note_job, write_private
 from scvitune.cluster._queue import OtherJobError, open_job
 from scvitune.config import load_config
@@ -29,7 +31,8 @@ def begin_job(
     Parameters
     ----------
     config_path, overrides
-        As for ``scvitune tune``.
+        As for ``scvitune tune``. Of a study that is there already only a larger
+        ``search.num_samples`` counts; others that differ are told on stderr.
     job_id
         What all attempts at this study share: the job's number, or that of its array.
     restarts
@@ -58,10 +61,15 @@ def begin_job(
     files = JobFiles.create(layout.root, job_id)
     if layout.study.exists():
         arguments = ["resume", str(layout.root)]
+        going_on = go_on(layout, config_path, overrides)
+        if going_on.num_samples is not None:
+            arguments += ["--num-samples", str(going_on.num_samples)]
+        if going_on.without_effect:
+            print(f"Warning: {going_on}", file=sys.stderr)
     else:
-        changes = [*overrides, f"storage={json.dumps(str(storage))}", f"name={json.dumps(name)}"]
         arguments = ["tune", str(config_path.absolute())]
-        for change in changes:
+        place = {"storage": json.dumps(str(storage)), "name": json.dumps(name)}
+        for change in with_place(overrides, **place):
             arguments += ["--set", change]
     write_private(files.arguments, "".join(f"{argument}\0" for argument in arguments))
     note_job(

@@ -60,6 +60,25 @@ class SlurmRequest:
     extra: Sequence[str] = ()
     signal_seconds: int = 120
 
+    @property
+    def n_gpus(self) -> int:
+        """GPUs of each machine."""
+        return int(self.gpus_per_node.rpartition(":")[2]) if self.gpus_per_node else 0
+
+    def describe(self) -> str:
+        """Return what is asked for, in words."""
+        parts = [
+            "1 node" if self.nodes == 1 else f"{self.nodes} nodes",
+            f"{self.cpus_per_node} CPUs, {self.mem}"
+            + (f" and GPUs {self.gpus_per_node}" if self.gpus_per_node else "")
+            + ("" if self.nodes == 1 else " each"),
+            f"time {self.time}",
+        ]
+        for name in ("partition", "account", "array"):
+            if (value := getattr(self, name)) is not None:
+                parts.append(f"{name} {value}")
+        return ", ".join([*parts, *self.extra])
+
     def check(self, faults: Faults) -> None:
         """Note everything that is wrong."""
         for name in ("nodes", "cpus_per_node", "array", "min_nodes", "signal_seconds"):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from scvitune.cluster import SlurmRequest, describe_submission, prepare_submission, read_status
+from scvitune.cluster._beginning import begin_job
+from scvitune.config import dump_yaml, load_config
 from scvitune.errors import InputError
 
 
@@ -40,9 +42,16 @@ def test_what_slurm_refuses_is_not_submitted(config, slurm):
     (slurm / "sbatch.code").write_text("1")
     (slurm / "sbatch.answer").write_text("")
     (slurm / "sbatch.error").write_text("sbatch: error: invalid partition specified: gpuu\n")
-    with pytest.raises(InputError, match="Slurm refuses the job: .*invalid partition"):
+    with pytest.raises(InputError, match="Slurm refuses the job: .*invalid partition") as refused:
         prepare_submission(config, ["name=mine"], SlurmRequest(partition="gpuu"), submit=True)
     assert len((slurm / "sbatch.called").read_text().splitlines()) == 1
+    script = config.parent / "my runs" / "mine" / "cluster" / "submit.sbatch"
+    for part in (
+        "Asked for: 1 node, 8 CPUs, 32G, time 04:00:00, partition gpuu.",
+        f"Nothing was submitted. The script is {script}",
+    ):
+        assert part in str(refused.value)
+    assert script.exists()
 
 
 def test_submitting_without_slurm(config, no_slurm):
@@ -58,11 +67,106 @@ def test_faults_of_the_study_and_of_the_job_come_together(config, no_slurm):
     assert "--nodes" in str(error.value)
 
 
-def test_a_study_that_is_there_is_gone_on_with_by_its_script(config, no_slurm):
-    done = prepare_submission(config, ["name=mine"], SlurmRequest(), submit=False)
-    (done.run_dir / "study.yaml").write_text("model: SCVI\n")
-    with pytest.raises(InputError, match=r"holds a study already.*sbatch .*submit\.sbatch"):
-        prepare_submission(config, ["name=mine"], SlurmRequest(), submit=False)
+def begun(config: Path, *overrides: str) -> Path:
+    """A run directory with a study, as far as going on with it looks."""
+    changes = ["name=mine", *overrides]
+    run_dir = prepare_submission(config, changes, SlurmRequest(), submit=False).run_dir
+    frozen = load_config(config, changes).to_yaml_dict() | {"rungs": [], "slots": 2}
+    (run_dir / "study.yaml").write_text(dump_yaml(frozen))
+    return run_dir
+
+
+def test_other_job_settings_go_on_with_the_study_that_is_there(config, no_slurm):
+    begun(config, "search.seed=3")
+    more = SlurmRequest(nodes=4, time="12:00:00")
+    done = prepare_submission(config, ["name=mine", "search.seed=3"], more, submit=False)
+    assert "goes on with the study that is there" in "\n".join(describe_submission(done))
+    script = done.script.read_text()
+    assert "#SBATCH --nodes=4\n" in script
+    assert "#SBATCH --time=12:00:00\n" in script
+
+
+def test_a_studys_settings_stay_but_for_more_trials(config, no_slurm):
+    begun(config, "search.num_samples=20")
+    more = ["name=mine", "search.num_samples=70"]
+    assert prepare_submission(config, more, SlurmRequest(), submit=False).goes_on
+    for changed in ("search.num_samples=10", "search.seed=9", "space={lr: 0.01}"):
+        with pytest.raises(
+            InputError, match="overrides do not count once a study exists"
+        ) as error:
+            prepare_submission(config, ["name=mine", changed], SlurmRequest(), submit=False)
+        assert changed in str(error.value)
+
+
+def test_a_job_hands_on_more_trials_and_tells_what_does_not_count(config, no_slurm, capsys):
+    run_dir = begun(config, "search.num_samples=20")
+
+    def arguments(*overrides: str) -> list[str]:
+        files = begin_job(config, ["name=mine", *overrides], job_id="7")
+        return files.arguments.read_text().split("\0")[:-1]
+
+    assert arguments("search.num_samples=20") == ["resume", str(run_dir)]
+    assert capsys.readouterr().err == ""
+    # as by `sbatch RUN/cluster/submit.sbatch search.num_samples=70`
+    more = arguments("search.num_samples=20", "search.num_samples=70", "search.max_epochs=null")
+    assert more == ["resume", str(run_dir), "--num-samples", "70"]
+    assert capsys.readouterr().err == ""
+    assert arguments("search.seed=9") == ["resume", str(run_dir)]
+    told = capsys.readouterr().err
+    assert "search.seed=9: overrides do not count once a study exists" in told
+    assert "name=NAME" in told
+
+
+@pytest.mark.parametrize("submit", [True, False])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [("PENDING|Resources", "waits in the queue for"), ("RUNNING|None", "is running")],
+)
+def test_a_run_with_a_job_gets_no_second_one(config, slurm, submit, answer, words):
+    done = prepare_submission(config, ["name=mine"], SlurmRequest(), submit=True)
+    calls = (slurm / "sbatch.called").read_text()
+    job, script = (done.script.with_name("job.json").read_text(), done.script.read_text())
+    (slurm / "squeue.answer").write_text(answer)
+    with pytest.raises(InputError, match=f"job 123 {words} this study.*`scancel 123`"):
+        prepare_submission(config, ["name=mine"], SlurmRequest(nodes=3), submit=submit)
+    assert (slurm / "sbatch.called").read_text() == calls
+    assert done.script.with_name("job.json").read_text() == job
+    assert done.script.read_text() == script
+    (slurm / "squeue.answer").write_text("CANCELLED|None")
+    prepare_submission(config, ["name=mine"], SlurmRequest(nodes=3), submit=submit)
+
+
+@pytest.mark.parametrize(
+    ("request_", "resources", "told"),
+    [
+        (
+            SlurmRequest(nodes=3, cpus_per_node=5),
+            "{cpu: 2}",
+            "6 trials at a time: 3 nodes x 2, 2 CPU",
+        ),
+        (
+            SlurmRequest(gpus_per_node="a100:2"),
+            "{cpu: 1, gpu: 0.25}",
+            "8 trials at a time: 1 node x",
+        ),
+        (
+            SlurmRequest(gpus_per_node="2"),
+            "null",
+            "2 trials at a time: 1 node x 2, 1 CPU and 1 GPU",
+        ),
+        (SlurmRequest(gpus_per_node="2"), "{cpu: 1}", "No trial uses a GPU"),
+    ],
+)
+def test_how_many_trials_so_many_nodes_hold(config, no_slurm, request_, resources, told):
+    done = prepare_submission(config, [f"resources={resources}"], request_, submit=False)
+    assert told in "\n".join(describe_submission(done))
+
+
+def test_the_number_of_a_trial_submission_is_no_jobs(config, slurm):
+    (slurm / "sbatch.answer").write_text("")
+    (slurm / "sbatch.error").write_text("sbatch: Job 2 to start at 2030-01-01T00:00:00 on n1\n")
+    done = prepare_submission(config, [], SlurmRequest(), submit=False)
+    assert done.answer == "would start at 2030-01-01T00:00:00 on n1"
 
 
 def note(run: Path, **fields) -> None:
