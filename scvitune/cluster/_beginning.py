@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from scvitune.cluster._job_files import JobFiles, note_job, write_private
 from scvitune.cluster._queue import OtherJobError, open_job
 from scvitune.config import load_config
 from scvitune.contracts import RunLayout
+
+_LOOK_SECONDS, _ENDING_SECONDS = 5.0, 120.0  # Slurm's KillWait is 30 s as a rule
 
 
 def begin_job(
@@ -51,13 +54,7 @@ def begin_job(
     name = config.name or f"{config.model}-{job_id}"
     storage = Path(config.storage).absolute()
     layout = RunLayout(storage / name)
-    other = open_job(layout.root, besides=job_id)
-    if other is not None:
-        raise OtherJobError(
-            f"{other} is at work on {layout.root} (or waits for its turn), so job {job_id} ends "
-            f"and has changed nothing. `scvitune status {shlex.quote(str(layout.root))}` tells "
-            f"how it goes; `scancel {other.job_id}` stops it."
-        )
+    _take_turns(layout.root, job_id)
     files = JobFiles.create(layout.root, job_id)
     if layout.study.exists():
         arguments = ["resume", str(layout.root)]
@@ -76,3 +73,19 @@ def begin_job(
         layout.root, job_id=job_id, state="begun", restarts=restarts, log=log, reason="", exit=None
     )
     return files
+
+
+def _take_turns(run_dir: Path, job_id: str) -> None:
+    """End where another job is at work or queued; wait for one that ends, as after ``scancel``."""
+    end = time.monotonic() + _ENDING_SECONDS
+    while (other := open_job(run_dir, besides=job_id)) is not None:
+        if other.does != "ends":
+            raise OtherJobError(
+                f"{other} is at work on {run_dir} (or waits for its turn), so job {job_id} ends "
+                f"and has changed nothing. `scvitune status {shlex.quote(str(run_dir))}` tells "
+                f"how it goes; `scancel {other.job_id}` stops it."
+            )
+        if time.monotonic() > end:
+            return  # the driver's lock tells whether it is still at work
+        print(f"waiting until {other} has ended", file=sys.stderr)
+        time.sleep(_LOOK_SECONDS)

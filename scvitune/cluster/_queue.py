@@ -31,10 +31,10 @@ class LiveNode:
 
 @dataclass(frozen=True)
 class OpenJob:
-    """A job of a run that is at work, or will be."""
+    """A job of a run that ``waits``, ``works`` or ``ends``."""
 
     job_id: str
-    waits: bool
+    does: str
 
     def __str__(self) -> str:
         return f"job {self.job_id}"
@@ -45,7 +45,7 @@ class OtherJobError(InputError):
 
 
 def open_job(run_dir: Path, *, besides: str | None = None) -> OpenJob | None:
-    """Return the run's job that is queued or running.
+    """Return the run's job that is queued or running, or about to end.
 
     Slurm's word counts. Where it gives none, a node that was heard of within a minute does.
 
@@ -60,12 +60,13 @@ def open_job(run_dir: Path, *, besides: str | None = None) -> OpenJob | None:
     answer = ask_slurm(job_id)
     if answer is None:
         is_heard = live_nodes(JobFiles.of(run_dir, job_id))
-        return OpenJob(job_id, waits=False) if is_heard else None
+        return OpenJob(job_id, "works") if is_heard else None
     state, _ = answer
     if state in WAITING:
-        return OpenJob(job_id, waits=True)
-    # One that is COMPLETING has done its work, and what comes after it may start.
-    return OpenJob(job_id, waits=False) if state in ALIVE and state != "COMPLETING" else None
+        return OpenJob(job_id, "waits")
+    if state == "COMPLETING":
+        return OpenJob(job_id, "ends")
+    return OpenJob(job_id, "works") if state in ALIVE else None
 
 
 def live_nodes(files: JobFiles) -> tuple[LiveNode, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scvitune._machine import slots_on
 from scvitune.cluster._job_files import JobFiles, read_job
-from scvitune.cluster._queue import ALIVE, WAITING, LiveNode, ask_slurm, live_nodes
+from scvitune.cluster._queue import ALIVE, WAITING, LiveNode, ask_slurm, live_nodes, open_job
 from scvitune.contracts import RunLayout
 
 
@@ -19,8 +21,8 @@ class JobStatus:
     ----------
     state
         ``written`` (not submitted), ``waiting``, ``running``, ``requeued``, ``unfinished``,
-        ``failed``, ``lost`` (Slurm knows the job no more, and it has not said goodbye),
-        ``finished``.
+        ``failed``, ``cancelled``, ``lost`` (Slurm knows the job no more, and it has not said
+        goodbye), ``finished``.
     reason
         Why, where that is known.
     restarts
@@ -45,9 +47,7 @@ def read_status(run_dir: Path) -> JobStatus | None:
     if not cluster.is_dir():
         return None
     said = read_job(run_dir)
-    failure = cluster / "failure"
-    if failure.is_file():  # of a job that could not even start Python
-        said |= {"state": "failed", "reason": failure.read_text().strip()}
+    said |= _failure(run_dir, said)
     job_id = said.get("job_id")
     state, reason = str(said.get("state", "written")), str(said.get("reason") or "")
     restarts = int(said.get("restarts") or 0)
@@ -57,6 +57,19 @@ def read_status(run_dir: Path) -> JobStatus | None:
         state, reason = _judge(state, asked, restarts=restarts, nodes=nodes)
     log = said.get("log")
     return JobStatus(state, reason, job_id, restarts, Path(log) if log else None, nodes)
+
+
+def _failure(run_dir: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a job left that could not even start Python, unless another is at work."""
+    failure = RunLayout(run_dir).cluster / "failure"
+    if not failure.is_file():
+        return {}
+    job_id, _, reason = failure.read_text().strip().partition(" ")
+    if job_id != said.get("job_id") and open_job(run_dir) is not None:
+        return {}
+    told = {"state": "failed", "reason": reason, "job_id": job_id}
+    log = failure.with_name(f"slurm-{job_id}.out")
+    return told | {"log": str(log)} if log.is_file() else told
 
 
 def _judge(
@@ -77,6 +90,8 @@ def _judge(
         return ("requeued" if again else "waiting"), why
     if state in ALIVE:
         return "running", ""
+    if state == "CANCELLED":
+        return "cancelled", ""
     if said == "requeued":
         return "requeued", ""
     words = f"Slurm says {state}" if state else "Slurm knows the job no more"

@@ -154,8 +154,8 @@ def describe_slots(request: SlurmRequest, config: StudyConfig) -> str:
 
 def _check_queue(run_dir: Path) -> None:
     job = open_job(run_dir)
-    if job is not None:
-        does = "waits in the queue for" if job.waits else "is running"
+    if job is not None and job.does != "ends":
+        does = "waits in the queue for" if job.does == "waits" else "is running"
         raise OtherJobError(
             f"{job} {does} this study, so nothing was written or submitted. "
             f"`scvitune status {shlex.quote(str(run_dir))}` tells how it goes; "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scvitune.cluster import _beginning
 from scvitune.cluster._beginning import begin_job
 from scvitune.cluster._queue import OtherJobError
 from scvitune.cluster._scripts import scripts_dir
@@ -39,11 +40,26 @@ def test_a_second_job_of_the_same_run_ends_and_touches_nothing(config, slurm, st
     assert not (job_file(config).parent / "25").exists()
 
 
-@pytest.mark.parametrize("state", ["COMPLETED|None", "CANCELLED|None", "COMPLETING|None", ""])
+@pytest.mark.parametrize("state", ["COMPLETED|None", "CANCELLED|None", ""])
 def test_a_job_after_one_that_is_over_begins(config, slurm, state):
     begin(config, "24")
     (slurm / "squeue.answer").write_text(state)
     begin(config, "25")
+    assert json.loads(job_file(config).read_text())["job_id"] == "25"
+
+
+def test_a_job_waits_until_the_one_before_it_has_ended(config, slurm, capsys, monkeypatch):
+    """Ray's processes and the driver's lock outlive ``scancel`` by up to half a minute."""
+    begin(config, "24")
+    (slurm / "squeue.answer").write_text("COMPLETING|None")
+
+    def end(seconds: float) -> None:
+        assert json.loads(job_file(config).read_text())["job_id"] == "24"
+        (slurm / "squeue.answer").write_text("CANCELLED|None")
+
+    monkeypatch.setattr(_beginning.time, "sleep", end)
+    begin(config, "25")
+    assert capsys.readouterr().err == "waiting until job 24 has ended\n"
     assert json.loads(job_file(config).read_text())["job_id"] == "25"
 
 

@@ -182,6 +182,10 @@ def note(run: Path, **fields) -> None:
         ("running", "PENDING|BeginTime", ("requeued", "BeginTime")),
         ("running", "NODE_FAIL|None", ("lost", "NODE_FAIL")),
         ("running", "", ("lost", "knows the job no more")),
+        ("submitted", "CANCELLED|None", ("cancelled", "")),
+        ("running", "CANCELLED|None", ("cancelled", "")),
+        ("requeued", "CANCELLED|None", ("cancelled", "")),
+        ("cancelled", "COMPLETING|None", ("cancelled", "")),
         ("unfinished", "COMPLETED|None", ("unfinished", "")),
         ("failed", "", ("failed", "because")),
         # of an array, the one at work counts
@@ -212,3 +216,21 @@ def test_without_slurm_the_directory_alone_tells(config, slurm, monkeypatch, tmp
 
 def test_a_run_that_never_had_a_job(tmp_path):
     assert read_status(tmp_path) is None
+
+
+def test_a_job_that_could_not_start_python_does_not_speak_for_one_at_work(config, slurm):
+    done = prepare_submission(config, ["name=mine"], SlurmRequest(), submit=True)
+    note(done.run_dir, state="running")
+    failure = done.script.with_name("failure")
+    (slurm / "squeue.answer").write_text("RUNNING|None")
+    for job_id, state in (("124", "running"), ("123", "failed")):
+        failure.write_text(f"{job_id} the set-up snippet failed\n")
+        status = read_status(done.run_dir)
+        assert status is not None
+        assert (status.state, status.job_id) == (state, "123")
+    assert status.reason == "the set-up snippet failed"
+    failure.write_text("124 the set-up snippet failed\n")
+    (slurm / "squeue.answer").write_text("COMPLETED|None")
+    status = read_status(done.run_dir)
+    assert status is not None
+    assert (status.state, status.job_id) == ("failed", "124")
