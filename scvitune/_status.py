@@ -31,15 +31,19 @@ def describe_status(run_dir: Path) -> list[str]:
     lines = [f"{run_dir.resolve().name}: {_state(run, job)}"]
     if run is not None:
         lines.append(f"Trials:  {count_trials(run)}, of {asked_trials(run)} asked for")
-        lines.append(f"Result:  {describe_outcome(run)}")
-        lines += [f"         {line}" for line in gain_lines(run)]
+        if run.records:  # else the line above has said it
+            lines.append(f"Result:  {describe_outcome(run)}")
+            lines += [f"         {line}" for line in gain_lines(run)]
     lines += _whereabouts(run, job)
-    lines.append(_next(run_dir, run, job))
-    return [line for line in lines if line]
+    lines += _next(run_dir, run, job)
+    return lines
 
 
 def _state(run: Run | None, job: JobStatus | None) -> str:
-    if run is not None and run.finished:
+    waits = job is not None and job.state in ("waiting", "requeued")  # to add trials, perhaps
+    if run is not None and run.finished and not waits:
+        if job is not None and job.state == "running" and not _is_reported(run):
+            return f"finished searching, writing its results{_number(job)}"
         return "finished"
     if job is not None and job.state not in ("written", "finished"):
         words = {
@@ -47,10 +51,9 @@ def _state(run: Run | None, job: JobStatus | None) -> str:
             "requeued": "requeued, waiting to go on",
             "unfinished": "unfinished",
         }.get(job.state, job.state)
-        number = f", job {job.job_id}" if (job.job_id or "").isdigit() else ""
         again = f", {_times(job.restarts)} requeued so far" if job.restarts else ""
         reason = f": {job.reason}" if job.reason else ""
-        return f"{words}{number}{again}{reason}"
+        return f"{words}{_number(job)}{again}{reason}"
     if run is None:
         return "its script is written, but not submitted"
     if run.at_work:
@@ -59,6 +62,16 @@ def _state(run: Run | None, job: JobStatus | None) -> str:
     if last.get("action") == "interrupted":
         return f"interrupted ({last.get('reason')})"
     return "stopped: its driver is no more" if last else "never started"
+
+
+def _is_reported(run: Run) -> bool:
+    """Whether the report is there and no older than what it tells of."""
+    report, events = run.layout.report, run.layout.events
+    return report.is_file() and report.stat().st_mtime >= events.stat().st_mtime
+
+
+def _number(job: JobStatus) -> str:
+    return f", job {job.job_id}" if (job.job_id or "").isdigit() else ""
 
 
 def _times(number: int) -> str:
@@ -74,21 +87,27 @@ def _whereabouts(run: Run | None, job: JobStatus | None) -> list[str]:
         slots = job.slots(cpu=last.get("cpu", 1.0), gpu=last.get("gpu", 0.0))
         age = math.ceil(max(node.age_s for node in job.nodes))
         return [
-            f"Slots:   {slots} alive on {len(job.nodes)} nodes "
-            f"({names}{more}), all heard of within {age} s"
+            f"Slots:   {slots} alive on {len(job.nodes)} node{'s' * (len(job.nodes) != 1)} "
+            f"({names}{more}), heard of within {age} s"
         ]
     if run is not None and run.at_work and started:
         return [f"Slots:   {started[-1]['slots']} on {started[-1].get('host', 'this machine')}"]
     return []
 
 
-def _next(run_dir: Path, run: Run | None, job: JobStatus | None) -> str:
+def _next(run_dir: Path, run: Run | None, job: JobStatus | None) -> list[str]:
     """Return what to do, or where to look."""
+    script = RunLayout(run_dir).cluster / "submit.sbatch"
+    submit = f"sbatch {shlex.quote(str(script))}"
+    is_done = run is not None and run.finished
     if job is not None and job.log is not None and job.state != "finished":
-        return f"Log:     tail -n 50 -f {shlex.quote(str(job.log))}"
-    if job is not None and job.state == "written" and run is None:
-        script = RunLayout(run_dir).cluster / "submit.sbatch"
-        return f"Submit:  sbatch {shlex.quote(str(script))}"
+        lines = [f"Log:     tail -n 50 -F {shlex.quote(str(job.log))}"]
+        has_ended = job.state in ("cancelled", "unfinished", "lost")
+        if has_ended and not is_done and script.is_file():
+            lines.append(f"Go on:   {submit}")
+        return lines
+    if job is not None and job.state == "written" and (run is None or not run.at_work):
+        return [] if is_done else [f"Submit:  {submit}"]
     if run is not None and not run.finished and not run.at_work:
-        return f"Go on:   scvitune resume {shlex.quote(str(run_dir))}"
-    return ""
+        return [f"Go on:   scvitune resume {shlex.quote(str(run_dir))}"]
+    return []

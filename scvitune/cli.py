@@ -1,10 +1,11 @@
 """The command line: arguments in, exit codes out. The work is done in `scvitune.study`.
 
-Exit codes: 0 done, 1 failed, 2 bad input (nothing was written), 75 unfinished, can be resumed.
+Exit codes: 0 done, 1 failed, 2 bad input (nothing was started), 75 unfinished, can be resumed.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import scvitune
+from scvitune._ray_settings import NODES
 from scvitune.errors import DiskFault, InputError, ScvituneError, ScvituneWarning
 
 if TYPE_CHECKING:
@@ -279,8 +281,9 @@ def _begin(config: StudyConfig) -> None:
 def _finish(study: Study) -> None:
     _print(study.summary())
     if not study.finished:
-        command = f"scvitune resume {shlex.quote(str(study.path))}"
-        _print(f"Unfinished. Go on with: {command}", to_stderr=True)
+        command = f" Go on with: scvitune resume {shlex.quote(str(study.path))}"
+        # Of a job of ours the script says how it goes on.
+        _print(f"Unfinished.{'' if os.environ.get(NODES) else command}", to_stderr=True)
         raise typer.Exit(EXIT_UNFINISHED)
 
 

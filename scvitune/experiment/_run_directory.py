@@ -26,6 +26,7 @@ from scvitune.errors import Faults, InputError, StudyError
 from scvitune.events import Report, fold, read_events
 from scvitune.experiment._deconvolution import SETTINGS, Tissues
 from scvitune.experiment._default_training import describe_default_training
+from scvitune.experiment._going_on import SLURM_JOB, how_to_go_on, how_to_stop
 from scvitune.experiment._planning import Plan
 
 _VERSIONED = ("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna")
@@ -43,7 +44,7 @@ def check_storage(storage: Path, name: str, faults: Faults) -> None:
     if root.exists() and not RunLayout(root).is_free():
         faults.add(
             f"{root} exists already, and nothing is ever overwritten. Go on with it by "
-            f"`scvitune resume {root}`, or choose another name."
+            f"{how_to_go_on(root)}, or choose another name."
         )
         return
     existing = root.parent
@@ -77,7 +78,7 @@ def create_run_directory(
     except FileExistsError as error:
         raise InputError(
             f"{layout.root} exists already, and nothing is ever overwritten. Go on with it by "
-            f"`scvitune resume {layout.root}`, or choose another name."
+            f"{how_to_go_on(layout.root)}, or choose another name."
         ) from error
     layout.checkpoints.mkdir()
     save_split(plan.split, layout.splits)
@@ -215,10 +216,12 @@ def driver_lock(layout: RunLayout) -> Iterator[None]:
             file.seek(0)
             raise StudyError(
                 f"Another driver is at work on {layout.root} ({file.read().strip() or 'unknown'})"
-                ". Wait for it, or stop it with Ctrl-C first."
+                f". Wait for it, or stop it {how_to_stop()} first."
             ) from error
         file.seek(0)
         file.truncate()
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        job = os.environ.get(SLURM_JOB)
+        of = f" of job {job}" if job else ""
+        file.write(f"process {os.getpid()}{of} on {os.uname().nodename}\n")
         file.flush()
         yield

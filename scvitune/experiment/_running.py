@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from scvitune.experiment._following_up import (
     stages_of_plan,
 )
 from scvitune.experiment._forecast import trials_in_words
+from scvitune.experiment._going_on import describe_ending
 from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
 from scvitune.experiment._recorders import build_recorders
@@ -351,8 +351,8 @@ def _announce(
             soft_wrap=True,
         )
     console.print(
-        f"Run directory: {layout.root}  (Ctrl-C once ends tidily; `scvitune resume "
-        f"{shlex.quote(str(layout.root))}` goes on)\nStarting up takes some ten seconds ...",
+        f"Run directory: {layout.root}  ({describe_ending(layout.root)})\n"
+        "Starting up takes some ten seconds ...",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -13,6 +13,7 @@ from typing import Any
 from ray import tune
 
 from scvitune._disk import describe_disk_fault, find_disk_fault
+from scvitune.experiment._going_on import is_batch_job
 
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
@@ -148,4 +149,5 @@ class Interruption:
         threading.Thread(target=self._leave_without_ray, daemon=True).start()
         self._stopper.interrupted_by = name
         again = " Once more to leave at once." if number == signal.SIGINT else ""
-        self._announce(f"{name}: finishing tidily, nothing known is lost.{again}")
+        said = "Slurm's signal" if is_batch_job() and number != signal.SIGINT else name
+        self._announce(f"{said}: finishing tidily, nothing known is lost.{again}")

@@ -121,6 +121,14 @@ def test_an_unfinished_study_exits_with_75_and_says_how_to_go_on(room, config_pa
         assert f"scvitune resume '{run_dir}'" in result.stderr
 
 
+def test_in_a_job_its_script_says_how_to_go_on(room, config_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCVITUNE_NODES", "n1")
+    room.outcome = FakeStudy(tmp_path, finished=False)
+    result = run("tune", config_path)
+    assert result.exit_code == 75
+    assert result.stderr == f"{FIRST_LINE}\nUnfinished.\n"
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

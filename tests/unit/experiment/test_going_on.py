@@ -1,0 +1,72 @@
+"""What is said of stopping and going on, at a terminal and in a job of Slurm."""
+
+from __future__ import annotations
+
+import fcntl
+
+import pytest
+
+from scvitune.contracts import RunLayout
+from scvitune.errors import Faults, StudyError
+from scvitune.experiment._going_on import describe_ending
+from scvitune.experiment._run_directory import check_storage, driver_lock
+
+
+@pytest.fixture
+def job(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "27")
+    monkeypatch.setenv("SCVITUNE_NODES", "n1 n2")
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("SCVITUNE_NODES", raising=False)
+
+
+def fault_of_a_taken_name(tmp_path) -> str:
+    (tmp_path / "a run" / "ray").mkdir(parents=True)
+    faults = Faults()
+    check_storage(tmp_path, "a run", faults)
+    with pytest.raises(Exception, match="exists already") as error:
+        faults.raise_if_any()
+    return str(error.value)
+
+
+def fault_of_a_second_driver(tmp_path) -> str:
+    layout = RunLayout(tmp_path)
+    with driver_lock(layout):
+        held = layout.lock.read_text()
+        with layout.lock.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(StudyError, match="Another driver") as error, driver_lock(layout):
+            pass
+    assert held.strip() in str(error.value)
+    return str(error.value)
+
+
+def test_at_a_terminal(terminal, tmp_path):
+    root = tmp_path / "a run"
+    assert describe_ending(root) == (
+        f"Ctrl-C once ends tidily; `scvitune resume '{root}'` goes on"
+    )
+    assert f"`scvitune resume '{root}'`" in fault_of_a_taken_name(tmp_path)
+    assert "stop it with Ctrl-C first" in fault_of_a_second_driver(tmp_path)
+
+
+def test_in_a_job(job, tmp_path):
+    told = [
+        describe_ending(tmp_path / "a run"),
+        fault_of_a_taken_name(tmp_path),
+        fault_of_a_second_driver(tmp_path),
+    ]
+    assert told[0].startswith("`scancel --batch --signal=USR2 27` ends tidily; submitting")
+    assert "Go on with it by submitting its script again" in told[1]
+    assert "of job 27 on" in told[2]
+    assert "stop it with `scancel JOB` first" in told[2]
+    assert not any("Ctrl-C" in text or "scvitune resume" in text for text in told)
+
+
+def test_in_a_script_of_the_users_own(job, monkeypatch, tmp_path):
+    monkeypatch.delenv("SCVITUNE_NODES")
+    assert describe_ending(tmp_path) == f"`scancel 27` ends; `scvitune resume {tmp_path}` goes on"
