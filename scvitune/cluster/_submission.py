@@ -87,6 +87,7 @@ def prepare_submission(
             "leave --submit out and submit the script yourself."
         )
     faults.raise_if_any()
+    slots = describe_slots(request, config)
     name = config.name or f"{config.model}-{datetime.now():%Y%m%d-%H%M%S}"
     run_dir = Path(config.storage).absolute() / name
     layout = RunLayout(run_dir)
@@ -102,7 +103,6 @@ def prepare_submission(
     )
     layout.cluster.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
     write_private(script, text)
-    slots = describe_slots(request, config)
     answer = None
     if sbatch is not None:
         answer = _without_number(_ask(sbatch, ["--test-only", str(script)], request))
@@ -139,14 +139,28 @@ def describe_submission(submission: Submission) -> list[str]:
 
 
 def describe_slots(request: SlurmRequest, config: StudyConfig) -> str:
-    """Return how many trials the nodes hold at a time."""
+    """Return how many trials the nodes hold at a time.
+
+    Raises
+    ------
+    InputError
+        If a node holds none.
+    """
     gpus = request.n_gpus
     cpu = config.resources.cpu if config.resources else 1.0
     gpu = config.resources.gpu if config.resources else float(gpus > 0)
+    wants = f"{cpu:g} CPU" + (f" and {gpu:g} GPU" if gpu else "")
+    if not gpus and any("gpu" in option or "gres" in option for option in request.extra):
+        return f"as many as the GPUs of --extra hold, {wants} each"
     each = slots_on(request.cpus_per_node, gpus, cpu=cpu, gpu=gpu)
-    of = f"{cpu:g} CPU" + (f" and {gpu:g} GPU" if gpu else "")
+    if each == 0:
+        raise InputError(
+            f"A trial of this study wants {wants} (resources), but a node is to have "
+            f"{request.cpus_per_node} CPUs (--cpus-per-node) and {gpus} GPUs (--gpus-per-node), "
+            "so none would ever start. Ask for more, or for less a trial."
+        )
     nodes = "1 node" if request.nodes == 1 else f"{request.nodes} nodes"
-    text = f"{each * request.nodes} trials at a time: {nodes} x {each}, {of} each"
+    text = f"{each * request.nodes} trials at a time: {nodes} x {each}, {wants} each"
     if gpus and not gpu:
         return f"{text}. No trial uses a GPU; resources: {{cpu: 1, gpu: 0.25}} in the study would"
     return text

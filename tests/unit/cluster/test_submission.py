@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import stat
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from scvitune._checking import check_without_data
 from scvitune.cluster import SlurmRequest, describe_submission, prepare_submission, read_status
 from scvitune.cluster._beginning import begin_job
 from scvitune.config import dump_yaml, load_config
@@ -160,6 +162,39 @@ def test_a_run_with_a_job_gets_no_second_one(config, slurm, submit, answer, word
 def test_how_many_trials_so_many_nodes_hold(config, no_slurm, request_, resources, told):
     done = prepare_submission(config, [f"resources={resources}"], request_, submit=False)
     assert told in "\n".join(describe_submission(done))
+
+
+def test_what_holds_no_trial_is_refused(config, no_slurm):
+    for resources, request in (
+        ("{cpu: 4}", SlurmRequest(cpus_per_node=2)),
+        ("{cpu: 1, gpu: 0.5}", SlurmRequest()),
+    ):
+        with pytest.raises(InputError, match="so none would ever start"):
+            prepare_submission(config, [f"resources={resources}"], request, submit=False)
+    assert not (config.parent / "my runs").exists()
+    other_way = SlurmRequest(extra=["--gres=gpu:2"])
+    done = prepare_submission(config, ["resources={gpu: 0.5}"], other_way, submit=False)
+    assert "as many as the GPUs of --extra hold" in done.slots
+
+
+def test_each_setting_stands_in_the_script_once(config, no_slurm):
+    changes = ["name=mine", f"storage={config.parent}", "search.seed=3"]
+    script = prepare_submission(config, changes, SlurmRequest(), submit=False).script.read_text()
+    (line,) = [line for line in script.splitlines() if line.startswith("set -- ")]
+    assert line.count("name=") == line.count("storage=") == line.count("search.seed=3") == 1
+
+
+def test_the_first_job_of_the_readme(slurm, tmp_path, monkeypatch):
+    text = (Path(__file__).parents[3] / "slurm" / "README.md").read_text()
+    yaml = text.split("# first.yaml\n")[1].split("```")[0]
+    first = tmp_path / "first.yaml"
+    first.write_text(textwrap.dedent(yaml).replace("/shared/me", str(tmp_path)))
+    config = load_config(first)
+    check_without_data(config)
+    assert (config.data.path, config.name, config.search.num_samples) == ("pbmc68k", "first", 10)
+    done = prepare_submission(first, [], SlurmRequest(nodes=2, cpus_per_node=2), submit=True)
+    assert done.run_dir == tmp_path / "runs" / "first"
+    assert done.slots.startswith("4 trials at a time")
 
 
 def test_the_number_of_a_trial_submission_is_no_jobs(config, slurm):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import signal
 
 import pytest
 
@@ -10,6 +12,7 @@ from scvitune.contracts import RunLayout
 from scvitune.errors import Faults, StudyError
 from scvitune.experiment._going_on import describe_ending
 from scvitune.experiment._run_directory import check_storage, driver_lock
+from scvitune.experiment._stopping import Interruption, StudyStopper
 
 
 @pytest.fixture
@@ -70,3 +73,14 @@ def test_in_a_job(job, tmp_path):
 def test_in_a_script_of_the_users_own(job, monkeypatch, tmp_path):
     monkeypatch.delenv("SCVITUNE_NODES")
     assert describe_ending(tmp_path) == f"`scancel 27` ends; `scvitune resume {tmp_path}` goes on"
+
+
+def test_whose_signal_it_is(job, monkeypatch):
+    """In a job all come from Slurm or its script, at a terminal the name tells most."""
+    for said in ("Slurm's signal: finishing tidily", "SIGUSR1: finishing tidily"):
+        lines: list[str] = []
+        stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
+        with Interruption(stopper, lines.append):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert lines[0].startswith(said)
+        monkeypatch.delenv("SLURM_JOB_ID", raising=False)
