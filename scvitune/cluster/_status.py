@@ -52,7 +52,7 @@ def read_status(run_dir: Path) -> JobStatus | None:
     state, reason = str(said.get("state", "written")), str(said.get("reason") or "")
     restarts = int(said.get("restarts") or 0)
     nodes = live_nodes(JobFiles.of(run_dir, str(job_id))) if job_id else ()
-    if state in ("submitted", "begun", "running", "requeued"):
+    if state in ("submitted", "begun", "running", "requeued", "cancelled"):
         asked = ask_slurm(str(job_id)) if str(job_id).isdigit() else None
         state, reason = _judge(state, asked, restarts=restarts, nodes=nodes)
     log = said.get("log")
@@ -76,6 +76,8 @@ def _judge(
     said: str, asked: tuple[str, str] | None, *, restarts: int, nodes: tuple[LiveNode, ...]
 ) -> tuple[str, str]:
     """Return state and reason from the job's last word and Slurm's (None: cannot be asked)."""
+    if said == "cancelled" and (asked is None or asked[0] not in (*WAITING, "RUNNING")):
+        return "cancelled", ""
     if asked is None:
         if said == "submitted":
             return "waiting", ""

@@ -324,6 +324,41 @@ def test_too_few_nodes_are_not_started_with(cluster, folder):
     assert not (run / "study.yaml").exists()
 
 
+def test_a_run_has_one_job_and_it_ends_when_told(cluster, folder):
+    run = folder / "runs" / "told"
+    config = write_config(folder, "told", max_epochs=200, num_samples=20)
+    first = submit(cluster, config, nodes=1)
+    script, noted = str(run / "cluster" / "submit.sbatch"), run / "cluster" / "job.json"
+    cluster.wait(lambda: sum(reports(run).values()) >= 6, log=log_of(run, first))
+
+    before = noted.read_text()
+    second = job_number(cluster.call("sbatch", script))
+    assert cluster.wait_until_ended(second) == "FAILED"
+    assert f"`scancel {first}` stops it" in log_of(run, second).read_text()
+    assert noted.read_text() == before
+    refused = cluster.scvitune("slurm", "--submit", "--", str(config), check=False)
+    assert f"job {first} is running this study" in refused
+
+    # Slurm leaves the script the time to put the job back into the queue, which it must not do.
+    cluster.call("scancel", first)
+    third = job_number(cluster.call("sbatch", script, "search.num_samples=25"))
+    log = log_of(run, third)
+    cluster.wait(
+        lambda: len(drivers(run)) >= 2 and drivers(run)[-1]["action"] == "resume", log=log
+    )
+    assert cluster.state(first) == "CANCELLED"
+    assert "scvitune: cancelled" in log_of(run, first).read_text()
+    assert f"waiting until job {first} has ended" in log.read_text()
+
+    cluster.call("scancel", "--batch", "--signal=USR2", third)
+    assert cluster.wait_until_ended(third, log=log) == "FAILED"
+    assert "stopped as asked" in log.read_text()
+    assert yaml.safe_load((run / "study.yaml").read_text())["search"]["num_samples"] == 25
+    told = cluster.scvitune("status", str(run))
+    assert f"unfinished, job {third}" in told
+    assert f"sbatch {shlex.quote(script)}" in told
+
+
 def test_a_set_up_snippet_that_fails_is_told(cluster, folder):
     run = folder / "runs" / "broken"
     broken = folder / "broken.sh"
@@ -333,6 +368,7 @@ def test_a_set_up_snippet_that_fails_is_told(cluster, folder):
     last = log_of(run, job).read_text().splitlines()[-2:]
     assert "no such module" in last[0]
     assert "the set-up snippet failed with exit code 1" in last[1]
+    assert f"copied into the job's script, {run}/cluster/submit.sbatch: mend it there" in last[1]
     assert "failed" in (told := cluster.scvitune("status", str(run)))
     assert "the set-up snippet failed with exit code 1" in told
 

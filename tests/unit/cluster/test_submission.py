@@ -221,6 +221,8 @@ def note(run: Path, **fields) -> None:
         ("running", "CANCELLED|None", ("cancelled", "")),
         ("requeued", "CANCELLED|None", ("cancelled", "")),
         ("cancelled", "COMPLETING|None", ("cancelled", "")),
+        ("cancelled", "", ("cancelled", "")),
+        ("cancelled", "PENDING|BeginTime", ("requeued", "BeginTime")),  # by scontrol requeue
         ("unfinished", "COMPLETED|None", ("unfinished", "")),
         ("failed", "", ("failed", "because")),
         # of an array, the one at work counts
