@@ -25,7 +25,7 @@ _SECONDS_PER_DECODED_ENTRY = 1.4e-7
 
 _LAST_TRAININGS = 3  # the best on the spots; it and the default on the test tissue
 
-_IMPORTS_MB = 500.0
+_IMPORTS_MB = 260.0  # unique to a process, under Ray
 _COPIES_OF_WEIGHTS = 6  # weights, gradients, two moments of Adam, the best, one being saved
 _COPIES_OF_BATCH = 14  # activations of the size of a minibatch, forward and backward
 
