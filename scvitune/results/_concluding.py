@@ -56,8 +56,20 @@ def _has_weights(run: Run, trial_id: str) -> bool:
 
 def _refuse(run: Run) -> None:
     trials = trials_table(run)
-    reasons = trials["reason"].value_counts()
+    reasons = trials["reason"][trials["reason"] != ""].value_counts()
+    if len(reasons):
+        raise StudyError(
+            f"No trial came to a result; {reasons.iloc[0]} of {len(trials)} say: "
+            f"{reasons.index[0]}. See {run.layout.report}."
+        )
+    search = run.settings["search"]
+    budgets = [
+        f"{name} is {search[name]:g}"
+        for name in ("time_budget_s", "epoch_budget")
+        if search.get(name) is not None
+    ]
     raise StudyError(
-        f"No trial came to a result; {reasons.iloc[0]} of {len(trials)} say: "
-        f"{reasons.index[0]}. See {run.layout.report}."
+        "No trial came to a result before the budget was spent "
+        f"({' and '.join(budgets) or 'there is none'}); {len(trials)} of "
+        f"{run.settings['num_trials']} trials had begun. Start a new study with a larger one."
     )

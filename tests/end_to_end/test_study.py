@@ -354,6 +354,16 @@ def test_events_are_json_lines_in_order(study):
     assert times == sorted(times)
 
 
+def test_a_budget_that_is_spent_before_a_trial_has_reported(pbmc, tmp_path):
+    """Setting the trials up alone takes longer."""
+    with pytest.raises(StudyError, match=r"before the budget was spent \(time_budget_s is 0.01\)"):
+        scvitune.tune("SCVI", pbmc, num_samples=3, time_budget_s=0.01, storage=tmp_path, name="s")
+    study = scvitune.load(tmp_path / "s")
+    assert study.finished
+    assert not study.trials["status"].isin(["running", "pending"]).any()
+    assert (study.path / "report.html").stat().st_size > 0
+
+
 def test_relative_storage_and_a_study_that_fails_whole(pbmc, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study = scvitune.tune("SCVI", pbmc, space={}, max_epochs=1, name="near")
