@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from scvitune.results._tables import is_missing
 
 _SHARE = 0.75
 _LEAST, _PER_HYPERPARAMETER = 20, 4
+_MOST_NAMES = 6
+"""fANOVA goes through all combinations of a choice's names being chosen or not, 2**n of them."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Comparable:
         The hyperparameters in which these trials differ.
     features
         (n_trials, n_hyperparameters) float64: ranges from 0 to 1 (on a log scale where they were
-        searched on one), choices as numbers of their values. An inactive range stands at the
+        searched on one), choices as numbers of their values: of numbers in their order, of more
+        than six names in the order of their mean metric. An inactive range stands at the
         default's value (else in the middle), as fANOVA's authors advise; an inactive choice has
         a value of its own, the last.
     values
@@ -90,19 +94,25 @@ def compare_trials(run: Run) -> Comparable:
     }
     places = [number for number, trial_id in enumerate(run.records) if trial_id in values]
     default = run.default.config if run.default else {}
+    limited = _limited([values[t] for t in run.records if t in values], run.mode)
     columns, kept, is_choice = [], [], []
     for one in list_searched(run):
         chosen = [one.values[place] for place in places]
         column = _encode(one, chosen, default.get(one.name, math.nan))
         if len(set(column)) > 1:
+            has_order = not isinstance(one.domain, Choice) or one.domain.ordered
+            if not has_order and all(map(_is_number, one.choices)):
+                column, has_order = _ranked(column, sorted_by=[*one.choices, math.inf]), True
+            elif not has_order and len(set(column)) > _MOST_NAMES:
+                column, has_order = _ranked(column, sorted_by=_means(column, limited)), True
             columns.append(column)
             kept.append(one)
-            is_choice.append(isinstance(one.domain, Choice) and not one.domain.ordered)
+            is_choice.append(not has_order)
     return Comparable(
         epoch=epoch,
         searched=tuple(kept),
         features=np.array(columns, dtype=float).reshape(len(kept), len(places)).T,
-        values=_limited([values[t] for t in run.records if t in values], run.mode),
+        values=limited,
         is_choice=tuple(is_choice),
         n_left_out=len(usable) - len(values),
         mode=run.mode,
@@ -120,7 +130,29 @@ def _encode(one: Searched, values: list[Any], default: Any) -> list[float]:
     return [known if is_missing(value) else one.position(value) for value in values]
 
 
+def _ranked(column: Sequence[float], *, sorted_by: Sequence[Any]) -> list[float]:
+    """Return codes in the order of what is known of each of them, instead of the space's."""
+    order = sorted(range(len(sorted_by)), key=lambda code: sorted_by[code])
+    rank = {code: float(place) for place, code in enumerate(order)}
+    return [rank[int(code)] for code in column]
+
+
+def _means(column: Sequence[float], values: npt.NDArray[np.float64]) -> list[float]:
+    """Return the mean metric of each code, infinite for those that nobody tried.
+
+    A regression tree that splits names in this order finds the best of all its splits into two
+    groups (Fisher, J. Am. Stat. Assoc. 1958).
+    """
+    codes = np.array(column, dtype=int)
+    return [
+        float(values[codes == code].mean()) if (codes == code).any() else math.inf
+        for code in range(codes.max() + 1)
+    ]
+
+
 def _fits(one: Searched, value: Any) -> bool:
-    if is_missing(value) or isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return 0 <= one.position(value) <= 1
+    return not is_missing(value) and _is_number(value) and 0 <= one.position(value) <= 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

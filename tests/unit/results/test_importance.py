@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scvitune.results._comparable import compare_trials
-from scvitune.results._importance import compute_importance
+from scvitune.results._importance import compute_importance, compute_interactions
 
 SPACE = {
     "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
@@ -48,3 +48,33 @@ def test_many_trials_cost_no_more_and_say_the_same(new_run) -> None:
     # Independent: the shares of the variance, from the effects that were put in.
     lr, latent = (20 * 2) ** 2 / 12, 0.6**2 * (45**2 - 1) / 12
     assert table.loc["lr", "fanova"] == pytest.approx(lr / (lr + latent), abs=0.06)
+
+
+@pytest.mark.parametrize("values", [list(range(30, 4, -1)), [f"v{n}" for n in range(5, 31)]])
+def test_a_choice_of_many_values_is_affordable(new_run, values) -> None:
+    """Optuna's fANOVA goes through 2**26 combinations of 26 names: it would never end."""
+    builder = new_run()
+    builder.settings(space={"x": {"type": "choice", "values": values}, "lr": SPACE["lr"]})
+    rng = np.random.default_rng(0)
+    for number in range(300):
+        chosen, log_lr = int(rng.integers(26)), rng.uniform(-4, -2)
+        value = 100 + chosen + 5 * (log_lr + 4) + 0.1 * rng.normal()
+        config = {"x": values[chosen], "lr": 10**log_lr}
+        builder.trial(f"{number:05d}", config, values={1.0: value})
+    trials = compare_trials(builder.read())
+    table = compute_importance(trials, n_trees=8)
+    x, lr = (26**2 - 1) / 12, (5 * 2) ** 2 / 12
+    assert table.loc["x", "fanova"] == pytest.approx(x / (x + lr), abs=0.06)
+    interactions = compute_interactions(trials).set_index(["first", "second"])
+    assert interactions.loc[("x", "x"), "strength"] == pytest.approx(x**0.5, rel=0.2)
+    assert interactions.loc[("lr", "x"), "strength"] < 1
+
+
+def test_a_few_names_have_no_order(new_run) -> None:
+    builder = new_run()
+    space = {"x": {"type": "choice", "values": ["b", "a", "c"]}, "lr": SPACE["lr"]}
+    builder.settings(space=space)
+    for number in range(30):
+        config = {"x": "bac"[number % 3], "lr": 1e-4 * 1.1**number}
+        builder.trial(f"{number:05d}", config, values={1.0: float(number % 3)})
+    assert compare_trials(builder.read()).is_choice == (False, True)  # lr and x
