@@ -1,19 +1,23 @@
-"""Ray Tune's controller, with two gaps closed: it loses trials, and processes that start."""
+"""Ray Tune's controller, with three gaps closed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 from ray.exceptions import RayActorError
 from ray.tune import tune
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+
+_ENDED_KEPT = 50
 
 
 class StudyController(TuneController):
-    """Two repairs of Ray Tune 2.60.
+    """Three repairs of Ray Tune 2.60.
 
     A trial that failed while it was set up in the process of another may try again. Ray Tune
     retries only trials that run, and one that is being set up for reuse does not run yet: it fails
@@ -24,10 +28,45 @@ class StudyController(TuneController):
     the process of any other that ends meanwhile, and ends the one that was starting: where trials
     are short beside the seconds that a process takes to start, it starts processes for ever and
     never fills the slots (12 slots, trials of 5 s on a busy machine: 8 at work).
+
+    Trials that have ended are let go, all but the last few. Ray Tune keeps each with all that it
+    has counted (51 kB), and looks through all of them whenever it chooses who runs next: after
+    10,000 trials one took 22 ms of the driver instead of 12. Nothing here asks for them; the event
+    log has what they were.
     """
+
+    _trials: list[Trial]
 
     on_failure: Callable[[Trial, Exception], None] = staticmethod(lambda trial, error: None)
     """Told of a trial whose process failed, before it tries again or counts as failed."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # It prints nothing at our verbosity, and remembers every trial.
+        self._callbacks._callbacks = [
+            callback
+            for callback in self._callbacks._callbacks
+            if not isinstance(callback, TrialProgressCallback)
+        ]
+
+    def step(self) -> None:
+        """Do what is next, and let go of what has ended."""
+        super().step()
+        if len(self._trials) - len(self._live_trials) > 2 * _ENDED_KEPT:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        ended = [trial for trial in self._trials if trial.is_finished()]
+        let_go = set(ended[:-_ENDED_KEPT])
+        self._trials = [trial for trial in self._trials if trial not in let_go]
+        for known in (self._stopped_trials, self._failed_trials, self._trials_to_cache):
+            known -= let_go
+        # What was to be done in processes that were asked for and then not needed.
+        manager = self._actor_manager
+        tasks = manager._pending_actors_to_enqueued_actor_tasks
+        needed = {*manager._pending_actors_to_attrs, *manager._live_actors_to_ray_actors_resources}
+        for actor in [actor for actor in tasks if actor not in needed]:
+            del tasks[actor]
 
     def _trial_task_failure(self, trial: Trial, exception: Exception) -> None:
         if trial in self._resetting_trials and trial.status == Trial.PENDING:

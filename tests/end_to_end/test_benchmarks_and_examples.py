@@ -214,3 +214,19 @@ def test_million_cells(tmp_path):
     assert (row["cells"], row["genes"]) == (1500, 50)
     assert row["study_peak_mb"] > row["trial_uss_mb"] > 50
     assert min(row["prepare_s"], row["step_ms"]) > 0
+
+
+@pytest.mark.slow
+def test_time_to_solution(tmp_path):
+    sizes = ["--seconds=30", "--epochs=16", "--seeds=1", "--genes=60", "--cells=300"]
+    sizes += ["--population=4", "--folder", tmp_path / "kept", "--html", tmp_path / "curves.html"]
+    only = ["--only", "random", "pbt"]
+    if all(importlib.util.find_spec(name) for name in ("scib_metrics", "muon")):
+        only.append("scvi.autotune")
+    rows = numbers_of("benchmarks/time_to_solution.py", *sizes, *only, home=tmp_path)["rows"]
+    assert [row["strategy"] for row in rows] == only[1:]
+    assert all(0 < row["at end"] < 1000 and row["trials"] > 0 for row in rows[:2])
+    assert rows[0]["random_s"] <= 30
+    assert (tmp_path / "curves.html").stat().st_size > 0
+    again = numbers_of("benchmarks/time_to_solution.py", *sizes, *only, home=tmp_path)["rows"]
+    assert again == rows  # nothing is run twice

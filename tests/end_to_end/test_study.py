@@ -355,12 +355,13 @@ def test_events_are_json_lines_in_order(study):
 
 
 def test_a_budget_that_is_spent_before_a_trial_has_reported(pbmc, tmp_path):
-    """Setting the trials up alone takes longer."""
+    """Setting the trials up alone takes longer; some, or none, may have been proposed by then."""
     with pytest.raises(StudyError, match=r"before the budget was spent \(time_budget_s is 0.01\)"):
         scvitune.tune("SCVI", pbmc, num_samples=3, time_budget_s=0.01, storage=tmp_path, name="s")
     study = scvitune.load(tmp_path / "s")
     assert study.finished
-    assert not study.trials["status"].isin(["running", "pending"]).any()
+    assert study.trials["status"].isin(["pending", "interrupted"]).all()
+    assert (study.trials["epochs"] == 0).all()
     assert (study.path / "report.html").stat().st_size > 0
 
 

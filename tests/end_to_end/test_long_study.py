@@ -1,0 +1,71 @@
+"""A driver that has seen many trials remembers few."""
+
+from __future__ import annotations
+
+import pytest
+from ray import tune
+
+from scvitune.experiment import _controller
+from scvitune.experiment._controller import StudyController, repaired_controller
+
+
+def quick_trainable():
+    """Made here, so that Ray sends it whole: its processes cannot import this file."""
+
+    class Quick(tune.Trainable):
+        """Ends at once; every tenth one fails."""
+
+        def reset_config(self, new_config):
+            return True
+
+        def step(self):
+            if self.config["number"] % 10 == 3:
+                raise ValueError("as was to be shown")
+            return {"value": float(self.config["number"]), "done": True}
+
+        def save_checkpoint(self, checkpoint_dir):
+            """There is nothing to save."""
+
+    return Quick
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """After each time that ended trials are let go: how many are still held, and where."""
+    seen = []
+    let_go = StudyController._let_go
+
+    def note(controller):
+        let_go(controller)
+        manager = controller._actor_manager
+        groups = (
+            controller._trials,
+            controller._stopped_trials | controller._failed_trials,
+            controller._trials_to_cache,
+        )
+        ended = [sum(trial.is_finished() for trial in group) for group in groups]
+        seen.append([*ended, len(manager._pending_actors_to_enqueued_actor_tasks)])
+
+    monkeypatch.setattr(StudyController, "_let_go", note)
+    monkeypatch.setattr(_controller, "_ENDED_KEPT", 10)
+    return seen
+
+
+def test_what_has_ended_is_let_go(local_ray, tmp_path, sizes):
+    tuner = tune.Tuner(
+        tune.with_resources(quick_trainable(), {"cpu": 1}),
+        param_space={"number": tune.grid_search(list(range(120)))},
+        tune_config=tune.TuneConfig(reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path / "runs"),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    with repaired_controller(lambda trial, error: None):
+        results = tuner.fit()
+    assert len(sizes) >= 5
+    # Of 120 the last ten that ended, and tasks of processes that are still asked for.
+    assert all(ended <= 10 for *groups, _ in sizes for ended in groups)
+    assert all(tasks <= 20 for *_, tasks in sizes)
+    assert len(results) <= 40
