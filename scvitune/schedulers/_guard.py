@@ -75,6 +75,8 @@ class GuardedScheduler(TrialScheduler):
         self.paused: set[str] = getattr(inner, "waiting", set())
         """Ray's ids of the trials that are paused and wait for others."""
         self._unfinished: dict[str, PastTrial] = {}
+        # A trial that lost in an earlier driver may be told so before it reports in this one.
+        self._reached = {t.proposal.trial_id: t.reports[-1][0] for t in past if t.reports}
         if isinstance(inner, SynchronousHyperband):
             inner.remember([self._shown(trial) for trial in past if not _is_default(trial)])
         elif not pauses:
@@ -170,14 +172,19 @@ class GuardedScheduler(TrialScheduler):
                 if not isinstance(self._inner, AsyncHyperBandScheduler):
                     self._spared.add(trial.trial_id)
                 return str(TrialScheduler.CONTINUE)
-            self._note_stop(trial, result)
+            self._note_stop(trial, result[EPOCH])
         elif decision == TrialScheduler.PAUSE:
             self.paused.add(trial.trial_id)
         return decision
 
-    def _note_stop(self, trial: Any, result: dict[str, Any]) -> None:
-        reason = f"stopped by the scheduler at epoch {result[EPOCH]:g}"
+    def _note_stop(self, trial: Any, epoch: float) -> None:
+        reason = f"stopped by the scheduler at epoch {epoch:g}"
         self.stopped.setdefault(trial.trial_id, reason)
+
+    def _epoch_of(self, trial: Any, last: dict[str, Any]) -> float | None:
+        """Return the epoch of the last report, in this driver or an earlier one."""
+        epoch: float | None = last.get(EPOCH, self._reached.get(trial.config.get("trial_id", "")))
+        return epoch
 
     def _forget(self, trial: Any) -> None:
         self.paused.discard(trial.trial_id)
@@ -191,8 +198,9 @@ class GuardedScheduler(TrialScheduler):
         self._forget(trial)
         if self._is_outside(trial):
             return
-        if "outcome" not in result and EPOCH in result and not _is_default_trial(trial):
-            self._note_stop(trial, result)
+        reached = self._epoch_of(trial, result)
+        if "outcome" not in result and reached is not None and not _is_default_trial(trial):
+            self._note_stop(trial, reached)
         self._inner.on_trial_complete(tune_controller, trial, self._clean(trial, result))
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
@@ -201,9 +209,9 @@ class GuardedScheduler(TrialScheduler):
         self._forget(trial)
         if self._is_outside(trial):
             return
-        last = getattr(trial, "last_result", None) or {}
-        if EPOCH in last and (was_paused or self._pauses):
-            self._note_stop(trial, last)
+        reached = self._epoch_of(trial, getattr(trial, "last_result", None) or {})
+        if reached is not None and (was_paused or self._pauses):
+            self._note_stop(trial, reached)
         self._inner.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any, **kwargs: Any) -> Any:

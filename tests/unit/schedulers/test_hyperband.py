@@ -167,6 +167,8 @@ def test_a_killed_study_goes_on_to_the_same_end(n, slots, seed, failing, share):
     rest.run()
     assert resumed.paused == set()
     assert ends | last_epochs(rest) == expected
+    before = {f"ray-{t.proposal.trial_id}" for t in past if t.status == "stopped"}
+    assert before | set(resumed.stopped) == set(whole.stopped)
 
 
 def still_to_run(past, curves):
