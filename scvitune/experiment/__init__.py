@@ -1,12 +1,14 @@
 """StudyConfig + data -> names checked -> Ray Tune -> run directory; and going on with one."""
 
 from scvitune.experiment._learning import train_learning_curve
-from scvitune.experiment._running import (
+from scvitune.experiment._preparing import (
     Preparation,
     check_without_data,
+    prepare_experiment,
+)
+from scvitune.experiment._running import (
     continue_experiment,
     find_functions,
-    prepare_experiment,
     start_experiment,
 )
 from scvitune.experiment._session import wait_for_shutdown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from scvitune._cut_default import find_cut
 from scvitune.config import SimulationConfig
@@ -11,11 +10,9 @@ from scvitune.contracts import Choice, Domain, Hyperparameter, PreparedData
 from scvitune.experiment._deconvolution import Tissues
 from scvitune.experiment._default_training import describe_default_training
 from scvitune.experiment._planning import Plan
+from scvitune.experiment._preparing import Preparation
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY
 from scvitune.models import get_adapter
-
-if TYPE_CHECKING:
-    from scvitune.experiment._running import Preparation
 
 START_UP_S = 15.0
 """Imports and Ray, once a study; measured on two cores."""

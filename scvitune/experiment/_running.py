@@ -1,34 +1,20 @@
-"""Starting a study and going on with one."""
+"""Running a study, a new one or one that is there, with everything recorded."""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from scvitune._disk import begun_or_not_at_all, disk_faults_explained, explain_disk_fault
-from scvitune.config import StudyConfig
 from scvitune.contracts import ENDED, PreparedData, RunLayout
-from scvitune.data import (
-    check_file,
-    prepare_anndata,
-    prepare_file,
-    save_prepared,
-)
-from scvitune.errors import Faults, InputError
+from scvitune.data import save_prepared
 from scvitune.events import EventLog, TrialRecord, fold, read_events
-from scvitune.experiment._deconvolution import (
-    Tissues,
-    check_target,
-    prepare_spots,
-    simulate_tissues,
-    with_simulation,
-)
+from scvitune.experiment._deconvolution import Tissues
 from scvitune.experiment._driver import run_plan
 from scvitune.experiment._following_up import (
     Session,
@@ -39,12 +25,11 @@ from scvitune.experiment._following_up import (
 from scvitune.experiment._forecast import trials_in_words
 from scvitune.experiment._going_on import describe_ending
 from scvitune.experiment._metrics import own_functions
-from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
+from scvitune.experiment._planning import Plan
+from scvitune.experiment._preparing import Preparation
 from scvitune.experiment._recorders import build_recorders
 from scvitune.experiment._reopening import reopen, settings_of
 from scvitune.experiment._run_directory import (
-    check_storage,
-    choose_name,
     create_run_directory,
     driver_lock,
     read_past,
@@ -52,122 +37,7 @@ from scvitune.experiment._run_directory import (
 )
 from scvitune.experiment._session import has_lost_ray, ray_session
 from scvitune.experiment._stopping import Interruption, StudyStopper
-from scvitune.metrics import OwnFunction, resolve_functions
-from scvitune.models import MODELS, get_adapter
-
-_QUICK_BYTES = 50e6
-"""Files up to this size are read, to find their faults too, although others are known already."""
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """A study that could start: everything is checked, nothing is written.
-
-    ``prepared`` is in memory; ``adata`` is what it was prepared from. ``tissues`` is set where
-    the model is one of spots. ``functions`` are the user's own metrics.
-    """
-
-    plan: Plan
-    prepared: PreparedData
-    adata: Any
-    layout: RunLayout
-    name: str
-    tissues: Tissues | None = None
-    functions: Mapping[str, OwnFunction] = field(default_factory=dict)
-
-
-def prepare_experiment(
-    config: StudyConfig,
-    *,
-    adata: Any = None,
-    reference: Any = None,
-    searcher: Any = None,
-    scheduler: Any = None,
-    functions: Mapping[str, OwnFunction] | None = None,
-) -> Preparation:
-    """Check a configuration and its data, all faults at once.
-
-    Parameters
-    ----------
-    adata
-        A registered AnnData; None: ``config.data`` names a file.
-    reference
-        The cells that spots are made of; None: ``config.data`` names a file, or none are wanted.
-    searcher, scheduler
-        Ready Ray objects instead of the configuration's names.
-    functions
-        The user's own metrics by name; others are imported by their paths.
-
-    Raises
-    ------
-    InputError
-        With all faults.
-    """
-    faults = Faults()
-    config = with_model_defaults(config)
-    check_names(config, searcher=searcher, scheduler=scheduler, faults=faults)
-    functions = resolve_functions(config.own_metrics, functions or {}, faults)
-    name = choose_name(config)
-    check_storage(Path(config.storage), name, faults)
-    if adata is None and _is_slow_to_read(config):
-        faults.raise_if_any()  # a typo should not cost the minutes that reading takes
-    prepared = tissues = None
-    if config.model in MODELS:  # else a fault already, and its data cannot be set up
-        named = config.data is not None and config.data.reference is not None
-        has_reference = reference is not None or (adata is None and named)
-        before = len(faults)
-        check_target(config, has_reference=has_reference, faults=faults)
-        if has_reference and len(faults) == before:
-            with faults.collecting():
-                spots = prepare_spots(config, adata, reference)
-                adata, prepared = spots.adata, spots.spots
-                config = with_simulation(config)
-                tissues = simulate_tissues(spots, config)
-        elif not has_reference and get_adapter(config.model).first_stage_prefix is None:
-            with faults.collecting():
-                # Where nothing will start, choosing genes would only delay what is to be said.
-                adata, prepared = _prepare(config, adata, choose_genes=not before)
-                for fault in get_adapter(config.model).data_faults(prepared):
-                    faults.add(fault)
-    faults.raise_if_any()
-    if prepared is None:
-        raise InputError("There is no data.")
-    plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
-    layout = RunLayout(Path(config.storage) / name)
-    return Preparation(plan, prepared, adata, layout, name, tissues, functions)
-
-
-def check_without_data(config: StudyConfig) -> None:
-    """Check a configuration as far as that needs no reading of its data.
-
-    Raises
-    ------
-    InputError
-        With all faults.
-    """
-    faults = Faults()
-    check_names(with_model_defaults(config), searcher=None, scheduler=None, faults=faults)
-    resolve_functions(config.own_metrics, {}, faults)
-    for path in (config.data.path, config.data.reference) if config.data is not None else ():
-        if path is not None:
-            with faults.collecting():
-                check_file(path)
-    faults.raise_if_any()
-
-
-def _is_slow_to_read(config: StudyConfig) -> bool:
-    path = Path((config.data and config.data.path) or "")
-    return path.is_file() and path.stat().st_size > _QUICK_BYTES
-
-
-def _prepare(config: StudyConfig, adata: Any, *, choose_genes: bool) -> tuple[Any, PreparedData]:
-    if adata is not None:
-        return adata, prepare_anndata(adata, model=config.model)
-    if config.data is None or config.data.path is None:
-        raise InputError("There is no data: give an AnnData, or data.path in YAML.")
-    keys = config.data.model_dump()
-    keys.pop("reference")
-    return prepare_file(keys.pop("path"), model=config.model, choose_genes=choose_genes, **keys)
+from scvitune.metrics import OwnFunction
 
 
 def start_experiment(preparation: Preparation, *, console: Console | None = None) -> RunLayout:

@@ -8,7 +8,7 @@ import scvitune
 from scvitune.config import StudyConfig
 from scvitune.errors import InputError
 from scvitune.experiment._planning import plan_study
-from scvitune.experiment._running import prepare_experiment
+from scvitune.experiment._preparing import prepare_experiment
 
 SPACE = {"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}, "n_epochs_kl_warmup": 4}
 

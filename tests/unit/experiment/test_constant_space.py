@@ -10,7 +10,7 @@ from scvitune.errors import InputError
 from scvitune.experiment._forecast import describe_preparation
 from scvitune.experiment._pairs import PAIRS
 from scvitune.experiment._planning import plan_study
-from scvitune.experiment._running import prepare_experiment
+from scvitune.experiment._preparing import prepare_experiment
 
 CONSTANTS = {"n_latent": 5, "lr": 0.004, "n_hidden": 128}
 DEFAULT = {"n_latent": 10, "lr": 0.001, "n_hidden": 128}
