@@ -155,7 +155,7 @@ def _run_trial(folder: Path, connection: Connection) -> None:
     import torch
 
     from scvitune.data import load_prepared, load_split
-    from scvitune.trainable import load_device_data
+    from scvitune.process_state import load_device_data
 
     def tell_memory() -> None:
         connection.send(psutil.Process().memory_full_info().uss / MB)

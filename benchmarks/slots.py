@@ -107,7 +107,7 @@ def train(folder: str, n_threads: int, seconds: float, barrier: Any) -> float:
     import torch
 
     from scvitune.data import load_prepared, load_split
-    from scvitune.trainable import load_device_data
+    from scvitune.process_state import load_device_data
 
     directory = Path(folder, "data_dir").read_text()
     split = load_split(Path(folder) / "splits.npz")

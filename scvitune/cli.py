@@ -184,6 +184,9 @@ def slurm(
         Path | None,
         typer.Option(metavar="FILE", help="Commands that make Python available in a job."),
     ] = None,
+    signal_seconds: Annotated[
+        int, typer.Option(help="So long before the time limit trials save what they have.")
+    ] = 120,
     extra: Annotated[
         list[str] | None,
         typer.Option(metavar="OPTION", help="Another option of sbatch. Repeatable."),
@@ -207,6 +210,7 @@ def slurm(
             min_nodes=min_nodes,
             node_ip_command=node_ip_command,
             setup=setup,
+            signal_seconds=signal_seconds,
             extra=tuple(extra or ()),
         )
         changes = [*(overrides or ()), *(more_overrides or ())]

@@ -37,6 +37,10 @@ SplitName: TypeAlias = Literal["train", "validation", "test"]
 EPOCH = "epoch"
 """The unit of budget, in every report: training cells seen / n_train; may be fractional."""
 
+UNDERWAY = "underway"
+"""Marks what a trial hands Ray between two reports, so that it hears whether it is to stop: it
+reports nothing."""
+
 DEFAULT_TRIAL = "00000"
 """The trial that is the model's default configuration, the measure of all others."""
 

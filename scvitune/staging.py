@@ -6,7 +6,6 @@ share one; the first that wants it trains it, and others wait for it meanwhile.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from scvitune._locking import take_lock
 from scvitune._seeding import derive_seed
 from scvitune.contracts import Batch, PreparedData, Split
 from scvitune.data import copy_to_node, load_prepared, load_split
@@ -94,7 +94,7 @@ class Stages:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.with_suffix(".lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                take_lock(lock, wait=True)
                 if not path.exists():
                     save_checkpoint(path, vars(self._train(config)))
         return _load(str(path), self.device)

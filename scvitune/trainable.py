@@ -7,14 +7,11 @@ and reason; the process dies only of what leaves it unusable.
 
 from __future__ import annotations
 
-import pickle
-import sys
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from scvitune._collecting import collection_paused, keep_what_is_there
+from scvitune._collecting import collection_paused
 from scvitune._disk import DISK_FAULT, describe_disk_fault, find_disk_fault
 
 with collection_paused():  # these imports are most of what starting a process takes
@@ -23,16 +20,20 @@ with collection_paused():  # these imports are most of what starting a process t
     from ray import tune
 
     from scvitune._seeding import derive_seed, trial_seed
-    from scvitune.config import MetricOptions
-    from scvitune.contracts import DEFAULT_TRIAL, EPOCH, PreparedData, RunLayout, Split, SplitName
-    from scvitune.data import copy_to_node, load_prepared, load_split
+    from scvitune.contracts import DEFAULT_TRIAL, EPOCH, UNDERWAY, RunLayout, Split, SplitName
+    from scvitune.data import load_split
     from scvitune.errors import StudyError
-    from scvitune.judging import Examiner, MetricError
+    from scvitune.judging import MetricError
     from scvitune.metrics import METRICS, name_metrics, proportion_means
     from scvitune.models import ModelAdapter, get_adapter
+    from scvitune.process_state import (
+        examiner_once,
+        load_device_data,
+        load_prepared_once,
+        settle_process,
+    )
     from scvitune.staging import HeldOut, Stages
     from scvitune.training import (
-        DeviceData,
         Divergence,
         TrainingLoop,
         TrainingSettings,
@@ -42,58 +43,14 @@ with collection_paused():  # these imports are most of what starting a process t
         seeded_initialisation,
     )
 
-__all__ = ["StudyTrainable", "compile_kernels", "load_device_data"]
+__all__ = ["StudyTrainable", "compile_kernels"]
 
 WORST = 1e38  # stands for "no value" where Ray insists on a number; nobody is shown it
 CHECKPOINT_INTERVAL_S = 60.0
+STEP_S = 15.0
+"""A process hears of a stop only between two steps, so none of them trains for longer."""
 SEARCHED: tuple[SplitName, ...] = ("validation", "train")
 ALWAYS = frozenset(name for name, info in METRICS.items() if info.always)
-
-_DATA: dict[tuple[str, str], DeviceData] = {}
-"""The process's datasets, kept from trial to trial."""
-
-
-@lru_cache(maxsize=1)
-def _load_prepared_once(directory: str) -> PreparedData:
-    """Return the arrays of a dataset, opened once a process and not once a trial."""
-    return load_prepared(copy_to_node(Path(directory)))
-
-
-@lru_cache(maxsize=1)
-def _examiner_once(
-    run_dir: str,
-    data_dir: str,
-    seed: int,
-    options: tuple[tuple[str, Any], ...],
-    functions: bytes | None,
-    path: tuple[str, ...],
-) -> Examiner:
-    """Return what measures the models of a study, with what it prepares once a process."""
-    sys.path.extend(entry for entry in path if entry not in sys.path)
-    return Examiner(
-        _load_prepared_once(data_dir),
-        load_split(RunLayout(Path(run_dir)).splits),
-        seed=seed,
-        options=MetricOptions(**dict(options)),
-        functions=None if functions is None else pickle.loads(functions),
-    )
-
-
-@lru_cache(maxsize=1)
-def _settle_process() -> None:
-    """Once a process, before its first trial."""
-    with collection_paused():
-        compile_kernels()
-    keep_what_is_there()
-
-
-def load_device_data(directory: str, device: torch.device) -> DeviceData:
-    """Return a dataset on a device, loaded once a process."""
-    key = (directory, str(device))
-    if key not in _DATA:
-        _DATA.clear()
-        _DATA[key] = DeviceData(_load_prepared_once(directory), device)
-    return _DATA[key]
 
 
 class StudyTrainable(tune.Trainable):
@@ -114,7 +71,7 @@ class StudyTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Build the trial, or go on from its checkpoint if there is one."""
-        _settle_process()
+        settle_process()
         self._broken: str | None = None
         self._loop: TrainingLoop | None = None
         self._study = config["study"] | config.get("settings", {})
@@ -146,8 +103,8 @@ class StudyTrainable(tune.Trainable):
         data = load_device_data(study["data_dir"], device)
         adapter = get_adapter(study["model"], defaults=study["defaults"])
         seed = self._derive_seed(hyperparameters)
-        prepared = _load_prepared_once(study["data_dir"])
-        self._examiner = _examiner_once(
+        prepared = load_prepared_once(study["data_dir"])
+        self._examiner = examiner_once(
             self._study["run_dir"],
             study["data_dir"],
             study["seed"],
@@ -241,7 +198,8 @@ class StudyTrainable(tune.Trainable):
         loop, study = self._loop, self._study
         try:
             target = self._next_report()
-            loop.advance(target)
+            if not loop.advance(target, seconds=STEP_S):
+                return self._report_nothing(loop)
             metrics = name_metrics(loop.training_losses(), "train")
             metrics |= self._judge(loop)
         except Divergence as error:
@@ -276,9 +234,27 @@ class StudyTrainable(tune.Trainable):
             self._save(with_loop=False)
             return result
         at_rung = any(abs(target - rung) < 1e-9 for rung in study["rungs"])
-        if at_rung or time.monotonic() - self._last_saved > CHECKPOINT_INTERVAL_S:
-            self._save(with_loop=True)
+        self._save_if_due(now=at_rung)
         return result
+
+    def _report_nothing(self, loop: TrainingLoop) -> dict[str, Any]:
+        """Return what Ray wants of a step in the middle of a stretch of training."""
+        self._unsaved = True
+        self._save_if_due()
+        sign = 1.0 if self._study["mode"] == "min" else -1.0
+        metric = self._study["metric"]
+        return {
+            EPOCH: loop.epoch,
+            "time_s": loop.time_s,
+            "n_params": loop.n_parameters,
+            "metrics": {},
+            metric: (self._last_result or {}).get(metric, sign * WORST),
+            UNDERWAY: True,
+        }
+
+    def _save_if_due(self, *, now: bool = False) -> None:
+        if now or time.monotonic() - self._last_saved > CHECKPOINT_INTERVAL_S:
+            self._save(with_loop=True)
 
     def _judge(self, loop: TrainingLoop) -> dict[str, float]:
         """Measure on the validation cells, or on spots by what is known or held out of them."""

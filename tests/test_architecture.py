@@ -28,6 +28,7 @@ BASE = {
     "_collecting",
     "ranking",
     "_disk",
+    "_locking",
     "_cut_default",
     "_ray_settings",
 }
@@ -58,7 +59,16 @@ EDGES: dict[str, set[str]] = {
     "recording": set(),
     "staging": {"data", "models", "training"},
     "judging": {"models", "training", "metrics"},
-    "trainable": {"data", "models", "training", "metrics", "staging", "judging"},
+    "process_state": {"data", "training", "judging"},
+    "trainable": {
+        "data",
+        "models",
+        "training",
+        "metrics",
+        "staging",
+        "judging",
+        "process_state",
+    },
     "follow_up": {"trainable", "data", "models", "training", "metrics", "judging"},
     "experiment": {
         "_machine",

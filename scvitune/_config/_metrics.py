@@ -17,7 +17,7 @@ _TAKEN = frozenset(
     {
         *("trial_id", "status", "reason", "epoch", "epochs", "best_epoch", "time_s", "n_params"),
         *("n_cells", "seed", "seeds", "winner", "outcome", "metrics", "done", "config"),
-        *("kept", "training_iteration", "timestamp", "date", "pid", "hostname"),
+        *("kept", "underway", "training_iteration", "timestamp", "date", "pid", "hostname"),
     }
 )
 """Names of a study's own columns, and of what a report holds besides metrics."""

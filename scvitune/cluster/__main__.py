@@ -52,7 +52,7 @@ def head(directory: _Directory) -> None:
 def worker(directory: _Directory) -> None:
     """Be another node of it."""
     check_shared(directory)
-    _run(directory, address=JobFiles(directory).address.read_text().strip())
+    _run(directory, address=JobFiles(directory).wait_for_address())
 
 
 @app.command()

@@ -17,6 +17,7 @@ from typing import Any
 
 from scvitune._disk import write_whole
 from scvitune.contracts import RunLayout
+from scvitune.errors import ScvituneError
 
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 
@@ -41,6 +42,28 @@ class JobFiles:
     def address(self) -> Path:
         """Where its head listens, ``HOST:PORT``; there once it does."""
         return self.directory / "address"
+
+    def wait_for_address(self, *, seconds: float = 60.0) -> str:
+        """Return where the head listens.
+
+        On a network file system another node may see a file seconds after it was written.
+
+        Raises
+        ------
+        ScvituneError
+            If it does not appear.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            names = {path.name for path in self.directory.iterdir()}  # has it look again
+            if self.address.name in names and (address := self.address.read_text().strip()):
+                return address
+            if time.monotonic() > deadline:
+                raise ScvituneError(
+                    f"{os.uname().nodename} does not see {self.address}, which the head has "
+                    "written. Is the run directory on storage that all nodes share?"
+                )
+            time.sleep(0.5)
 
     @property
     def arguments(self) -> Path:

@@ -95,6 +95,7 @@ def _judge(
     if state == "CANCELLED":
         return "cancelled", ""
     if said == "requeued":
-        return "requeued", ""
+        over = f"Slurm says {state}" if state else "Slurm knows the job no more"
+        return "unfinished", f"{over}, so it was not requeued. Submit its script again to go on."
     words = f"Slurm says {state}" if state else "Slurm knows the job no more"
     return "lost", f"{words}, and it has not said goodbye. Submit its script again to go on."

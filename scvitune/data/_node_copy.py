@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
 
+from scvitune._locking import take_lock
 from scvitune._ray_settings import NODE_DIR
 
 _SPARE = 2.0  # times the data must fit on the disk, which is others' too
@@ -36,7 +36,7 @@ def copy_to_node(directory: Path, node_dir: Path | None = None) -> Path:
     try:
         home.mkdir(exist_ok=True)
         with (home / f"{directory.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take_lock(lock, wait=True)
             if not copied.exists() and _fits(directory, home):
                 part = home / f".{directory.name}.part"
                 shutil.rmtree(part, ignore_errors=True)  # of a process that was killed

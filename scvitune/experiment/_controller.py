@@ -1,4 +1,4 @@
-"""Ray Tune's controller, with three gaps closed."""
+"""Ray Tune's controller, with four gaps closed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 _ENDED_KEPT = 50
+_SAVING_S = 60
 
 
 class StudyController(TuneController):
-    """Three repairs of Ray Tune 2.60.
+    """Four repairs of Ray Tune 2.60.
 
     A trial that failed while it was set up in the process of another may try again. Ray Tune
     retries only trials that run, and one that is being set up for reuse does not run yet: it fails
@@ -33,6 +34,9 @@ class StudyController(TuneController):
     has counted (51 kB), and looks through all of them whenever it chooses who runs next: after
     10,000 trials one took 22 ms of the driver instead of 12. Nothing here asks for them; the event
     log has what they were.
+
+    At the end of a study each trial has a minute to finish its step, or the metrics of its report,
+    and to save itself. Ray Tune kills it after ten seconds, and what it had trained is lost.
     """
 
     _trials: list[Trial]
@@ -42,6 +46,7 @@ class StudyController(TuneController):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._actor_force_cleanup_timeout = _SAVING_S
         # It prints nothing at our verbosity, and remembers every trial.
         self._callbacks._callbacks = [
             callback

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from scvitune._locking import take_lock
 from scvitune._no_run import (
     FROZEN_ONLY,
     describe_configuration,
@@ -204,6 +205,8 @@ def read_past(layout: RunLayout, metric: str, further: Sequence[str] = ()) -> li
 def driver_lock(layout: RunLayout) -> Iterator[None]:
     """Hold the run directory for this driver.
 
+    Storage that knows no locks (Lustre without ``flock``, some NFS) is warned of and used.
+
     Raises
     ------
     StudyError
@@ -211,13 +214,19 @@ def driver_lock(layout: RunLayout) -> Iterator[None]:
     """
     with layout.lock.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            knows_locks = take_lock(file)
         except OSError as error:
             file.seek(0)
             raise StudyError(
                 f"Another driver is at work on {layout.root} ({file.read().strip() or 'unknown'})"
                 f". Wait for it, or stop it {how_to_stop()} first."
             ) from error
+        if not knows_locks:
+            warnings.warn(
+                f"The storage of {layout.root} knows no file locks, so nothing keeps a second "
+                "driver out of this study. Start only one.",
+                stacklevel=3,
+            )
         file.seek(0)
         file.truncate()
         job = os.environ.get(SLURM_JOB)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from scvitune.contracts import ENDED, EPOCH, Mode, PastTrial
+from scvitune.contracts import ENDED, EPOCH, UNDERWAY, Mode, PastTrial
 from scvitune.schedulers._hyperband import SynchronousHyperband
 from scvitune.schedulers._judging import Judge, RungValue
 
@@ -115,7 +115,8 @@ class GuardedScheduler(TrialScheduler):
     def _clean(self, trial: Any, result: dict[str, Any]) -> dict[str, Any]:
         value = result.get(self._metric)
         cleaned = {key: entry for key, entry in result.items() if key != self._metric}
-        if result.get("outcome") not in _BAD and value is not None and math.isfinite(value):
+        is_known = value is not None and math.isfinite(value) and UNDERWAY not in result
+        if is_known and result.get("outcome") not in _BAD:
             self._note(float(value))
             own_id = trial.config["trial_id"]
             cleaned[self._metric] = self._judge.show(own_id, result[EPOCH], float(value))
@@ -159,7 +160,7 @@ class GuardedScheduler(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Hand on a finite value; overrule a stop of the default trial."""
-        if self._is_outside(trial) or trial.trial_id in self._spared:
+        if UNDERWAY in result or self._is_outside(trial) or trial.trial_id in self._spared:
             return str(TrialScheduler.CONTINUE)
         self.paused.discard(trial.trial_id)
         cleaned = self._clean(trial, result)

@@ -10,7 +10,16 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from scvitune.contracts import ENDED, EPOCH, Mode, PastTrial, Proposal, Recorder, SearchSpace
+from scvitune.contracts import (
+    ENDED,
+    EPOCH,
+    UNDERWAY,
+    Mode,
+    PastTrial,
+    Proposal,
+    Recorder,
+    SearchSpace,
+)
 from scvitune.searchers._base import Observer, Proposer
 from scvitune.spaces import contains
 
@@ -152,7 +161,7 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Remember the trial's best value, and let an observer see it."""
         value = result.get(self.metric)
-        if result.get("outcome") in ("diverged", "failed"):
+        if result.get("outcome") in ("diverged", "failed") or UNDERWAY in result:
             return
         # Ray hands searchers nested results flat.
         values: tuple[Any, ...] = (

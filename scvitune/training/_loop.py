@@ -117,8 +117,14 @@ class TrainingLoop:
         """The optimiser's learning rate now."""
         return self._optimizer.lr
 
-    def advance(self, to_epoch: float) -> None:
-        """Train until ``to_epoch`` is reached, or until stopped early.
+    def advance(self, to_epoch: float, *, seconds: float = math.inf) -> bool:
+        """Train until ``to_epoch`` is reached, or until stopped early; return whether it is so.
+
+        Parameters
+        ----------
+        seconds
+            Return with the first step after so long all the same; to be called again as if nothing
+            had been.
 
         Raises
         ------
@@ -137,9 +143,12 @@ class TrainingLoop:
             if has_ended_one and self.settings.validates_each_epoch:
                 self._after_epoch()
                 self.module.train()
+            if time.perf_counter() - started > seconds:
+                break
         self.time_s += time.perf_counter() - started
         if not torch.isfinite(self._sums).all():
             raise Divergence(f"the training loss is no longer finite at epoch {self.epoch:g}")
+        return self.stopped_early or self._cells_seen >= target
 
     def _train_step(self, cells: Tensor, epoch: int) -> None:
         settings = self.settings

@@ -19,7 +19,7 @@ from ray.tune.schedulers import (
 )
 from ray.tune.schedulers.pb2 import PB2
 
-from scvitune.contracts import EPOCH, PastTrial, Proposal
+from scvitune.contracts import EPOCH, UNDERWAY, PastTrial, Proposal
 from scvitune.errors import InputError
 from scvitune.schedulers import SCHEDULERS, GuardedScheduler, SchedulingProblem, build_scheduler
 from scvitune.schedulers._rungs import rungs_of
@@ -211,6 +211,18 @@ def test_a_bad_trial_does_not_stop_a_good_one(name, bad):
     guarded.on_trial_complete(None, broken, {EPOCH: 4.0, **bad})
     for epoch in (1.0, 4.0, 16.0, 32.0):
         assert guarded.on_trial_result(None, good, {EPOCH: epoch, "loss": 3.0}) == CONTINUE
+
+
+def test_what_is_no_report_is_not_shown():
+    spy = Spy(decision=STOP)
+    guarded = guard(spy)
+    trial, between = a_trial("00001"), {EPOCH: 2.5, "loss": 1e38, UNDERWAY: True}
+    guarded.on_trial_add(None, trial)
+    assert guarded.on_trial_result(None, trial, between) == CONTINUE
+    assert spy.values == []
+    guarded.on_trial_result(None, trial, {EPOCH: 3.0, "loss": 4.0})
+    guarded.on_trial_complete(None, trial, between)
+    assert spy.values == [4.0, 4.0], "1e38 counts as no value"
 
 
 def test_a_stop_is_noted_with_its_epoch_and_only_once_decided():

@@ -100,7 +100,10 @@ exec "$@"
 
 @pytest.mark.slow
 def test_batch_script_checkpoints_on_the_signal_requeues_and_goes_on(tmp_path, wait_for):
-    """USR1 as Slurm sends it before the time limit; srun and scontrol are stand-ins."""
+    """USR1 as Slurm sends it before the time limit; srun and scontrol are stand-ins.
+
+    The set-up snippet is strict with itself, as many are, and not with the script around it.
+    """
     tools = tmp_path / "bin"
     tools.mkdir()
     scontrol = f'[ "$1" = show ] && echo n1 || echo "$@" >> "{tmp_path}/requeued"'
@@ -125,24 +128,29 @@ def test_batch_script_checkpoints_on_the_signal_requeues_and_goes_on(tmp_path, w
         "SLURM_JOB_NODELIST": "n1",
         "SLURM_CPUS_PER_TASK": "2",
     }
-    command = ["bash", str(ROOT / "slurm" / "submit.sbatch"), str(config)]
+    script = tmp_path / "submit.sbatch"
+    template = (ROOT / "slurm" / "submit.sbatch").read_text()
+    assert "setup() {\n  :\n}" in template
+    script.write_text(template.replace("setup() {\n  :\n}", "setup() {\n  set -euo pipefail\n}"))
+    command = ["bash", str(script), str(config)]
     # Without a name the study is called after the job, whose number survives a requeue.
     run_dir = tmp_path / "my runs" / "SCVI-42"
 
-    def run(send_signal: bool) -> tuple[int, str]:
+    def count_ended() -> int:
+        return sum(e["event"] == "end" for e in read_events(run_dir / "events.jsonl"))
+
+    def run(send_signal: bool, **variables: str) -> tuple[int, str]:
+        before = count_ended()
         process = subprocess.Popen(
             command,
-            env=environment,
+            env=environment | variables,
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         if send_signal:
-            events = run_dir / "events.jsonl"
-            wait_for(
-                lambda: any(e["event"] == "end" for e in read_events(events)), process=process
-            )
+            wait_for(lambda: count_ended() > before, process=process)
             process.send_signal(signal.SIGUSR1)
         output, _ = process.communicate(timeout=300)
         return process.returncode, output
@@ -151,7 +159,12 @@ def test_batch_script_checkpoints_on_the_signal_requeues_and_goes_on(tmp_path, w
     assert code == 75, output
     assert (tmp_path / "requeued").read_text() == "requeue 42\n"
     assert json.loads((run_dir / "cluster" / "job.json").read_text())["state"] == "requeued"
-    code, output = run(send_signal=False)
+    (tools / "scontrol").write_text('#!/bin/sh\n[ "$1" = show ] && echo n1 || exit 1\n')
+    code, output = run(send_signal=True, SLURM_RESTART_COUNT="1")
+    assert code == 75, output
+    assert "Slurm refused to requeue the job" in output
+    assert json.loads((run_dir / "cluster" / "job.json").read_text())["state"] == "unfinished"
+    code, output = run(send_signal=False, SLURM_RESTART_COUNT="2")
     assert code == 0, output
     assert "Best configuration" in output
     assert json.loads((run_dir / "cluster" / "job.json").read_text())["state"] == "finished"

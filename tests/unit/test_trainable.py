@@ -174,7 +174,7 @@ def test_an_error_while_training_fails_alone(run, monkeypatch, error, reason):
     trial = build(configure())
     assert "outcome" not in trial.step()
 
-    def fail(to_epoch):
+    def fail(to_epoch, *, seconds):
         raise error
 
     monkeypatch.setattr(trial._loop, "advance", fail)
@@ -255,6 +255,54 @@ def test_a_process_killed_between_checkpoints_repeats_from_the_last(run):
     assert [numbers(r) for r in resumed] == [numbers(r) for r in straight]
 
 
+def test_it_hands_over_between_reports_that_take_long(run, monkeypatch):
+    """A step at a time: the reports are the same, and nothing is one that is none."""
+    from scvitune import trainable
+
+    layout, configure = run
+    straight = finish(build(configure("00009")))
+    monkeypatch.setattr(trainable, "STEP_S", 1e-9)
+    trial = build(configure())
+    results = []
+    while not results or not results[-1].get("done"):
+        results.append(trial.step())
+    between = [result for result in results if "underway" in result]
+    assert len(between) >= 15  # 4 batches an epoch
+    assert all(result["metrics"] == {} for result in between)
+    assert all(math.isfinite(result["elbo_validation"]) for result in between)
+    reports = [result for result in results if "underway" not in result]
+    assert [numbers(r) for r in reports] == [numbers(r) for r in straight]
+
+
+def test_one_that_is_cut_off_before_its_first_report_goes_on_there(run, monkeypatch):
+    from scvitune import trainable
+
+    layout, configure = run
+    straight = finish(build(configure("00009")))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainable, "STEP_S", 1e-9)
+        first = build(configure())
+        assert "underway" in first.step()
+        first.cleanup()
+    second = build(configure())
+    assert 0 < second._loop.epoch == first._loop.epoch < REPORTS[0]
+    assert [numbers(r) for r in finish(second)] == [numbers(r) for r in straight]
+
+
+def test_a_long_stretch_is_saved_once_a_minute(run, monkeypatch):
+    from scvitune import trainable
+
+    layout, configure = run
+    monkeypatch.setattr(trainable, "STEP_S", 1e-9)
+    trial = build(configure())
+    trial.step()
+    assert not layout.checkpoint("00001").exists()
+    trial._last_saved -= trainable.CHECKPOINT_INTERVAL_S
+    epoch = trial.step()["epoch"]
+    killed = build(configure())
+    assert killed._loop.epoch == epoch
+
+
 def test_a_finished_trial_only_repeats_its_end(run):
     layout, configure = run
     last = finish(build(configure()))[-1]
@@ -324,10 +372,10 @@ def test_ray_may_move_a_trial_by_its_own_checkpoints(run, tmp_path):
 
 
 def test_the_data_is_loaded_once_a_process(run, monkeypatch):
-    from scvitune import trainable
+    from scvitune import process_state
 
     _, configure = run
-    monkeypatch.setattr(trainable, "_DATA", {})
+    monkeypatch.setattr(process_state, "_DATA", {})
     trial = build(configure())
     data = trial._loop._data
     trial.reset_config(configure("00002"))

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -18,7 +19,7 @@ from scvitune.cluster._node_directory import LONGEST, node_directory, sweep
 from scvitune.cluster._node_resources import check_shared, node_cpus, node_gpus, node_ip
 from scvitune.cluster._scripts import scripts_dir
 from scvitune.cluster._status import live_nodes
-from scvitune.errors import InputError
+from scvitune.errors import InputError, ScvituneError
 
 
 @pytest.mark.parametrize(
@@ -169,3 +170,12 @@ def test_nobody_calls_ray_stop():
         code = [line.split("#")[0] for line in script.read_text().splitlines()]
         assert "ray stop" not in "\n".join(code)
         assert "symmetric-run" not in "\n".join(code)
+
+
+def test_a_worker_waits_for_what_its_file_system_does_not_show_yet(tmp_path):
+    files = JobFiles(tmp_path)
+    with pytest.raises(ScvituneError, match="does not see .*address.*storage that all nodes"):
+        files.wait_for_address(seconds=0.0)
+    files.address.touch()  # there, and its content on the way
+    threading.Timer(0.3, files.address.write_text, ["10.0.0.1:6379\n"]).start()
+    assert files.wait_for_address(seconds=10.0) == "10.0.0.1:6379"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -46,6 +47,16 @@ def fault_of_a_second_driver(tmp_path) -> str:
             pass
     assert held.strip() in str(error.value)
     return str(error.value)
+
+
+def test_storage_without_locks_is_used(tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    layout = RunLayout(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(UserWarning, match="knows no file locks"), driver_lock(layout):
+        assert f"process {os.getpid()}" in layout.lock.read_text()
 
 
 def test_at_a_terminal(terminal, tmp_path):

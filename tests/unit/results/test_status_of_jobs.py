@@ -63,6 +63,16 @@ def test_a_cancelled_job_is_no_lost_one(new_run, job_of):
     assert "lost, job 27: Slurm says NODE_FAIL" in job_of(run, "NODE_FAIL|None")[0]
 
 
+@pytest.mark.parametrize("answer", ["FAILED|NonZeroExitCode", ""])
+def test_a_job_that_slurm_did_not_requeue_does_not_wait(new_run, job_of, answer):
+    run = new_run()
+    run.driver("start")
+    assert "requeued" in job_of(run, "PENDING|BeginTime", state="requeued")[0]
+    head = job_of(run, answer, state="requeued")[0]
+    assert "unfinished" in head
+    assert "was not requeued" in head
+
+
 def test_nothing_is_told_twice_and_one_node_is_no_nodes(new_run, job_of):
     run = new_run()
     run.driver("start")

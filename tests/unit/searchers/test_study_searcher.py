@@ -77,6 +77,17 @@ def test_the_default_comes_first_and_on_top_of_the_samples():
     assert [g["hyperparameters"]["lr"] for g in given[1:]] == [i / 1000 for i in range(5)]
 
 
+def test_what_is_no_report_is_not_told():
+    proposer = Counting()
+    searcher = build(proposer, queue=[])
+    searcher.suggest("ray0")
+    between = {"loss": -1e38, "epoch": 2.0, "underway": True}
+    searcher.on_trial_result("ray0", {"loss": 3.0, "epoch": 1.0})
+    searcher.on_trial_result("ray0", between)
+    searcher.on_trial_complete("ray0", between)
+    assert [value for _, value, _ in proposer.told] == [3.0]
+
+
 def test_without_a_default_its_number_stays_free():
     given = drain(build(queue=[], num_samples=2))
     assert [g["trial_id"] for g in given] == ["00001", "00002"]
