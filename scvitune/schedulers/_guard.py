@@ -113,10 +113,9 @@ class GuardedScheduler(TrialScheduler):
             self._worst = value
 
     def _clean(self, trial: Any, result: dict[str, Any]) -> dict[str, Any]:
-        value = result.get(self._metric)
+        value = None if UNDERWAY in result else result.get(self._metric)
         cleaned = {key: entry for key, entry in result.items() if key != self._metric}
-        is_known = value is not None and math.isfinite(value) and UNDERWAY not in result
-        if is_known and result.get("outcome") not in _BAD:
+        if result.get("outcome") not in _BAD and value is not None and math.isfinite(value):
             self._note(float(value))
             own_id = trial.config["trial_id"]
             cleaned[self._metric] = self._judge.show(own_id, result[EPOCH], float(value))

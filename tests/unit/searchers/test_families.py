@@ -242,3 +242,32 @@ def test_bohb_leaves_the_global_generator_alone():
     np.random.seed(3)  # noqa: NPY002
     search(build("bohb", PLANE), 12, plane)
     assert np.random.random(3).tolist() == expected  # noqa: NPY002
+
+
+# ------------------------------------------------------------------ many trials
+
+
+def test_tpe_asks_no_more_of_many_trials_and_goes_on_alike(monkeypatch):
+    """It forgets all but the best and the latest, and a resumed one forgets the same."""
+    monkeypatch.setattr("scvitune.searchers._tpe._MOST", 40)
+    monkeypatch.setattr("scvitune.searchers._tpe._KEPT", 30)
+    monkeypatch.setattr("scvitune.searchers._tpe._BEST", 5)
+    space = space_of(Hyperparameter("x", FloatRange(0.0, 1.0)))
+
+    def value(config):
+        return (config["x"] - 0.3) ** 2
+
+    straight = build("tpe", space, num_samples=150)
+    found = search(straight, 120, value)
+    documents = straight._trials.trials
+    assert 30 <= len(documents) <= 40
+    best = sorted(found, key=value)[:5]
+    kept = [document["misc"]["vals"]["x"][0] for document in documents]
+    assert {config["x"] for config in best} <= set(kept)
+    assert kept[-5:] == [config["x"] for config in found[-5:]]
+
+    resumed = build("tpe", space, num_samples=150)
+    for config in found:
+        resumed.tell(config, value(config))
+    assert search(resumed, 10, value, start=120) == search(straight, 10, value, start=120)
+    assert min(map(value, found)) < 1e-4
