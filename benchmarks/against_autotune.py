@@ -40,6 +40,7 @@ elbo_mean, elbo_sd
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -48,7 +49,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _bench import load_cells, make_parser, median, print_table, write_json
+from _bench import (
+    describe_machine,
+    load_cells,
+    make_parser,
+    median,
+    print_table,
+    write_json,
+)
 from _peer import (
     CHOICES,
     METRIC,
@@ -123,7 +131,8 @@ def main() -> None:
         if args.retrain_seeds:
             retrained = retrain(results, study, args, folder=Path(folder))
             print_table([{k: v for k, v in row.items() if k != "elbo"} for row in retrained])
-    write_json(args.json, {"studies": results, "ratios": summary, "retrained": retrained})
+    numbers = {"studies": results, "ratios": summary, "retrained": retrained}
+    write_json(args.json, {"machine": describe_machine()} | numbers)
 
 
 def run_in_turn(
@@ -160,14 +169,20 @@ def make_row(side: str, study: dict[str, Any], results: list[dict[str, Any]]) ->
         "trials_per_hour": 3600 * len(study["points"]) / process_s,
         "best_elbo": results[-1]["best_elbo"],
         "best_config": results[-1]["best_config"],
-        "points": study["points"],
+        "points": fingerprint(study["points"]),
     }
+
+
+def fingerprint(points: list[dict[str, Any]]) -> str:
+    """Return what tells two sets of configurations apart."""
+    return hashlib.sha256(json.dumps(points, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_peer(path: Path, study: dict[str, Any]) -> dict[str, Any]:
     """Return the peer's row of an earlier run of the very same study."""
     for row in json.loads(path.read_text())["studies"]:
-        same = row["points"] == study["points"] and row["max_epochs"] == study["epochs"]
+        same = row["points"] == fingerprint(study["points"])
+        same &= row["max_epochs"] == study["epochs"]
         if row["side"] == "peer" and row["scheduler"] == study["scheduler"] and same:
             print(f"{study['scheduler']}: the peer's numbers are an earlier run's, from {path}.")
             return row
