@@ -32,7 +32,8 @@ best_elbo
     The winner's ``elbo_validation`` on its own side's validation cells: not to be compared between
     sides, which is what the retraining is for.
 trials_per_hour
-    Trials / process_s. Its ratio is the number that counts (goal: at least 8).
+    Trials / process_s. Its ratio is the number that counts (the first goal was 8; it is 12
+    now).
 elbo_mean, elbo_sd
     ``elbo_validation`` (nats a cell, lower is better) after the last epoch of the retraining:
     mean and standard deviation over seeds.
@@ -69,7 +70,7 @@ from _peer import (
     read_cells,
 )
 
-GOAL = 8.0
+FIRST_GOAL, GOAL = 8.0, 12.0
 EPOCHS = {"fifo": 5, "asha": 20}
 HALVING = {"grace_period": 1, "reduction_factor": 4}
 
@@ -122,7 +123,10 @@ def main() -> None:
             results += [rows[side] for side in sides]
             if len(rows) == 2:
                 ratio = rows["ours"]["trials_per_hour"] / rows["peer"]["trials_per_hour"]
-                summary.append({"scheduler": scheduler, "ratio": ratio, "goal": GOAL})
+                summary.append(
+                    {"scheduler": scheduler, "ratio": ratio}
+                    | {"first_goal": FIRST_GOAL, "goal": GOAL}
+                )
         hidden = ("points", "best_config")
         print_table([{k: v for k, v in row.items() if k not in hidden} for row in results])
         if summary:
