@@ -57,8 +57,8 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
 	touch $@
 
-BENCHMARKS := step marginal_ll memory slots destvi searchers schedulers recording scaling fidelity \
-	honesty million_cells time_to_solution against_autotune
+BENCHMARKS := step compiled marginal_ll memory slots destvi searchers schedulers recording scaling \
+	fidelity honesty million_cells time_to_solution against_autotune
 
 # The peer, scvi.autotune, wants packages that scvitune does not.
 bench: $(VENV)/.installed-bench
