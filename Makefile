@@ -4,7 +4,8 @@
 #
 # Tests that open the report in a browser or run studies on a Slurm want Debian packages, and say
 # which where they skip; .ci/run installs them.
-# make bench       the benchmarks, one after the other (give them a quiet machine)
+# make bench       the benchmarks, one after the other, and README's tables from what they measure
+#                  (hours; give them a quiet machine)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -56,22 +57,15 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
 	touch $@
 
+BENCHMARKS := step compiled marginal_ll memory slots destvi searchers schedulers recording scaling \
+	fidelity honesty million_cells time_to_solution against_autotune
+
 # The peer, scvi.autotune, wants packages that scvitune does not.
 bench: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/marginal_ll.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/slots.py
-	$(BIN)/python benchmarks/destvi.py
-	$(BIN)/python benchmarks/searchers.py
-	$(BIN)/python benchmarks/schedulers.py
-	$(BIN)/python benchmarks/recording.py
-	$(BIN)/python benchmarks/scaling.py
-	$(BIN)/python benchmarks/fidelity.py
-	$(BIN)/python benchmarks/honesty.py
-	$(BIN)/python benchmarks/million_cells.py
-	$(BIN)/python benchmarks/time_to_solution.py
-	$(BIN)/python benchmarks/against_autotune.py
+	set -e; for name in $(BENCHMARKS); do \
+		$(BIN)/python benchmarks/$$name.py --json benchmarks/measured/$$name.json; \
+	done
+	$(BIN)/python benchmarks/readme_tables.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

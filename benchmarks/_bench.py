@@ -156,6 +156,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 def write_json(path: Path | None, numbers: dict[str, Any]) -> None:
     """Write the numbers, if a file was asked for."""
     if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 

@@ -32,7 +32,8 @@ best_elbo
     The winner's ``elbo_validation`` on its own side's validation cells: not to be compared between
     sides, which is what the retraining is for.
 trials_per_hour
-    Trials / process_s. Its ratio is the number that counts (goal: at least 8).
+    Trials / process_s. Its ratio is the number that counts (the first goal was 8; it is 12
+    now).
 elbo_mean, elbo_sd
     ``elbo_validation`` (nats a cell, lower is better) after the last epoch of the retraining:
     mean and standard deviation over seeds.
@@ -40,6 +41,7 @@ elbo_mean, elbo_sd
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -48,7 +50,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _bench import load_cells, make_parser, median, print_table, write_json
+from _bench import (
+    describe_machine,
+    load_cells,
+    make_parser,
+    median,
+    print_table,
+    write_json,
+)
 from _peer import (
     CHOICES,
     METRIC,
@@ -61,7 +70,7 @@ from _peer import (
     read_cells,
 )
 
-GOAL = 8.0
+FIRST_GOAL, GOAL = 8.0, 12.0
 EPOCHS = {"fifo": 5, "asha": 20}
 HALVING = {"grace_period": 1, "reduction_factor": 4}
 
@@ -114,7 +123,10 @@ def main() -> None:
             results += [rows[side] for side in sides]
             if len(rows) == 2:
                 ratio = rows["ours"]["trials_per_hour"] / rows["peer"]["trials_per_hour"]
-                summary.append({"scheduler": scheduler, "ratio": ratio, "goal": GOAL})
+                summary.append(
+                    {"scheduler": scheduler, "ratio": ratio}
+                    | {"first_goal": FIRST_GOAL, "goal": GOAL}
+                )
         hidden = ("points", "best_config")
         print_table([{k: v for k, v in row.items() if k not in hidden} for row in results])
         if summary:
@@ -123,7 +135,8 @@ def main() -> None:
         if args.retrain_seeds:
             retrained = retrain(results, study, args, folder=Path(folder))
             print_table([{k: v for k, v in row.items() if k != "elbo"} for row in retrained])
-    write_json(args.json, {"studies": results, "ratios": summary, "retrained": retrained})
+    numbers = {"studies": results, "ratios": summary, "retrained": retrained}
+    write_json(args.json, {"machine": describe_machine()} | numbers)
 
 
 def run_in_turn(
@@ -160,14 +173,20 @@ def make_row(side: str, study: dict[str, Any], results: list[dict[str, Any]]) ->
         "trials_per_hour": 3600 * len(study["points"]) / process_s,
         "best_elbo": results[-1]["best_elbo"],
         "best_config": results[-1]["best_config"],
-        "points": study["points"],
+        "points": fingerprint(study["points"]),
     }
+
+
+def fingerprint(points: list[dict[str, Any]]) -> str:
+    """Return what tells two sets of configurations apart."""
+    return hashlib.sha256(json.dumps(points, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_peer(path: Path, study: dict[str, Any]) -> dict[str, Any]:
     """Return the peer's row of an earlier run of the very same study."""
     for row in json.loads(path.read_text())["studies"]:
-        same = row["points"] == study["points"] and row["max_epochs"] == study["epochs"]
+        same = row["points"] == fingerprint(study["points"])
+        same &= row["max_epochs"] == study["epochs"]
         if row["side"] == "peer" and row["scheduler"] == study["scheduler"] and same:
             print(f"{study['scheduler']}: the peer's numbers are an earlier run's, from {path}.")
             return row

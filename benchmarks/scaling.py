@@ -75,7 +75,8 @@ def main() -> None:
     many = measure_many(args.many) if args.many else []
     if many:
         print_table(many)
-    write_json(args.json, {"scaling": rows, "many": many})
+    numbers = {"machine": describe_machine(), "scaling": rows, "many": many}
+    write_json(args.json, numbers)
 
 
 def measure_slots(slots: int, nodes: int, seconds: float, trials: int) -> dict[str, Any]:

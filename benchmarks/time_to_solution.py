@@ -16,8 +16,8 @@ Trials are as many as the time allows; but a population is as large as what it c
 end in that time. The peer has no time limit: it is told to stop as by Ctrl-C when the time is
 over, and its reports are read from what Ray Tune wrote.
 
-``--folder`` keeps what each study found, so that the benchmark can be run in parts: what is there
-is not run again.
+``--folder`` keeps what each study found, its curve over time among it, so that the benchmark can
+be run in parts: what is there is not run again.
 
 Columns
 -------
@@ -93,7 +93,8 @@ def main() -> None:
     print_table(rows)
     if args.html is not None:
         draw(found, args).write_html(args.html)
-    write_json(args.json, {"machine": describe_machine(), "rows": rows, "studies": found})
+    studies = [summarise(study) for study in found]
+    write_json(args.json, {"machine": describe_machine(), "rows": rows, "studies": studies})
 
 
 def run_all(args: Any, folder: Path) -> list[dict[str, Any]]:
@@ -278,6 +279,15 @@ def make_rows(found: list[dict[str, Any]], args: Any) -> list[dict[str, Any]]:
             row["times_sooner"] = args.seconds / row["random_s"] if len(reached) else None
         rows.append(row | {"behind": mean[-1] - best})
     return rows
+
+
+def summarise(study: dict[str, Any]) -> dict[str, Any]:
+    """Return one study without its curve, which ``--folder`` keeps."""
+    _, best = study["improvements"][-1] if study["improvements"] else (None, None)
+    settings = {name: study["settings"][name] for name in ("strategy", "seed", "seconds")}
+    return (
+        settings | {name: study[name] for name in ("chosen", "trials", "epochs")} | {"best": best}
+    )
 
 
 def draw(found: list[dict[str, Any]], args: Any) -> Any:

@@ -234,7 +234,11 @@ def tune(
     default_trial
         Whether the default configuration runs as trial ``00000``, the measure of all others.
     resources
-        Of a trial: ``{"cpu": 1, "gpu": 0.25}``. None: one CPU, and a GPU if there is one.
+        Of a trial: ``{"cpu": 1, "gpu": 0.25}``; a trial has as many threads as CPUs. None: a GPU
+        and one CPU if there is a GPU. If there is none, one CPU, or up to 4 where there are fewer
+        trials (or ``max_concurrent``, unless the searcher is random, grid or qmc) than CPUs; on a
+        Ray that is there already, one. A ``resume`` keeps the number; on a machine with fewer CPUs
+        it takes those that there are, and further numbers may differ in their last digits.
     max_concurrent
         Largest number of trials at a time; None: as many as fit. 1 makes every searcher
         repeatable.

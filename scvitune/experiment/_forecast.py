@@ -67,7 +67,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         *describe_epochs(plan, n_cells=prepared.n_cells),
         f"Slots:      {plan.slots.slots} at a time, {plan.slots.cpu:g} CPU"
         + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
-        + " each",
+        + " each"
+        + (f", so {plan.slots.threads} threads" if plan.slots.threads > 1 else ""),
         *follow_ups,
         f"Time:       about {_duration(seconds)} (rough; the live display knows better)",
         f"Memory:     about {memory:.0f} MB a trial process at the largest configuration, and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from scvitune.experiment._metrics import (
     optimised_together,
 )
 from scvitune.experiment._pairs import choose_pair
-from scvitune.experiment._resources import SlotPlan, plan_slots
+from scvitune.experiment._resources import SlotPlan, plan_slots, trials_at_once
 from scvitune.experiment._schedule import compute_report_epochs
 from scvitune.experiment._scheduling import (
     affordable_trials,
@@ -147,9 +148,7 @@ class Plan:
     @property
     def num_trials(self) -> int:
         """Trials in all, the default among them."""
-        queued_points = sum(p.origin == "point" for p in self.queue)
-        default = sum(p.origin == "default" for p in self.queue)
-        return default + max(self.num_samples, queued_points)
+        return count_trials(self.queue, self.num_samples)
 
     @property
     def expected_epochs_a_trial(self) -> float:
@@ -157,6 +156,13 @@ class Plan:
         n_default = sum(p.origin == "default" for p in self.queue)
         n_others = self.num_trials - n_default
         return (self.expected_epochs - n_default * self.max_epochs) / max(1, n_others)
+
+
+def count_trials(queue: Sequence[Proposal], num_samples: int) -> int:
+    """Return trials in all; points given count among the samples, the default does not."""
+    queued_points = sum(p.origin == "point" for p in queue)
+    default = sum(p.origin == "default" for p in queue)
+    return default + max(num_samples, queued_points)
 
 
 def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: Faults) -> None:
@@ -203,6 +209,7 @@ def plan_study(
     *,
     searcher: Any = None,
     scheduler: Any = None,
+    threads: int | None = None,
 ) -> Plan:
     """Resolve a configuration whose names were checked, against the data.
 
@@ -210,6 +217,8 @@ def plan_study(
     ----------
     searcher, scheduler
         Ready Ray objects, which win over the configuration's names.
+    threads
+        Of a trial, where a study goes on; None: as many as `plan_slots` finds.
 
     Raises
     ------
@@ -256,11 +265,19 @@ def plan_study(
     )
     if not space.names and not queue:
         faults.add("The space has nothing to search and default_trial is off: no trial would run.")
+    num_samples = search.num_samples if space.names else 0
     slots = None
     with faults.collecting():
-        slots = plan_slots(config.resources, search.max_concurrent)
-
-    num_samples = search.num_samples if space.names else 0
+        slots = plan_slots(
+            config.resources,
+            search.max_concurrent,
+            at_once=trials_at_once(
+                count_trials(queue, num_samples),
+                search.max_concurrent,
+                searcher=chosen_searcher if search.strategy is None else None,
+            ),
+            threads=threads,
+        )
     problem = build_problem(
         adapter,
         space,

@@ -62,7 +62,11 @@ def reopen(root: Path, *, num_samples: int | None = None) -> Opened:
         )
     ready = read_ready(layout)
     plan = plan_study(
-        config, prepared, searcher=ready.get("searcher"), scheduler=ready.get("scheduler")
+        config,
+        prepared,
+        searcher=ready.get("searcher"),
+        scheduler=ready.get("scheduler"),
+        threads=settings.get("threads", 1),  # earlier versions gave one
     )
     if list(plan.report_epochs) != settings["report_epochs"]:
         raise StudyError(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from scvitune._machine import available_cpus, available_gpus, slots_on
 from scvitune.config import Resources
 from scvitune.errors import InputError
 from scvitune.experiment._joining import Node, cluster_nodes, live_nodes, was_joined_here
+from scvitune.searchers import CAPABILITIES
 
 _LOOK_SECONDS = 5.0
+_MOST_CPUS = 4
+"""Of a trial that was given none: small models gain little from more, and none was measured."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,47 @@ class SlotPlan:
         return max(1, int(self.cpu))
 
 
-def plan_slots(resources: Resources | None, max_concurrent: int | None) -> SlotPlan:
+def trials_at_once(num_trials: int, max_concurrent: int | None, *, searcher: Any) -> int:
+    """Return for how many trials the machine's CPUs are to be divided.
+
+    Numbers depend in their last digits on a trial's threads. What promises the same ones with any
+    number of slots must therefore not look at ``max_concurrent``: a searcher whose proposals do
+    not depend on the slots either.
+
+    Parameters
+    ----------
+    num_trials
+        The default among them; in a population all are at work at once.
+    searcher
+        A name, a ready Ray object, or None where it is not known yet.
+    """
+    known = CAPABILITIES.get(searcher) if isinstance(searcher, str) else None
+    repeats = searcher is None or (known is not None and known.parallel == "independent")
+    if max_concurrent is None or repeats:
+        return num_trials
+    return min(num_trials, max_concurrent)
+
+
+def plan_slots(
+    resources: Resources | None,
+    max_concurrent: int | None,
+    *,
+    at_once: int | None = None,
+    threads: int | None = None,
+) -> SlotPlan:
     """Divide the machine (or the Ray cluster, joined already or named by RAY_ADDRESS) into slots.
+
+    Without ``resources`` a trial gets a GPU if there is one. If there is none, so few trials that
+    they leave CPUs idle get several each; but not on a Ray that is there already, whose CPUs may
+    be wanted by others and whose nodes come and go.
+
+    Parameters
+    ----------
+    at_once
+        From `trials_at_once`; None: one CPU each.
+    threads
+        What trials of the study had before, for the same numbers again. On a machine with fewer
+        CPUs they get those that there are, and numbers may differ in their last digits.
 
     Raises
     ------
@@ -43,8 +86,15 @@ def plan_slots(resources: Resources | None, max_concurrent: int | None) -> SlotP
     else:
         nodes, where = cluster, "any node of the Ray cluster"
     cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
-    cpu = resources.cpu if resources else 1.0
     gpu = resources.gpu if resources else (1.0 if gpus else 0.0)
+    if resources:
+        cpu = resources.cpu
+    elif threads is not None:
+        cpu = float(min(threads, cpus))
+    elif at_once is None or gpu or cluster is not None:
+        cpu = 1.0
+    else:
+        cpu = float(min(_MOST_CPUS, cpus // min(cpus, max(1, at_once))))
     faults = []
     if gpu > gpus:
         faults.append(

@@ -116,6 +116,7 @@ def create_run_directory(
             "test": len(plan.split.test),
         },
         "slots": plan.slots.slots,
+        "threads": plan.slots.threads,
         "strategy": None if plan.strategy is None else f"{plan.strategy.name}: {plan.strategy}",
         "versions": read_versions(),
     }

@@ -206,10 +206,11 @@ def _announce(
 ) -> None:
     """Say what is about to happen, before the seconds that Ray and imports take."""
     slots = plan.slots
+    threads = f" with {slots.threads} threads each" if slots.threads > 1 else ""
     console.print(
         f"Tuning {plan.config.model} on {prepared.n_cells} "
         f"{'cells' if tissues is None else 'spots'} x {prepared.n_genes} genes: "
-        f"{trials_in_words(plan.num_trials)}, {slots.slots} at a time, at most "
+        f"{trials_in_words(plan.num_trials)}, {slots.slots} at a time{threads}, at most "
         f"{plan.max_epochs:g} epochs.",
         highlight=False,
         soft_wrap=True,

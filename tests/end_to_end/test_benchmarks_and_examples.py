@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_step(tmp_path):
     (row,) = numbers_of("benchmarks/step.py", *sizes, home=tmp_path)["rows"]
     assert row["genes"] == 60
     assert min(row["ours_ms"], row["theirs_ms"], row["matmul_ms"]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs g++"
+)
+def test_compiled(tmp_path):
+    sizes = ["--genes=40", "--cells=300", "--rounds=1"]
+    numbers = numbers_of("benchmarks/compiled.py", *sizes, home=tmp_path)
+    assert [row["dispersion"] for row in numbers["rows"]] == ["gene", "gene-cell"]
+    for row in numbers["rows"]:
+        assert min(row["ours_ms"], row["plain_ms"], row["compiled_ms"], row["compile_s"]) > 0
+
+
+def test_compiled_says_that_it_needs_a_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    printed = run_script("benchmarks/compiled.py", "--json=numbers.json", home=tmp_path)
+    assert "needs a C++ compiler, and no-such-compiler is not here" in printed
+    assert not (tmp_path / "numbers.json").exists()
 
 
 def test_marginal_ll(tmp_path):

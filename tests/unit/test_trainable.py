@@ -126,6 +126,26 @@ def test_the_same_configuration_gives_the_same_numbers_under_any_id(run):
     assert numbers(reseeded[0]) != numbers(one[0])
 
 
+def test_it_has_the_threads_of_its_cpus(run, monkeypatch):
+    _, configure = run
+    before, seen = torch.get_num_threads(), []
+    threads = 1 if before == 2 else 2
+    try:
+        trial = build(configure(threads=threads))
+        advance = trial._loop.advance
+
+        def look(epoch):
+            seen.append(torch.get_num_threads())
+            return advance(epoch)
+
+        monkeypatch.setattr(trial._loop, "advance", look)
+        finish(trial)
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) == len(REPORTS)
+    assert set(seen) == {threads}
+
+
 def test_early_stopping_ends_it_as_finished(run):
     _, configure = run
     stopping = {

@@ -8,7 +8,7 @@ from scvitune.config import Resources
 from scvitune.errors import InputError
 from scvitune.experiment import _resources
 from scvitune.experiment._joining import Node
-from scvitune.experiment._resources import plan_slots
+from scvitune.experiment._resources import plan_slots, trials_at_once
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,64 @@ def test_slurm_counts_before_the_machine(monkeypatch):
     assert available_cpus() == 1
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4096")
     assert available_cpus() == machine
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine of its own, with so many cores and GPUs."""
+
+    def have(cores, gpus=0):
+        monkeypatch.setattr(_resources, "cluster_nodes", lambda: None)
+        monkeypatch.setattr(_resources, "available_cpus", lambda: cores)
+        monkeypatch.setattr(_resources, "available_gpus", lambda: gpus)
+
+    return have
+
+
+@pytest.mark.parametrize(
+    ("cores", "trials", "max_concurrent", "threads", "slots"),
+    [
+        (32, 3, None, 4, 8),
+        (8, 50, None, 1, 8),
+        (8, 50, 2, 4, 2),
+        (8, 50, 3, 2, 3),
+        (6, 4, None, 1, 6),
+        (6, 3, None, 2, 3),
+        (2, 1, None, 2, 1),
+        (1, 1, None, 1, 1),
+        (1, 50, 4, 1, 1),
+    ],
+)
+def test_idle_cpus_are_shared_out(machine, cores, trials, max_concurrent, threads, slots):
+    machine(cores)
+    at_once = trials_at_once(trials, max_concurrent, searcher="tpe")
+    plan = plan_slots(None, max_concurrent, at_once=at_once)
+    assert (plan.threads, plan.cpu, plan.slots) == (threads, threads, slots)
+
+
+@pytest.mark.parametrize("searcher", ["random", "grid", "qmc", None])
+def test_what_repeats_with_any_number_of_slots_has_threads_by_its_trials(searcher):
+    assert trials_at_once(50, 2, searcher=searcher) == 50
+    assert trials_at_once(3, None, searcher=searcher) == 3
+    assert trials_at_once(50, 2, searcher="gp") == 2
+
+
+def test_resources_that_were_given_stay(machine):
+    machine(32)
+    assert plan_slots(Resources(cpu=1, gpu=0), None, at_once=3).cpu == 1
+    assert plan_slots(Resources(cpu=0.5, gpu=0), None, at_once=3, threads=4).cpu == 0.5
+    machine(32, gpus=1)
+    assert plan_slots(None, None, at_once=3).cpu == 1  # the GPU computes
+
+
+def test_a_cluster_gives_one_cpu(monkeypatch):
+    monkeypatch.setattr(_resources, "cluster_nodes", lambda: [Node(32, 0)])
+    assert plan_slots(None, None, at_once=3).cpu == 1
+
+
+def test_who_goes_on_keeps_its_threads(machine):
+    machine(32)
+    assert plan_slots(None, None, at_once=50, threads=4).threads == 4
+    assert plan_slots(None, None, at_once=3, threads=1).threads == 1
+    machine(2)
+    assert plan_slots(None, None, at_once=50, threads=4).threads == 2
