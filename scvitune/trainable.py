@@ -81,7 +81,7 @@ class StudyTrainable(tune.Trainable):
         self._inheritance: dict[str, Any] | None = config.get("inheritance")
         self._heard = float(config.get("heard", 0.0))
         self._best: dict[str, Any] | None = None
-        self._last_result: dict[str, Any] | None = None
+        self._last_report: dict[str, Any] | None = None  # Ray keeps a _last_result of its own
         self._repeat_last = False
         self._unsaved = False
         self._last_saved = time.monotonic()
@@ -175,10 +175,10 @@ class StudyTrainable(tune.Trainable):
     def _restore(self, state: dict[str, Any]) -> None:
         if self._loop is None:
             raise StudyError("a checkpoint cannot be restored before the model is built")
-        self._best, self._last_result = state["best"], state["last_result"]
+        self._best, self._last_report = state["best"], state["last_result"]
         # The driver may have died before it heard of this report, so it is told again.
         self._repeat_last = (
-            self._last_result is not None and self._last_result[EPOCH] > self._heard + 1e-9
+            self._last_report is not None and self._last_report[EPOCH] > self._heard + 1e-9
         )
         if state["loop"] is not None:
             self._loop.load_state_dict(state["loop"])
@@ -192,9 +192,9 @@ class StudyTrainable(tune.Trainable):
     def _train_to_report(self) -> dict[str, Any]:
         if self._broken is not None or self._loop is None:
             return self._end("failed", self._broken or "it was not set up")
-        if self._repeat_last and self._last_result is not None:
+        if self._repeat_last and self._last_report is not None:
             self._repeat_last = False
-            return dict(self._last_result)
+            return dict(self._last_report)
         loop, study = self._loop, self._study
         try:
             target = self._next_report()
@@ -229,7 +229,7 @@ class StudyTrainable(tune.Trainable):
         if finished:
             reason = f"stopped early at epoch {loop.epoch:g}" if loop.stopped_early else ""
             result |= {"outcome": "finished", "reason": reason, "done": True}
-        self._last_result = dict(result)
+        self._last_report = dict(result)
         if finished:
             self._save(with_loop=False)
             return result
@@ -248,7 +248,7 @@ class StudyTrainable(tune.Trainable):
             "time_s": loop.time_s,
             "n_params": loop.n_parameters,
             "metrics": {},
-            metric: (self._last_result or {}).get(metric, sign * WORST),
+            metric: (self._last_report or {}).get(metric, sign * WORST),
             UNDERWAY: True,
         }
 
@@ -321,7 +321,7 @@ class StudyTrainable(tune.Trainable):
             "config": self._config,
             "inheritance": self._inheritance,
             "best": self._best,
-            "last_result": self._last_result,
+            "last_result": self._last_report,
             "loop": loop,
         }
 

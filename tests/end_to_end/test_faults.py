@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,10 @@ import pytest
 import scvi
 
 import scvitune
+from scvitune.contracts import RunLayout
 from scvitune.errors import StudyError
 from scvitune.events import fold, read_events
+from scvitune.training import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,6 +120,43 @@ def test_ctrl_c_keeps_results_and_resume_goes_on(tmp_path, undisturbed, wait_for
     pd.testing.assert_frame_equal(
         comparable(resumed), comparable(undisturbed), check_exact=True, check_like=True
     )
+
+
+LONG = """
+import sys, scvi, scvitune
+def main(storage):
+    cells = scvitune.data.simulated(300, 30, mean_library=150.0, seed=0)
+    scvi.model.SCVI.setup_anndata(cells)
+    scvitune.tune("SCVI", cells, storage=storage, name="long", space={"n_hidden": 32},
+                  metric="marginal_ll_validation", scheduler="fifo", max_epochs=200_000,
+                  resources={"cpu": 1}, max_failures=0)
+main(*sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_before_the_first_report_keeps_what_was_trained(tmp_path, wait_for):
+    """A dear metric is measured at the quarters of the budget, minutes away from each other."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG, str(tmp_path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    log = tmp_path / "long" / "events.jsonl"
+    wait_for(lambda: sum(e["event"] == "start" for e in read_events(log)) == 2, process=process)
+    time.sleep(8)  # into the training
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=90)
+    assert "No trial has reported" in output or "before" in output, output
+    assert not any(e["event"] == "report" for e in read_events(log))
+    for trial_id in ("00000", "00001"):
+        state = load_checkpoint(RunLayout(tmp_path / "long").checkpoint(trial_id))
+        assert state["loop"]["cells_seen"] > 1000
+        assert state["last_result"] is None
 
 
 SIGNALLED = """
