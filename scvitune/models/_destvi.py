@@ -16,11 +16,11 @@ from scvitune.models._base import (
     EARLY_STOPPING,
     PLATEAU,
     Defaults,
-    HyperparameterInfo,
     ModelAdapter,
 )
 from scvitune.models._condscvi import CondSCVIAdapter
 from scvitune.models._first_stage import FirstStage
+from scvitune.models._hyperparameters import HyperparameterInfo
 from scvitune.models._mrdeconv import SpotObjective
 
 PREFIX = "condscvi_"

@@ -56,6 +56,8 @@ def adapter():
         ("amortization", "boht", "Did you mean 'both'?"),
         ("prior_mode", "vamp", "must be 'mog' or 'normal'"),
         ("lr", 0.0, "lr must be above 0"),
+        ("lr", "scaled", "not of DestVI. Give a number (scvi-tools' default is 0.003)"),
+        ("condscvi_lr", "scaled", "First stage (CondSCVI): lr is 'scaled', but the rule"),
         ("vamp_prior_p", 0, "vamp_prior_p must be a whole number of at least 1, but got 0"),
         ("vamp_prior_p", 2.5, "vamp_prior_p must be a whole number of at least 1"),
         ("condscvi_max_epochs", 0, "condscvi_max_epochs must be a whole number of at least 1"),
