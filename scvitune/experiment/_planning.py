@@ -64,7 +64,6 @@ from scvitune.spaces import (
 )
 from scvitune.staging import HELD_OUT_METRIC
 
-DEFAULT_METRIC = "elbo_validation"
 DEFAULT_RUNG_VALUE: RungValue = "best"
 _SMALLEST_TRAIN = 3
 
@@ -195,7 +194,7 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
 
 def with_model_defaults(config: StudyConfig) -> StudyConfig:
     """Return the configuration with the metric that the model is judged by, if none was chosen."""
-    if config.model not in MODELS or config.metric != DEFAULT_METRIC:
+    if config.model not in MODELS or "metric" in config.model_fields_set:
         return config
     metric = get_adapter(config.model).default_metric
     if config.target == "likelihood" and get_adapter(config.model).first_stage_prefix is not None:
