@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
@@ -167,15 +167,25 @@ class ModelAdapter(ABC):
         """Return what is wrong between the values of a configuration; one fault each."""
         return []
 
-    def advised(self, default: Mapping[str, Any], n_cells: int) -> Config | None:
-        """Return a configuration that the literature advises for so many cells, if there is one.
+    def advised(
+        self, default: Mapping[str, Any], n_cells: int, batch_sizes: Sequence[int] = ()
+    ) -> list[Config]:
+        """Return configurations that the literature advises for so many cells, best advice first.
 
         Parameters
         ----------
         default
             The default configuration, of the hyperparameters that are searched.
+        batch_sizes
+            Those that are searched, if they are listed.
         """
-        return None
+        if not self.scales_lr or "lr" not in default:
+            return []
+        others = [size for size in batch_sizes if size != default["batch_size"]]
+        return [
+            {**default, "batch_size": size, "lr": scaled_lr(size)}
+            for size in sorted(others, reverse=True)
+        ]
 
     # ---------------------------------------------------------------- first stage
 
