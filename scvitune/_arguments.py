@@ -24,6 +24,9 @@ def config_from_arguments(given: dict[str, Any]) -> StudyConfig:
             )
         model = model.__name__
     given.pop("reference")
+    # The default of `tune` is nobody's choice; whoever writes it out cannot be told apart.
+    if given["metric"] == StudyConfig.model_fields["metric"].default:
+        del given["metric"]
     for name in ("searcher", "scheduler"):
         if ready_object(given[name]) is not None:
             given[name] = None

@@ -220,7 +220,7 @@ class Proposal:
     trial_id: str
     config: Config
     origin: str
-    """``default``, ``point`` (given by the user) or the searcher's name."""
+    """``default``, ``point`` (given by the user, or advised) or the searcher's name."""
 
 
 TrialStatus: TypeAlias = Literal[

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from scvitune._disk import write_whole
 from scvitune._locking import take_lock
 from scvitune._seeding import derive_seed
 from scvitune.contracts import Batch, PreparedData, Split
@@ -86,7 +87,8 @@ class Stages:
         Raises
         ------
         scvitune.training.Divergence
-            If its training diverged.
+            If its training diverged, now or when another trial wanted it: the same seed and the
+            same cells would diverge again.
         """
         text = json.dumps(dict(config), sort_keys=True)
         name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -96,8 +98,19 @@ class Stages:
             with path.with_suffix(".lock").open("a") as lock:
                 take_lock(lock, wait=True)
                 if not path.exists():
-                    save_checkpoint(path, vars(self._train(config)))
+                    self._train_once(config, path)
         return _load(str(path), self.device)
+
+    def _train_once(self, config: Mapping[str, Any], path: Path) -> None:
+        """Write the first stage to ``path``, or beside it why there is none."""
+        diverged = path.with_suffix(".diverged")
+        if not diverged.exists():
+            try:
+                save_checkpoint(path, vars(self._train(config)))
+            except Divergence as error:
+                write_whole(diverged, f"the first stage ({FIRST_MODEL}): {error}".encode())
+        if diverged.exists():
+            raise Divergence(diverged.read_text())
 
     def _train(self, config: Mapping[str, Any]) -> FirstStage:
         own = dict(config)

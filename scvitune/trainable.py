@@ -73,6 +73,7 @@ class StudyTrainable(tune.Trainable):
         """Build the trial, or go on from its checkpoint if there is one."""
         settle_process()
         self._broken: str | None = None
+        self._diverged: str | None = None
         self._loop: TrainingLoop | None = None
         self._study = config["study"] | config.get("settings", {})
         self._layout = RunLayout(Path(self._study["run_dir"]))
@@ -90,6 +91,8 @@ class StudyTrainable(tune.Trainable):
         try:
             self._loop = self._build(self._config)
             self._take_up(self._config)
+        except Divergence as error:  # of a first stage
+            self._diverged = str(error)
         except torch.OutOfMemoryError as error:
             self._broken = f"out of memory while it was set up: {_first_line(error)}"
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
@@ -186,6 +189,8 @@ class StudyTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train to the next report and return it; say so if the disk refused a checkpoint."""
+        if self._diverged is not None:
+            return self._end("diverged", self._diverged)
         result = self._train_to_report()
         return result | {DISK_FAULT: self._disk_fault} if self._disk_fault else result
 

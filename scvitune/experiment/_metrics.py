@@ -22,6 +22,7 @@ from scvitune.metrics import (
     ask_metrics,
     metric_info,
     resolve_functions,
+    searchable_metrics,
 )
 from scvitune.models import MODELS, get_adapter
 from scvitune.searchers import CAPABILITIES
@@ -71,10 +72,12 @@ def _check_spots(asked: Sequence[AskedMetric], faults: Faults) -> None:
 
 
 def _check_metric(config: StudyConfig, metric: AskedMetric, faults: Faults) -> None:
-    if config.model in MODELS and not get_adapter(config.model).offers(metric.name):
+    adapter = get_adapter(config.model) if config.model in MODELS else None
+    if adapter is not None and not adapter.offers(metric.name):
         faults.add(
             f"metric is {metric.name!r}, which {config.model} is not measured by. Use "
-            f"{get_adapter(config.model).default_metric!r}."
+            f"{adapter.default_metric!r}; it is measured by "
+            f"{one_of(searchable_metrics(adapter.offers))}."
         )
     info = METRICS.get(metric.base)
     if info is not None and info.package is not None and find_spec(info.package) is None:

@@ -37,6 +37,7 @@ from scvitune.experiment._scheduling import (
     share_cells,
 )
 from scvitune.experiment._space import (
+    advised_proposals,
     default_configuration,
     faults_of_space,
     first_proposals,
@@ -64,7 +65,6 @@ from scvitune.spaces import (
 )
 from scvitune.staging import HELD_OUT_METRIC
 
-DEFAULT_METRIC = "elbo_validation"
 DEFAULT_RUNG_VALUE: RungValue = "best"
 _SMALLEST_TRAIN = 3
 
@@ -88,7 +88,7 @@ class Plan:
     default_config
         scvi-tools' defaults for everything in the space.
     queue
-        What runs first: the default and the points given.
+        What runs first: the default, and the points given or what heuristics advise.
     scheduling_problem
         What the scheduler is built from.
     max_epochs
@@ -195,7 +195,7 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
 
 def with_model_defaults(config: StudyConfig) -> StudyConfig:
     """Return the configuration with the metric that the model is judged by, if none was chosen."""
-    if config.model not in MODELS or config.metric != DEFAULT_METRIC:
+    if config.model not in MODELS or "metric" in config.model_fields_set:
         return config
     metric = get_adapter(config.model).default_metric
     if config.target == "likelihood" and get_adapter(config.model).first_stage_prefix is not None:
@@ -260,9 +260,7 @@ def plan_study(
         faults_of_data(metrics, prepared, split, faults)
     max_epochs = float(search.max_epochs or adapter.default_max_epochs(prepared.n_cells))
     default_config = default_configuration(adapter, space)
-    queue = first_proposals(
-        config, adapter, space, default_config, faults, n_cells=prepared.n_cells
-    )
+    queue = first_proposals(config, adapter, space, default_config, faults)
     if not space.names and not queue:
         faults.add("The space has nothing to search and default_trial is off: no trial would run.")
     num_samples = search.num_samples if space.names else 0
@@ -304,6 +302,9 @@ def plan_study(
         )
         strategy = choose_strategy(search.strategy, situation)
         chosen_searcher, chosen_scheduler = choose_pair(strategy.searcher, strategy.scheduler)
+    queue += advised_proposals(
+        config, adapter, space, searcher=chosen_searcher, n_cells=prepared.n_cells
+    )
     built = BuiltScheduler(None, ())
     with faults.collecting():
         built = build_scheduler(chosen_scheduler, problem)

@@ -111,10 +111,8 @@ def first_proposals(
     space: SearchSpace,
     default_config: Mapping[str, Any],
     faults: Faults,
-    *,
-    n_cells: int,
 ) -> list[Proposal]:
-    """Return what runs first: the default, the points given, and else what heuristics advise.
+    """Return what runs first: the default and the points given.
 
     A space of constants alone is one configuration, which nothing but this queue would train: it
     runs unless it is the default, which runs already.
@@ -132,11 +130,38 @@ def first_proposals(
             queue.append(Proposal(f"{i + 1:05d}", resolve_constants(space, given), "point"))
     if _is_wanted(space, queue):
         queue.append(Proposal(f"{1:05d}", dict(space.constants), "point"))
-    advised = adapter.advised(default_config, n_cells)
-    wanted = config.space is None and not config.search.points_to_evaluate
-    if wanted and advised is not None and not contains(space, advised):
-        queue.append(Proposal(f"{1:05d}", resolve_constants(space, advised), "point"))
     return queue
+
+
+def advised_proposals(
+    config: StudyConfig,
+    adapter: ModelAdapter,
+    space: SearchSpace,
+    *,
+    searcher: Any,
+    n_cells: int,
+) -> list[Proposal]:
+    """Return what heuristics advise to try first: one proposal at most, and one of the space.
+
+    Nothing where points were given, which are somebody's own advice; nor for a grid, which comes
+    to all there is and would end before its last combination.
+
+    It follows from what study.yaml holds, so that a resume comes to the same; of a run of an older
+    version without it, trial ``00001`` is another, and stays what it is.
+    """
+    if config.search.points_to_evaluate or not space.names or searcher == "grid":
+        return []
+    default = default_configuration(adapter, space)
+    for advised in adapter.advised(default, n_cells, _listed_batch_sizes(space)):
+        if not contains(space, advised):
+            found = resolve_constants(space, advised)
+            return [] if _is_same(found, default) else [Proposal(f"{1:05d}", found, "point")]
+    return []
+
+
+def _listed_batch_sizes(space: SearchSpace) -> list[int]:
+    domains = [h.domain for h in space.hyperparameters if h.name == "batch_size"]
+    return [v for d in domains if isinstance(d, Choice) for v in d.values if isinstance(v, int)]
 
 
 def _is_wanted(space: SearchSpace, queue: Sequence[Proposal]) -> bool:
@@ -144,11 +169,11 @@ def _is_wanted(space: SearchSpace, queue: Sequence[Proposal]) -> bool:
     constants = space.constants
     if space.names or not constants:
         return False
-    return not any(
-        proposal.config.keys() == constants.keys()
-        and all(same(proposal.config[name], constants[name]) for name in constants)
-        for proposal in queue
-    )
+    return not any(_is_same(proposal.config, constants) for proposal in queue)
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
 
 
 def _plain(value: Any) -> Any:

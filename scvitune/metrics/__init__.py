@@ -17,6 +17,7 @@ from scvitune.metrics._registry import (
     is_dear,
     metric_info,
     name_metrics,
+    searchable_metrics,
 )
 from scvitune.metrics._scib import compute_scib_scores, compute_unintegrated
 
@@ -40,5 +41,6 @@ __all__ = [
     "name_metrics",
     "proportion_means",
     "resolve_functions",
+    "searchable_metrics",
     "take_functions",
 ]

@@ -198,6 +198,16 @@ _OTHER_NAMES = {
 """What scvi-tools' history and scvi.autotune call them, or what is short -> the name here."""
 
 
+def searchable_metrics(offers: Callable[[str], bool] = lambda name: True) -> list[str]:
+    """Return the full names that a study may ask for, of those that a model is measured by."""
+    return [
+        full
+        for metric, info in METRICS.items()
+        for full in ([f"{metric}_validation", f"{metric}_train"] if info.splits else [metric])
+        if offers(full)
+    ]
+
+
 def metric_info(
     name: str, *, offers: Callable[[str], bool] = lambda name: True
 ) -> tuple[MetricInfo, SplitName]:
@@ -213,18 +223,25 @@ def metric_info(
     Raises
     ------
     InputError
-        If the metric is not declared, or is one of the test cells, which no search may see.
+        If the metric is not declared, is one of the test cells, which no search may see, or names
+        cells though it is measured without a choice of them.
     """
+    info, split = _split_name(name, offers)
+    if not info.splits and name != info.name:
+        raise InputError(
+            f"metric is {name!r}, but {info.name} is not measured on the cells of one split, so "
+            f"its name says none. Use {info.name!r}."
+        )
+    return info, split
+
+
+def _split_name(name: str, offers: Callable[[str], bool]) -> tuple[MetricInfo, SplitName]:
+    """Return what `metric_info` does, also of a name with cells that have no say."""
     if name in METRICS and not METRICS[name].splits:
         return METRICS[name], "validation"
     base, _, split = name.rpartition("_")
-    searchable = [
-        full
-        for metric, info in METRICS.items()
-        for full in ([f"{metric}_validation", f"{metric}_train"] if info.splits else [metric])
-        if offers(full)
-    ]
     if base not in METRICS or split not in _SPLITS:
+        searchable = searchable_metrics(offers)
         raise InputError(
             f"metric must be {one_of(searchable)}, but got {name!r}."
             + nearest(_OTHER_NAMES.get(name, name), searchable)
@@ -263,7 +280,8 @@ def ask_metrics(
     asked = []
     for i, name in enumerate(names):
         if name not in own:
-            info, split = metric_info(name)
+            # Not as strict as what a new study is checked by: older runs may be of such a name.
+            info, split = _split_name(name, lambda name: True)
             asked.append(AskedMetric(name, info.name, split, info.mode, info.cost))
             continue
         spec = own[name]

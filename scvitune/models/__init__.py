@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from scvitune.errors import InputError, nearest, one_of
 
 if TYPE_CHECKING:
-    from scvitune.models._base import Defaults, HyperparameterInfo, ModelAdapter
+    from scvitune.models._base import Defaults, ModelAdapter
     from scvitune.models._first_stage import FirstStage, cluster_states
+    from scvitune.models._hyperparameters import HyperparameterInfo
     from scvitune.models._mrdeconv import HeldOutGenes
     from scvitune.models._routing import route_config
     from scvitune.models._vae import VAEObjective
@@ -86,8 +87,10 @@ def _adapter_class(name: str) -> type[ModelAdapter]:
 
 
 def __getattr__(name: str) -> object:
-    if name in ("ModelAdapter", "HyperparameterInfo"):
+    if name == "ModelAdapter":
         return getattr(importlib.import_module("scvitune.models._base"), name)
+    if name == "HyperparameterInfo":
+        return getattr(importlib.import_module("scvitune.models._hyperparameters"), name)
     if name == "HeldOutGenes":
         return getattr(importlib.import_module("scvitune.models._mrdeconv"), name)
     if name == "VAEObjective":

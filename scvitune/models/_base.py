@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,14 @@ from scvitune.contracts import Config, Objective, PreparedData, Value
 from scvitune.errors import nearest, one_of
 from scvitune.heuristics import scaled_lr
 from scvitune.models import _scvi_tools
+from scvitune.models._hyperparameters import HyperparameterInfo, Target, type_fault
 
 SCALED = "scaled"
 """A learning rate that follows the batch size."""
-
-Target: TypeAlias = Literal["constructor", "plan", "loop", "first_stage"]
+_UNSCALED = (
+    "lr is 'scaled', but the rule that it stands for (0.001 * batch_size / 128) is one of SCVI "
+    "and LinearSCVI, not of {0}. Give a number (scvi-tools' default is {1}) or a range."
+)
 
 Defaults: TypeAlias = dict[str, dict[str, Value]]
 """Target -> hyperparameter -> scvi-tools' default."""
@@ -104,28 +106,6 @@ _OTHER_NAMES = {
 """What others call a hyperparameter, whose letters do not lead to scvi-tools' name."""
 
 
-@dataclass(frozen=True)
-class HyperparameterInfo:
-    """What scvi-tools' signatures say of one hyperparameter.
-
-    Attributes
-    ----------
-    target
-        Who takes it: the model's constructor, the training plan, the training loop, or the model
-        that this one is built on.
-    choices
-        The allowed values, where the signature lists them.
-    mutable
-        Whether a live model may change it.
-    """
-
-    name: str
-    target: Target
-    default: Value
-    choices: tuple[Any, ...] | None
-    mutable: bool
-
-
 class ModelAdapter(ABC):
     """One scvi-tools model.
 
@@ -149,6 +129,9 @@ class ModelAdapter(ABC):
     """Constructor arguments that are no hyperparameters here -> why."""
 
     default_metric: ClassVar[str] = "elbo_validation"
+
+    scales_lr: ClassVar[bool] = False
+    """Whether the literature's rule for ``lr="scaled"`` is one of this model."""
 
     budgets: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that say how long to train and no more."""
@@ -184,15 +167,25 @@ class ModelAdapter(ABC):
         """Return what is wrong between the values of a configuration; one fault each."""
         return []
 
-    def advised(self, default: Mapping[str, Any], n_cells: int) -> Config | None:
-        """Return a configuration that the literature advises for so many cells, if there is one.
+    def advised(
+        self, default: Mapping[str, Any], n_cells: int, batch_sizes: Sequence[int] = ()
+    ) -> list[Config]:
+        """Return configurations that the literature advises for so many cells, best advice first.
 
         Parameters
         ----------
         default
             The default configuration, of the hyperparameters that are searched.
+        batch_sizes
+            Those that are searched, if they are listed.
         """
-        return None
+        if not self.scales_lr or "lr" not in default:
+            return []
+        others = [size for size in batch_sizes if size != default["batch_size"]]
+        return [
+            {**default, "batch_size": size, "lr": scaled_lr(size)}
+            for size in sorted(others, reverse=True)
+        ]
 
     # ---------------------------------------------------------------- first stage
 
@@ -254,13 +247,13 @@ class ModelAdapter(ABC):
                 + f" It takes: {', '.join(sorted(self.hyperparameters))}."
             ]
         if name == "lr" and value == SCALED:
-            return []
+            return [] if self.scales_lr else [_UNSCALED.format(self.name, info.default)]
         if info.choices is not None and value not in info.choices:
             return [
                 f"{name} must be {one_of(info.choices)}, but got {value!r}."
                 + nearest(value, map(str, info.choices))
             ]
-        fault = _type_fault(info, value) or self.extra_faults(name, value)
+        fault = type_fault(info, value) or self.extra_faults(name, value)
         return [fault] if fault else []
 
     @cached_property
@@ -337,57 +330,3 @@ class ModelAdapter(ABC):
         model.test_indices_ = test_indices
         model.history_ = dict(history)
         return model
-
-
-def _type_fault(info: HyperparameterInfo, value: Any) -> str | None:
-    """Compare a value with the type of scvi-tools' default and with what makes sense at all."""
-    name, default = info.name, info.default
-    if value is None:
-        nullable = default is None or name.endswith("kl_warmup")
-        return (
-            None if nullable else f"{name} must not be None; scvi-tools' default is {default!r}."
-        )
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else f"{name} must be true or false, got {value!r}."
-    numeric = isinstance(default, int | float) or name in _POSITIVE_INTEGERS | _NON_NEGATIVE
-    if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
-        return f"{name} must be a number, but got {value!r}."
-    if name in _POSITIVE_INTEGERS and (value != int(value) or value < 1):
-        return f"{name} must be a whole number of at least 1, but got {value!r}."
-    if name == "batch_size" and value < 3:
-        return (
-            f"batch_size must be at least 3 (batch norm needs several cells), but got {value!r}."
-        )
-    if name in ("dropout_rate", "dropout_amortization") and not 0 <= value < 1:
-        return f"{name} must be at least 0 and below 1, but got {value!r}."
-    if name in ("lr", "eps") and value <= 0:
-        return f"{name} must be above 0, but got {value!r}."
-    if name in _NON_NEGATIVE and value < 0:
-        return f"{name} must not be negative, but got {value!r}."
-    return None
-
-
-_POSITIVE_INTEGERS = frozenset(
-    {
-        "n_hidden",
-        "n_latent",
-        "n_layers",
-        "num_classes_mog",
-        "batch_size",
-        "early_stopping_patience",
-    }
-)
-_NON_NEGATIVE = frozenset(
-    {
-        "weight_decay",
-        "max_kl_weight",
-        "min_kl_weight",
-        "lr_min",
-        "lr_factor",
-        "lr_patience",
-        "gradient_clip_val",
-        "n_epochs_kl_warmup",
-        "n_steps_kl_warmup",
-        "early_stopping_warmup_epochs",
-    }
-)

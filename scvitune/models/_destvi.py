@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,11 +16,11 @@ from scvitune.models._base import (
     EARLY_STOPPING,
     PLATEAU,
     Defaults,
-    HyperparameterInfo,
     ModelAdapter,
 )
 from scvitune.models._condscvi import CondSCVIAdapter
 from scvitune.models._first_stage import FirstStage
+from scvitune.models._hyperparameters import HyperparameterInfo
 from scvitune.models._mrdeconv import SpotObjective
 
 PREFIX = "condscvi_"
@@ -155,9 +155,11 @@ class DestVIAdapter(ModelAdapter):
             ]
         return []
 
-    def advised(self, default: Mapping[str, Any], n_cells: int) -> Config | None:
+    def advised(
+        self, default: Mapping[str, Any], n_cells: int, batch_sizes: Sequence[int] = ()
+    ) -> list[Config]:
         """Return the default with the batch size of `scvitune.heuristics.destvi_batch_size`."""
-        return {**default, "batch_size": destvi_batch_size(n_cells)}
+        return [{**default, "batch_size": destvi_batch_size(n_cells)}]
 
     def first_stage_config(self, config: Mapping[str, Any]) -> Config:
         """Return the part of a configuration that the first stage takes, without prefixes.

@@ -18,6 +18,7 @@ class LinearSCVIAdapter(ModelAdapter):
 
     name: ClassVar[str] = "LinearSCVI"
     module_name: ClassVar[str] = "LDVAE"
+    scales_lr: ClassVar[bool] = True
     refused_constructor: ClassVar[Mapping[str, str]] = {
         **FROM_THE_DATA,
         **NOT_NUMBERS,

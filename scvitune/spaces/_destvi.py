@@ -11,8 +11,14 @@ def default_destvi_space() -> SearchSpace:
     Batch size and amortisation come first: where spots are few they decide between the best and
     the worst of a published benchmark (Li et al., Nature Methods 2022). Batch sizes above the
     number of spots are left out. The first stage's hyperparameters are choices, so that trials
-    share trained first stages. With ``prior_mode="normal"``, which is not in it, amortisation is
-    ``"none"`` or ``"proportion"``.
+    share trained first stages.
+
+    All four schemes of amortisation are in it. ``both`` and ``latent`` keep the default prior of
+    states, a mixture; ``none`` and ``proportion`` work with ``prior_mode="normal"`` only, which
+    exists with them and has no other value.
+
+    The number of epochs is left out: a trial is judged by its best report, whose weights are
+    kept, so that one long training covers all shorter ones.
     """
     return SearchSpace(
         (
@@ -21,7 +27,10 @@ def default_destvi_space() -> SearchSpace:
                 Choice((4, 8, 16, 32, 64, 128, 256, 512, 1024), ordered=True),
                 mutable=False,  # a small one is chosen for the whole of a training
             ),
-            Hyperparameter("amortization", Choice(("both", "latent"))),
+            Hyperparameter("amortization", Choice(("both", "latent", "none", "proportion"))),
+            Hyperparameter(
+                "prior_mode", Choice(("normal",)), when={"amortization": ("none", "proportion")}
+            ),
             Hyperparameter("lr", FloatRange(3e-4, 1e-2, log=True)),
             Hyperparameter("n_epochs_kl_warmup", Choice((50, 200, 400), ordered=True)),
             Hyperparameter("dropout_amortization", FloatRange(0.0, 0.2)),

@@ -118,6 +118,7 @@ def test_too_few_cells(tmp_path):
         ({"model": "SCIV"}, ["SCIV", "Did you mean 'SCVI'"]),
         ({"metric": "elbo_validaton"}, ["Did you mean 'elbo_validation'"]),
         ({"metric": "elbo_test"}, ["test cells", "elbo_validation"]),
+        ({"metric": "scib_total_train"}, ["scib_total_train", "Use 'scib_total'"]),
         ({"search": {"searcher": "tpee"}}, ["tpee", "'tpe'"]),
         ({"search": {"scheduler": "asah"}}, ["asah", "'asha'"]),
         ({"space": {"n_hiden": 3}}, ["n_hiden", "n_hidden"]),

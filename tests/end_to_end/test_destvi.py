@@ -210,6 +210,7 @@ def test_the_default_space_with_advice_as_the_first_trial(cells, spots, tmp_path
         ({"space": {"n_latent": 5}}, "tune condscvi_n_latent instead"),
         ({"space": {"amortization": "none"}}, "prior_mode"),
         ({"space": {"early_stopping": True}}, "none can be held out"),
+        ({"space": {"lr": "scaled"}}, "the rule that it stands for .* not of DestVI"),
         ({"model": "SCVI"}, "reference is for models of spatial spots"),
         ({"target": "truth:shares"}, "spots.obsm"),
     ],
@@ -233,12 +234,11 @@ def test_advice_as_options(cells, spots, tmp_path):
         name="x",
         space={
             "batch_size": "auto",
-            "lr": "scaled",
             "amortization": {"type": "choice", "values": ["both", "latent"]},
         },
     )
     plan = prepare_experiment(config, adata=spots, reference=cells).plan
-    assert plan.space.constants == {"batch_size": 8, "lr": "scaled"}
+    assert plan.space.constants == {"batch_size": 8}
     arguments = get_adapter("SCVI").training_arguments({"batch_size": 256, "lr": "scaled"})
     assert arguments["lr"] == pytest.approx(0.002)
 

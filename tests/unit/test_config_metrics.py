@@ -7,6 +7,7 @@ import pytest
 from scvitune.config import StudyConfig, load_config
 from scvitune.errors import Faults, InputError
 from scvitune.experiment._metrics import check_metrics, check_several, own_functions
+from scvitune.experiment._planning import with_model_defaults
 from scvitune.metrics import ask_metrics, load_function, take_functions
 
 MINE = {"name": "mine", "function": "json:dumps", "mode": "max"}
@@ -84,6 +85,8 @@ def test_wrong_forms_are_refused(metric, words):
     [
         (["elbo_validation", "nmi_valid"], {}, "Did you mean 'nmi_validation'"),
         (["elbo_validation", "nmi_test"], {}, "kept for the final judgement"),
+        ("scib_total_train", {}, "its name says none. Use 'scib_total'"),
+        ("proportion_jsd_validation", {"model": "DestVI"}, "Use 'proportion_jsd'"),
         (MINE | {"mode": None}, {}, "direction of your metric"),
         (MINE | {"name": "scib_total"}, {}, "give yours another name"),
         ("elbo_validation", {"mode": "max"}, "Leave mode out"),
@@ -162,3 +165,57 @@ def test_paths_in_a_run_directory_are_followed_only_if_nobody_else_wrote_them(tm
         path.chmod(0o755 if path == tmp_path else 0o644)
     with pytest.raises(InputError, match="Give it again"):
         own_functions(layout, config(MINE | {"function": None}), {})
+
+
+# ------------------------------------------------------------ what DestVI is judged by
+
+
+def from_python(**given):
+    """Return the configuration of a call of `tune` with these arguments."""
+    import inspect
+
+    import scvitune
+    from scvitune._arguments import config_from_arguments
+
+    signature = inspect.signature(scvitune.tune)
+    bound = signature.bind("DestVI", None, **given)
+    bound.apply_defaults()
+    return with_model_defaults(config_from_arguments(dict(bound.arguments)))
+
+
+def test_a_metric_that_nobody_chose_is_the_models_own():
+    assert from_python().metrics == ("proportion_jsd",)
+    assert from_python(metric="elbo_validation").metrics == ("proportion_jsd",)  # tune's default
+    assert from_python(target="likelihood").metrics == ("reconstruction_loss_validation",)
+    assert from_python(metric="proportion_pcc").metrics == ("proportion_pcc",)
+    written = StudyConfig.from_yaml_dict({"model": "DestVI"})
+    assert with_model_defaults(written).metrics == ("proportion_jsd",)
+    scvi = StudyConfig.from_yaml_dict({"model": "SCVI"})
+    assert with_model_defaults(scvi).metrics == ("elbo_validation",)
+
+
+@pytest.mark.parametrize(
+    "chosen", ["elbo_validation", ["elbo_validation", "proportion_jsd"], ["elbo_validation"]]
+)
+def test_a_metric_that_somebody_chose_is_never_another(chosen):
+    configs = [config(chosen, model="DestVI")]
+    if not isinstance(chosen, str):
+        configs.append(from_python(metric=chosen))
+    for given in map(with_model_defaults, configs):
+        assert given.metrics[0] == "elbo_validation"
+        faults = Faults()
+        check_metrics(given, faults)
+        with pytest.raises(InputError) as error:
+            faults.raise_if_any()
+        assert "'elbo_validation', which DestVI is not measured by" in str(error.value)
+        for name in ("jsd", "rmse", "pcc", "ssim"):
+            assert f"'proportion_{name}'" in str(error.value)
+        assert "'reconstruction_loss_validation'" in str(error.value)
+
+
+def test_what_was_written_on_the_command_line_is_chosen(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("model: DestVI\ndata: {path: spots.h5ad}\n")
+    assert with_model_defaults(load_config(path)).metric == "proportion_jsd"
+    chosen = load_config(path, ["metric=elbo_validation"])
+    assert with_model_defaults(chosen).metric == "elbo_validation"

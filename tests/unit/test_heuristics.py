@@ -7,6 +7,7 @@ import pytest
 import scvitune
 from scvitune.errors import InputError
 from scvitune.heuristics import destvi_batch_size, scaled_lr
+from scvitune.models import MODELS, get_adapter
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,17 @@ def test_the_learning_rate_grows_with_the_batch():
     assert scaled_lr(128) == 0.001
     assert scaled_lr(1) == pytest.approx(0.001 / 128)
     assert scaled_lr(1024) == pytest.approx(0.008)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_only_the_models_that_the_rule_is_of_scale_by_it(model):
+    """DestVI starts from 0.003: at batch size 16 the rule would be 24 times below it."""
+    faults = get_adapter(model).value_faults("lr", "scaled")
+    if model in ("SCVI", "LinearSCVI"):
+        assert faults == []
+        return
+    (fault,) = faults
+    assert f"one of SCVI and LinearSCVI, not of {model}" in fault
 
 
 @pytest.mark.parametrize("value", [0, -5, 2.5, "10", True, None])

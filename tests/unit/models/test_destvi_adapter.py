@@ -17,6 +17,7 @@ from scvitune.data import (
     split_reference,
 )
 from scvitune.models import get_adapter
+from scvitune.spaces import default_space, sample_config
 from scvitune.staging import Stages
 from scvitune.training import DeviceData, TrainingLoop, TrainingSettings, seeded_initialisation
 
@@ -56,6 +57,8 @@ def adapter():
         ("amortization", "boht", "Did you mean 'both'?"),
         ("prior_mode", "vamp", "must be 'mog' or 'normal'"),
         ("lr", 0.0, "lr must be above 0"),
+        ("lr", "scaled", "not of DestVI. Give a number (scvi-tools' default is 0.003)"),
+        ("condscvi_lr", "scaled", "First stage (CondSCVI): lr is 'scaled', but the rule"),
         ("vamp_prior_p", 0, "vamp_prior_p must be a whole number of at least 1, but got 0"),
         ("vamp_prior_p", 2.5, "vamp_prior_p must be a whole number of at least 1"),
         ("condscvi_max_epochs", 0, "condscvi_max_epochs must be a whole number of at least 1"),
@@ -169,8 +172,9 @@ def test_what_only_concerns_spots_leaves_the_first_stage_alone(adapter):
 
 def test_batch_size_is_advised_by_the_number_of_spots(adapter):
     default = {"batch_size": 128, "lr": 0.003}
-    assert adapter.advised(default, 10_000)["lr"] == 0.003
-    assert adapter.advised(default, 100)["batch_size"] < 128
+    (many,), (few,) = adapter.advised(default, 10_000), adapter.advised(default, 100)
+    assert many["lr"] == few["lr"] == 0.003
+    assert few["batch_size"] < 128
     assert default["batch_size"] == 128
 
 
@@ -348,6 +352,22 @@ def test_a_normal_prior_can_be_built_on(data):
     assert trained.model.module.mean_vprior.shape == (3, 5, 3)
     proportions = trained.model.get_proportions().to_numpy()
     np.testing.assert_allclose(proportions.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("amortization", AMORTIZATIONS)
+def test_what_the_default_space_proposes_is_built_and_trained(data, amortization):
+    space = default_space("DestVI")
+    drawn = (sample_config(space, np.random.default_rng(seed)) for seed in itertools.count())
+    proposed = next(config for config in drawn if config["amortization"] == amortization)
+    assert ("prior_mode" in proposed) == (amortization in ("none", "proportion"))
+    own = {n: v for n, v in proposed.items() if not n.startswith("condscvi_")}
+    trained = Trained(data, own)
+    assert trained.loop.epoch == 3
+    assert np.isfinite(trained.loop.training_losses()["elbo"])
+    module = trained.model.module
+    assert (module.amortization, module.prior_mode) in WORKING
+    assert module.amortization == amortization
+    assert np.isfinite(trained.model.get_proportions().to_numpy()).all()
 
 
 def test_nothing_is_built_without_a_first_stage(adapter, data):
