@@ -34,7 +34,6 @@ from scvitune.contracts import (
 from scvitune.events import TrialRecord
 from scvitune.recording._hparams_page import HParamsPage, replaced
 
-_FLUSH_SECONDS = 2.0
 _MAX_OPEN_FILES = 64
 _BUFFER_BYTES = 1 << 16
 _OWN_START = "its own start"
@@ -61,9 +60,9 @@ class TensorBoardRecorder:
     Every report becomes scalars under the metrics' own names (with ``epoch`` and ``time_s``),
     and, where it is the trial's best so far, again under ``Best/`` (the deciding metric) and
     ``Best_report/`` (the others that the report has; those that an earlier best had and this one
-    lacks become NaN). The HParams entry is written when a trial starts, its outcome when it ends:
-    a killed driver loses at most the last two seconds, and an interrupted trial stays open for
-    the resume.
+    lacks become NaN). The HParams entry is written when a trial starts, its outcome when it ends,
+    everything at once: a killed driver loses nothing that it was told, and an interrupted trial
+    stays open for the resume.
 
     The step is the epoch where trials report at whole epochs, else the number of the report.
 
@@ -104,7 +103,6 @@ class TensorBoardRecorder:
         self._trials: dict[str, _Trial] = {}
         self._ended: set[str] = set()
         self._files: OrderedDict[str, BinaryIO] = OrderedDict()
-        self._flushed = time.monotonic()
         self._suffix = f"{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
 
     def restore(self, records: Mapping[str, TrialRecord]) -> None:
@@ -144,7 +142,6 @@ class TensorBoardRecorder:
         trial = self._trials.get(trial_id)
         if trial is not None and trial.path is None:
             self._open(trial_id, trial)
-            self._flush_if_due()
 
     def report(
         self,
@@ -170,7 +167,6 @@ class TensorBoardRecorder:
         if trial.path is None:
             self._open(trial_id, trial, step=step)
         self._write(trial_id, trial, _scalars(values), step=step)
-        self._flush_if_due()
 
     def generation(self, generation: Generation) -> None:
         """Remember the configuration that a perturbed trial goes on with, and its best values."""
@@ -296,13 +292,9 @@ class TensorBoardRecorder:
             file = trial.path.open("ab", buffering=_BUFFER_BYTES)
             self._files[trial_id] = file
         RecordWriter(file).write(content.SerializeToString())
-
-    def _flush_if_due(self) -> None:
-        now = time.monotonic()
-        if now - self._flushed >= _FLUSH_SECONDS:
-            self._flushed = now
-            for file in self._files.values():
-                file.flush()
+        # One system call. Held back, it would be neither seen nor safe until the next report,
+        # which may be many minutes away.
+        file.flush()
 
     def _close_file(self, trial_id: str) -> None:
         file = self._files.pop(trial_id, None)

@@ -12,6 +12,8 @@ from scvitune.results._run_directory import Run
 from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
 from scvitune.results._wording import cells_of, format_number, metric_words
 
+_BETTER = "P(better)"
+
 
 def describe_confirmation(run: Run) -> str:
     """Return in a sentence what the confirmation found, ``""`` if none was asked for."""
@@ -97,7 +99,7 @@ def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
     """
     table = confirmation_table(run)
     metric, test = run.metric, test_metric(run)
-    rows = [["trial", "seeds", metric, test, "against the default", "p"]]
+    rows = [["trial", "seeds", metric, test, "against the default", _BETTER, "p"]]
     if not table["seeds"].any():
         return rows, []
     for trial_id, row in table.iterrows():
@@ -110,10 +112,17 @@ def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
                 _plus_minus(row[f"{metric}_mean"], row[f"{metric}_standard_error"]),
                 _plus_minus(row[f"{test}_mean"], row[f"{test}_standard_error"]),
                 "the default" if is_default else difference,
+                _probability(row["probability_better"]),
                 "" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}",
             ]
         )
     notes = ["Means ± standard errors over seeds; each p of its comparison alone; * the winner."]
+    if table["probability_better"].notna().any():
+        on = f" on the {cells_of(test)}" if cells_of(test) else ""
+        notes.append(
+            f"{_BETTER}: how probable it is that the trial is better than the default{on}, on "
+            "average over seeds; 1 − the one-sided p."
+        )
     if table["seeds"].min() < _asked(run):
         notes.append("Trainings that failed, diverged or are still to come are left out.")
     return rows, notes + _why_fewer(run)
@@ -143,6 +152,15 @@ def _why_fewer(run: Run) -> list[str]:
 
 def _asked(run: Run) -> int:
     return 0 if run.confirm is None else run.confirm["seeds"]
+
+
+def _probability(value: float) -> str:
+    """Return a probability in percent; a few seeds make none certain."""
+    if math.isnan(value):
+        return ""
+    if value > 0.999:
+        return "> 99.9 %"
+    return "< 0.1 %" if value < 0.001 else f"{100 * value:.1f} %"
 
 
 def _plus_minus(mean: float, error: float, *, signed: bool = False) -> str:

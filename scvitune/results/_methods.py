@@ -39,6 +39,7 @@ from scvitune.results._wording import (
     format_duration,
     format_epochs,
     format_number,
+    format_percent,
     in_sentence,
     join_words,
     metric_words,
@@ -177,6 +178,7 @@ def _say_search(writer: _Writer) -> None:
     if cut is not None:
         writer.say(f"The default configuration {cut.describe()}.")
     _say_stopping(writer)
+    _say_cell_shares(writer)
     lost = sum(r.status in ("diverged", "failed") for r in run.records.values())
     if lost:
         trials = "1 trial" if lost == 1 else f"{lost} trials"
@@ -233,6 +235,24 @@ def _say_stopping(writer: _Writer) -> None:
     writer.say(
         f"{words[:1].upper() + words[1:]}{own} stopped {stopped} of {len(run.records)} trials "
         f"early{where}."
+    )
+
+
+def _say_cell_shares(writer: _Writer) -> None:
+    """Say of how many cells trials were trained before the rungs, if not of all."""
+    shares = writer.run.settings.get("cell_shares") or []
+    if not shares:
+        return
+    parts = [f"{format_percent(share)} until epoch {format_epochs(end)}" for end, share in shares]
+    nested = ", each part within the next" if len(parts) > 1 else ""
+    default = (
+        "; the default configuration was trained on all from the beginning"
+        if writer.run.default is not None
+        else ""
+    )
+    writer.say(
+        "Trials were trained on a random part of the training cells at first "
+        f"({join_words(parts)}{nested}) and then on all of them{default}."
     )
 
 

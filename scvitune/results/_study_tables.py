@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from scvitune.errors import unknown
+from scvitune.results._confirmation import confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import origins_table, schedule_table
 from scvitune.results._tables import (
@@ -188,6 +189,7 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "best_trials": best_trials_table,
     "worst_trials": worst_trials_table,
     "comparison": comparison_table,
+    "confirmation": confirmation_table,
     "published": published_table,
     "config": config_table,
     "run_times": run_times_table,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -74,6 +75,102 @@ def test_figures_are_drawn_without_network_or_error(browser, study) -> None:
     assert min(figures.values()) > 0, figures
     schemes = {request["request"]["url"].split(":", 1)[0] for request in fetched}
     assert schemes <= {"file", "data", "blob"}, schemes
+    assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+
+
+@pytest.fixture(scope="module")
+def rich_run(tmp_path_factory):
+    """A run directory with all that a report can show: the logs of a study of many parts."""
+    layout = RunLayout(tmp_path_factory.mktemp("runs") / "rich")
+    layout.root.mkdir()
+    settings = {
+        "name": "rich",
+        "model": "SCVI",
+        "metric": "elbo_validation",
+        "mode": "min",
+        "further_metrics": ["marginal_ll_validation"],
+        "search": {"searcher": "random", "scheduler": "pbt", "max_epochs": 8},
+        "space": {
+            "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
+            "n_latent": {"type": "randint", "low": 5, "high": 50},
+            "gene_likelihood": {"type": "choice", "values": ["nb", "zinb"]},
+        },
+        "rungs": [4.0],
+        "confirm": {"top_k": 2, "seeds": 3},
+        "n_cells": 400,
+        "n_genes": 50,
+        "split": {"train": 320, "validation": 40, "test": 40},
+    }
+    layout.study.write_text(yaml.safe_dump(settings))
+    rng = np.random.default_rng(3)
+    with EventLog(layout.events) as log:
+        _log_search(log, rng)
+        for trial_id, shift in (("00001", 0.0), ("00002", 1.5), ("00000", 3.0)):
+            for seed in (1, 2, 3):
+                value = 60 + shift + rng.normal(0, 0.3)
+                found = {"elbo_validation": value, "elbo_test": value + 1}
+                _log_training(log, "confirmation", trial_id, seed, found)
+        for n_cells in (32, 64, 160, 320):
+            for seed in (1, 2):
+                loss = 60 + 200 / n_cells**0.5 + rng.normal()
+                found = {"elbo_train": loss - 9, "elbo_validation": loss}
+                _log_training(log, "learning_curve", "00001", seed, found, n_cells=n_cells)
+        log.append("driver", action="end")
+    roles = {"default": "00000", "best": "00001"}
+    parts = [
+        pd.DataFrame(rng.normal(size=(400, 2)), columns=["umap_1", "umap_2"]).assign(
+            role=role,
+            trial_id=trial_id,
+            cell=np.arange(400),
+            batch=np.resize(["a", "b"], 400),
+            label=np.resize(["T", "B", "NK"], 400),
+        )
+        for role, trial_id in roles.items()
+    ]
+    pd.concat(parts).to_parquet(layout.root / "umap.parquet")
+    return layout.root
+
+
+def _log_search(log, rng) -> None:
+    """A population of which the best, 00001, took the weights of 00002 at epoch 4."""
+    log.append("driver", action="start", slots=2, pid=1, host="h")
+    configs = {}
+    for number in range(40):
+        trial_id = f"{number:05d}"
+        configs[trial_id] = {
+            "lr": 10 ** rng.uniform(-4, -2),
+            "n_latent": int(rng.integers(5, 50)),
+            "gene_likelihood": ["nb", "zinb"][number % 2],
+        }
+        origin = "tpe" if number else "default"
+        log.append("proposal", trial_id=trial_id, config=configs[trial_id], origin=origin)
+        log.append("start", trial_id=trial_id)
+    for epoch in (2.0, 4.0, 8.0):
+        for number, (trial_id, config) in enumerate(configs.items()):
+            worse = 2 + abs(np.log10(config["lr"]) + 3) * 8 + rng.normal(0, 0.5)
+            value = 60 + 80 / epoch + (max(worse, 3.0) if number not in (1, 2) else number)
+            found = {"elbo_validation": value, "marginal_ll_validation": rng.normal(-70, 4)}
+            report = {"epoch": epoch, "time_s": epoch, "n_params": 1000, "metrics": found}
+            log.append("report", trial_id=trial_id, **report)
+        if epoch == 4.0:
+            before, after = configs["00001"], configs["00002"] | {"lr": configs["00002"]["lr"] / 2}
+            change = {"source": "00002", "before": before, "config": after}
+            log.append("perturb", trial_id="00001", epoch=epoch, **change)
+            log.append("generation", epoch=epoch, members=["00001", "00002"])
+    for trial_id in configs:
+        log.append("end", trial_id=trial_id, status="finished", reason="")
+
+
+def _log_training(log, event, trial_id, seed, metrics, **fields) -> None:
+    common = {"epoch": 8.0, "time_s": 1.0, "status": "finished", "reason": ""}
+    log.append(event, trial_id=trial_id, seed=seed, metrics=metrics, **common, **fields)
+
+
+def test_every_figure_that_there_is_can_be_drawn(browser, rich_run) -> None:
+    open_report(browser, scvitune.load(rich_run))
+    figures = drawn(browser)
+    assert set(figures) == set(PLOTS)
+    assert min(figures.values()) > 0, figures
     assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
 
 

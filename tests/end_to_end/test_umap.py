@@ -87,6 +87,38 @@ def test_further_columns_come_from_the_anndata(study, pbmc, drawn) -> None:
         study.plot("umap", adata=adata[:10], keys=("half",))
 
 
+def test_batches_have_a_row_of_their_own(local_ray, tmp_path) -> None:
+    import scvi
+
+    adata = scvitune.data.simulated(150, 40, n_batches=2, n_labels=3, mean_library=200.0, seed=2)
+    scvi.model.SCVI.setup_anndata(adata, batch_key="batch", labels_key="cell_type")
+    study = scvitune.tune(
+        "SCVI",
+        adata,
+        space={"lr": {"type": "loguniform", "low": 3e-3, "high": 1e-2}, "n_hidden": 32},
+        searcher="random",
+        scheduler="fifo",
+        num_samples=1,
+        max_epochs=4,
+        storage=tmp_path,
+        name="batches",
+    )
+    figure, data = study.plot("umap")
+    columns = {"batch": "batch", "label": "cell_type"}
+    for _, part in data.groupby("role"):
+        for name, column in columns.items():
+            assert part[name].tolist() == adata.obs[column].astype(str).tolist()
+    titles = {note.text for note in figure.layout.annotations}
+    assert {"batch", "label"} <= titles
+    best = data[data["role"] == "best"]
+    for name, column in columns.items():
+        for value in adata.obs[column].astype(str).unique():
+            members = best.loc[best[name] == value, ["umap_1", "umap_2"]].to_numpy()
+            panels = [np.c_[one.x, one.y] for one in figure.data if one.name == value]
+            assert len(panels) == data["role"].nunique()
+            assert any(np.array_equal(panel, members) for panel in panels), value
+
+
 def test_weights_that_were_not_kept_are_named(study, tmp_path) -> None:
     import shutil
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 
 import pytest
@@ -203,16 +202,19 @@ def test_many_trials_leave_few_files_open(tmp_path: Path) -> None:
     assert scalars(tmp_path / "00003", "elbo_validation") == [(1, 3.0), (2, 2.0)]
 
 
-def test_flushes_so_that_tensorboard_sees_a_running_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_is_seen_though_none_follows(tmp_path: Path) -> None:
+    """Reports of several trials at the same moment, then silence: nothing waits for the next."""
     target = recorder(tmp_path)
-    target.proposal(Proposal("00000", CONFIG, "default"))
-    report(target, "00000", 1.0, 5.0)
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
-    report(target, "00000", 2.0, 4.0)
-    assert scalars(tmp_path / "00000", "elbo_validation") == [(1, 5.0), (2, 4.0)]
+    for trial_id in ("00000", "00001"):
+        target.proposal(Proposal(trial_id, CONFIG, "tpe"))
+        target.start(trial_id)
+        assert hparams(tmp_path / trial_id)["lr"] == 1e-3
+        for epoch, value in ((1.0, 5.0), (2.0, 4.0)):
+            report(target, trial_id, epoch, value)
+    for trial_id in ("00000", "00001"):
+        folder = tmp_path / trial_id
+        assert scalars(folder, "elbo_validation") == [(1, 5.0), (2, 4.0)]
+        assert scalars(folder, "Best/elbo_validation")[-1] == (2, 4.0)
     target.close()
 
 

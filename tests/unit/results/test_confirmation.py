@@ -8,9 +8,17 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import Markup, escape
 from scipy import stats
 
-from scvitune.results import best_trial_id, confirmation_table, render_report, summarise
+from scvitune.results import (
+    best_trial_id,
+    build_table,
+    confirmation_table,
+    render_report,
+    summarise,
+    write_csvs,
+)
 from scvitune.results._cautions import find_cautions
 from scvitune.results._confirmation import claimed_p_value, compare_paired
 from scvitune.results._confirmation_words import (
@@ -265,7 +273,61 @@ def test_the_report_shows_it(searched):
     rows, notes = confirmation_rows(run)
     assert len(rows) == 4
     for text in [*(text for row in rows for text in row), *notes]:
-        assert text in html
+        assert str(escape(text)) in html
+
+
+@pytest.mark.parametrize(
+    ("test", "percent"),
+    [
+        ([10.0, 10.9, 10.2, 11.3], None),
+        ([12.0, 11.5, 12.2, 11.9], None),
+        ([1.0, 1.1, 1.0, 1.2], "> 99.9 %"),
+        ([91.0, 91.1, 91.0, 91.2], "< 0.1 %"),
+    ],
+)
+def test_how_probable_each_is_better_than_the_default_stands_in_the_table(searched, test, percent):
+    default = [11.0, 11.2, 10.9, 11.1]
+    confirm(searched, "00000", [10.0] * 4, default)
+    confirm(searched, "00001", [9.0, 9.1, 9.2, 9.3], test)
+    confirm(searched, "00002", [9.5, None, None, None], [10.0] * 4)
+    run = searched.read()
+    if percent is None:
+        one_sided = stats.ttest_rel(test, default, alternative="less").pvalue
+        percent = f"{100 * (1 - one_sided):.1f} %"
+        assert 0.1 < 100 * (1 - one_sided) < 99.9
+    rows, notes = confirmation_rows(run)
+    column = rows[0].index("P(better)")
+    shown = {row[0].split()[0]: row[column] for row in rows[1:]}
+    assert shown == {"00001": percent, "00000": "", "00002": ""}
+    words = "how probable it is that the trial is better than the default on the held-out test"
+    assert [note for note in notes if words in note]
+    for text in (render_confirmation(run), str(Markup(render_report(run)).unescape())):
+        assert percent in text
+        assert words in text
+    assert render_confirmation(run) in summarise(run)
+
+
+def test_nothing_is_said_of_probability_where_there_is_none(searched):
+    confirm(searched, "00000", [10.0, None, None, None])
+    confirm(searched, "00001", [9.0, None, None, None])
+    assert not [note for note in confirmation_rows(searched.read())[1] if "P(better)" in note]
+
+
+def test_it_is_a_table_of_the_study_and_a_csv(searched):
+    confirm(searched, "00000", [10.0, 10.2, 9.8, 10.0])
+    confirm(searched, "00001", [9.5, 9.7, 9.4, 9.6])
+    run = searched.read()
+    table = build_table(run, "confirmation")
+    pd.testing.assert_frame_equal(table, confirmation_table(run))
+    written = pd.read_csv(
+        write_csvs(run) / "confirmation.csv", dtype={"trial_id": str}, index_col="trial_id"
+    )
+    pd.testing.assert_frame_equal(written, table, check_exact=False)
+    assert 0.5 < written.loc["00001", "probability_better"] < 1
+
+
+def test_a_study_without_it_has_no_csv_of_it(small_run):
+    assert not (write_csvs(small_run.read()) / "confirmation.csv").exists()
 
 
 def test_a_report_without_it_says_nothing_of_it(small_run):

@@ -233,6 +233,25 @@ def test_rungs_are_rounded(small_run) -> None:
     assert "at rungs of 0.42, 1.67 and 40 epochs." in describe_methods(small_run.read()).text
 
 
+def test_trials_that_saw_a_part_of_the_cells_at_first_are_told(small_run, new_run) -> None:
+    small_run.settings(
+        rungs=[0.416667, 1.66667, 4.0], cell_shares=[[0.416667, 0.125], [1.66667, 0.5]]
+    )
+    assert (
+        "Trials were trained on a random part of the training cells at first (12 % until epoch "
+        "0.42 and 50 % until epoch 1.67, each part within the next) and then on all of them; the "
+        "default configuration was trained on all from the beginning."
+    ) in describe_methods(small_run.read()).text
+    alone = new_run("alone")
+    alone.settings(rungs=[1.0, 4.0], cell_shares=[[1.0, 0.1]])
+    alone.trial("00001", values={1.0: 8.0})
+    assert (
+        "training cells at first (10 % until epoch 1) and then on all of them. "
+    ) in describe_methods(alone.read()).text
+    small_run.settings(rungs=[1.0, 2.0], cell_shares=[])
+    assert "part of the training cells" not in describe_methods(small_run.read()).text
+
+
 def test_the_registration_is_told(small_run) -> None:
     small_run.settings(
         n_batch=3,
