@@ -57,7 +57,7 @@ from scvitune.schedulers import (
     build_scheduler,
     check_scheduler_name,
 )
-from scvitune.searchers import SearchProblem, build_searcher, check_searcher_name
+from scvitune.searchers import SearchProblem, check_searcher_name, try_searcher
 from scvitune.spaces import (
     space_to_yaml,
 )
@@ -296,18 +296,17 @@ def plan_study(
     with faults.collecting():
         cell_shares = share_cells(search.first_rung_cells, built, chosen_scheduler, adapter)
     with faults.collecting():
-        if isinstance(chosen_searcher, str):
-            build_searcher(
-                chosen_searcher,
-                SearchProblem(
-                    space,
-                    config.metric,
-                    mode,
-                    num_samples,
-                    search.seed,
-                    optimised_together(chosen_searcher, metrics),
-                ),
-            )
+        try_searcher(
+            chosen_searcher,
+            SearchProblem(
+                space,
+                config.metric,
+                mode,
+                num_samples,
+                search.seed,
+                optimised_together(chosen_searcher, metrics),
+            ),
+        )
     check_several(chosen_searcher, chosen_scheduler, metrics, faults)
     faults.raise_if_any()
     if split is None or slots is None:
