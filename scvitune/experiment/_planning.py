@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scvitune.config import StudyConfig
-from scvitune.contracts import (
-    Config,
-    Mode,
-    PreparedData,
-    Proposal,
-    SearchSpace,
-    Split,
-)
+from scvitune.contracts import Config, Mode, PreparedData, Proposal, SearchSpace, Split
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
 from scvitune.experiment._follow_ups import check_follow_ups, faults_of_test_cells
@@ -57,10 +51,13 @@ from scvitune.schedulers import (
     build_scheduler,
     check_scheduler_name,
 )
-from scvitune.searchers import SearchProblem, check_searcher_name, try_searcher
-from scvitune.spaces import (
-    space_to_yaml,
+from scvitune.searchers import (
+    SearchProblem,
+    check_searcher_name,
+    count_combinations,
+    try_searcher,
 )
+from scvitune.spaces import space_to_yaml
 from scvitune.staging import HELD_OUT_METRIC
 
 DEFAULT_METRIC = "elbo_validation"
@@ -94,6 +91,8 @@ class Plan:
         Longest training of a trial.
     rungs, report_epochs
         When the scheduler decides, and when trials report.
+    combinations
+        How many a grid has; None: it is no grid.
     cell_shares
         Until which epoch trials train on which share of the cells; empty: on all.
     expected_epochs
@@ -117,6 +116,7 @@ class Plan:
     queue: tuple[Proposal, ...]
     scheduling_problem: SchedulingProblem
     num_samples: int
+    combinations: int | None
     max_epochs: float
     rungs: tuple[float, ...]
     cell_shares: tuple[tuple[float, float], ...]
@@ -147,7 +147,7 @@ class Plan:
     @property
     def num_trials(self) -> int:
         """Trials in all, the default among them."""
-        queued_points = sum(p.origin == "point" for p in self.queue)
+        queued_points = _count_points(self.queue)
         default = sum(p.origin == "default" for p in self.queue)
         return default + max(self.num_samples, queued_points)
 
@@ -157,6 +157,18 @@ class Plan:
         n_default = sum(p.origin == "default" for p in self.queue)
         n_others = self.num_trials - n_default
         return (self.expected_epochs - n_default * self.max_epochs) / max(1, n_others)
+
+    @property
+    def untried_combinations(self) -> int:
+        """Combinations of a grid that are never tried, for there are more than samples."""
+        if self.combinations is None:
+            return 0
+        tried = max(0, self.num_samples - _count_points(self.queue))
+        return self.combinations - tried
+
+
+def _count_points(queue: Sequence[Proposal]) -> int:
+    return sum(proposal.origin == "point" for proposal in queue)
 
 
 def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: Faults) -> None:
@@ -287,6 +299,12 @@ def plan_study(
         )
         strategy = choose_strategy(search.strategy, situation)
         chosen_searcher, chosen_scheduler = choose_pair(strategy.searcher, strategy.scheduler)
+    combinations = None
+    if chosen_searcher == "grid" and space.names:
+        combinations = count_combinations(space)
+    if combinations is not None:
+        num_samples = min(num_samples, combinations + _count_points(queue))
+        problem = replace(problem, num_trials=max(num_samples, _count_points(queue)))
     built = BuiltScheduler(None, ())
     with faults.collecting():
         built = build_scheduler(chosen_scheduler, problem)
@@ -341,6 +359,7 @@ def plan_study(
         queue=tuple(queue),
         scheduling_problem=problem,
         num_samples=num_samples,
+        combinations=combinations,
         max_epochs=max_epochs,
         rungs=built.rungs,
         cell_shares=cell_shares,

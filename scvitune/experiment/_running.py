@@ -22,7 +22,7 @@ from scvitune.experiment._following_up import (
     run_stages,
     stages_of_plan,
 )
-from scvitune.experiment._forecast import trials_in_words
+from scvitune.experiment._forecast import describe_cut_grid, trials_in_words
 from scvitune.experiment._going_on import describe_ending
 from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan
@@ -156,7 +156,8 @@ def _drive(
             reason = stopper.spent or "all trials had ended"
             log.append("driver", action="end", reason=reason)
             wish = " Give num_samples (--num-samples) a larger total for more."
-            more = wish if plan.space.names and not spent else ""
+            is_tried_out = plan.combinations is not None and not plan.untried_combinations
+            more = wish if plan.space.names and not spent and not is_tried_out else ""
             announce(f"Nothing is left to do: {reason} ({trials_in_words(len(records))}).{more}")
             return
         _announce(plan, layout, prepared, tissues, console)
@@ -220,6 +221,8 @@ def _announce(
             highlight=False,
             soft_wrap=True,
         )
+    for line in describe_cut_grid(plan):
+        console.print(f"WARNING: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"Run directory: {layout.root}  ({describe_ending(layout.root)})\n"
         "Starting up takes some ten seconds ...",

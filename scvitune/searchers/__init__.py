@@ -13,6 +13,7 @@ from scvitune.searchers._capabilities import (
     check_capabilities,
     describe_searchers,
 )
+from scvitune.searchers._combinations import count_combinations
 from scvitune.searchers._study_searcher import StudySearcher
 
 # Name -> (file, class). A class is built from a `SearchProblem` and is a `Proposer`.
@@ -40,6 +41,7 @@ __all__ = [
     "build_searcher",
     "check_capabilities",
     "check_searcher_name",
+    "count_combinations",
     "describe_searchers",
     "try_searcher",
 ]
