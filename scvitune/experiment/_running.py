@@ -28,7 +28,7 @@ from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._preparing import Preparation
 from scvitune.experiment._recorders import build_recorders
-from scvitune.experiment._reopening import reopen, settings_of
+from scvitune.experiment._reopening import freeze_num_samples, reopen, settings_of
 from scvitune.experiment._run_directory import (
     create_run_directory,
     driver_lock,
@@ -131,6 +131,8 @@ def _drive(
         driver_lock(layout),
         EventLog(layout.events) as log,
     ):
+        if action == "resume":
+            freeze_num_samples(layout, plan)
         past = read_past(layout, plan.config.metric, plan.config.further_metrics)
         records = fold(read_events(layout.events))
         search = plan.config.search
