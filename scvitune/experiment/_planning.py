@@ -26,6 +26,7 @@ from scvitune.experiment._scheduling import (
     affordable_trials,
     build_problem,
     expected_spending,
+    fault_of_crowding,
     nothing_mutable,
     share_cells,
 )
@@ -310,6 +311,10 @@ def plan_study(
         built = build_scheduler(chosen_scheduler, problem)
     if built.perturbs and not problem.mutable:
         faults.add(nothing_mutable(adapter, space, chosen_scheduler))
+    if slots is not None:
+        crowded = fault_of_crowding(built, chosen_scheduler, slots, search.max_concurrent)
+        if crowded is not None:
+            faults.add(crowded)
     cell_shares: tuple[tuple[float, float], ...] = ()
     with faults.collecting():
         cell_shares = share_cells(search.first_rung_cells, built, chosen_scheduler, adapter)
