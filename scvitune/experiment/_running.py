@@ -38,6 +38,7 @@ from scvitune.experiment._run_directory import (
 from scvitune.experiment._session import has_lost_ray, ray_session
 from scvitune.experiment._stopping import Interruption, StudyStopper
 from scvitune.metrics import OwnFunction
+from scvitune.recording import write_safely
 
 
 def start_experiment(preparation: Preparation, *, console: Console | None = None) -> RunLayout:
@@ -124,7 +125,10 @@ def _drive(
     console = console or Console()
 
     def announce(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        # The terminal may have gone, which is what is to be announced.
+        write_safely(
+            console, lambda: console.print(line, markup=False, highlight=False, soft_wrap=True)
+        )
 
     with (
         disk_faults_explained(layout),
