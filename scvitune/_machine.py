@@ -41,10 +41,15 @@ def slots_on(cpus: int, gpus: int, *, cpu: float, gpu: float) -> int:
     cpu, gpu
         Of a trial; parts of one GPU, or whole ones.
     """
-    slots = int(cpus // cpu)
+    slots = _how_many(cpus, cpu)
     if gpu:
-        slots = min(slots, int(1 // gpu) * gpus if gpu < 1 else int(gpus // gpu))
+        slots = min(slots, _how_many(1, gpu) * gpus if gpu < 1 else _how_many(gpus, gpu))
     return slots
+
+
+def _how_many(whole: float, part: float) -> int:
+    """Return how often a part fits; ``1 // 0.2`` is 4, for 0.2 is a little more than a fifth."""
+    return int(whole / part + 1e-9)
 
 
 def available_gpus() -> int:

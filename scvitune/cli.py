@@ -9,7 +9,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -328,7 +328,8 @@ def _print(text: str, *, to_stderr: bool = False) -> None:
     from rich.console import Console
 
     # plain: brackets in paths and messages are no markup, and paths must stay in one piece
-    Console(stderr=to_stderr, soft_wrap=True).print(text, markup=False, highlight=False)
+    with suppress(OSError):  # a terminal that has gone must not change how a command ends
+        Console(stderr=to_stderr, soft_wrap=True).print(text, markup=False, highlight=False)
 
 
 def main(arguments: list[str] | None = None) -> None:

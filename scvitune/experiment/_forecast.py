@@ -64,6 +64,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
             if plan.rungs
             else ""
         ),
+        *(f"WARNING:    {line}" for line in describe_cut_grid(plan)),
         *describe_epochs(plan, n_cells=prepared.n_cells),
         f"Slots:      {plan.slots.slots} at a time, {plan.slots.cpu:g} CPU"
         + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
@@ -77,6 +78,18 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         "Nothing was started and nothing was written.",
     ]
     return lines
+
+
+def describe_cut_grid(plan: Plan) -> list[str]:
+    """Return what to say of a grid with more combinations than samples; nothing of others."""
+    untried, combinations = plan.untried_combinations, plan.combinations or 0
+    if not untried:
+        return []
+    tried, wanted = combinations - untried, plan.num_samples + untried
+    return [
+        f"only {tried} of the grid's {combinations} combinations are tried, drawn from all over "
+        f"it. Give num_samples={wanted} for all."
+    ]
 
 
 def _describe_no_search(plan: Plan) -> str:

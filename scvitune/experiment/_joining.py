@@ -72,6 +72,13 @@ def live_nodes() -> list[Node]:
     return [_resources(node) for node in _alive()]
 
 
+def nodes_of_running_ray() -> list[Node]:
+    """Return the nodes of the Ray that this process is connected to; none without one."""
+    import ray
+
+    return live_nodes() if ray.is_initialized() else []
+
+
 def was_joined_here() -> bool:
     """Tell whether this process is connected to a cluster that it joined by RAY_ADDRESS."""
     return _joined_here

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scvitune.config import StudyConfig
-from scvitune.contracts import (
-    Config,
-    Mode,
-    PreparedData,
-    Proposal,
-    SearchSpace,
-    Split,
-)
+from scvitune.contracts import Config, Mode, PreparedData, Proposal, SearchSpace, Split
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
 from scvitune.experiment._follow_ups import check_follow_ups, faults_of_test_cells
@@ -33,6 +26,7 @@ from scvitune.experiment._scheduling import (
     affordable_trials,
     build_problem,
     expected_spending,
+    fault_of_crowding,
     nothing_mutable,
     share_cells,
 )
@@ -59,10 +53,13 @@ from scvitune.schedulers import (
     build_scheduler,
     check_scheduler_name,
 )
-from scvitune.searchers import SearchProblem, build_searcher, check_searcher_name
-from scvitune.spaces import (
-    space_to_yaml,
+from scvitune.searchers import (
+    SearchProblem,
+    check_searcher_name,
+    count_combinations,
+    try_searcher,
 )
+from scvitune.spaces import space_to_yaml
 from scvitune.staging import HELD_OUT_METRIC
 
 DEFAULT_RUNG_VALUE: RungValue = "best"
@@ -95,6 +92,8 @@ class Plan:
         Longest training of a trial.
     rungs, report_epochs
         When the scheduler decides, and when trials report.
+    combinations
+        How many a grid has; None: it is no grid.
     cell_shares
         Until which epoch trials train on which share of the cells; empty: on all.
     expected_epochs
@@ -118,6 +117,7 @@ class Plan:
     queue: tuple[Proposal, ...]
     scheduling_problem: SchedulingProblem
     num_samples: int
+    combinations: int | None
     max_epochs: float
     rungs: tuple[float, ...]
     cell_shares: tuple[tuple[float, float], ...]
@@ -157,12 +157,23 @@ class Plan:
         n_others = self.num_trials - n_default
         return (self.expected_epochs - n_default * self.max_epochs) / max(1, n_others)
 
+    @property
+    def untried_combinations(self) -> int:
+        """Combinations of a grid that are never tried, for there are more than samples."""
+        if self.combinations is None:
+            return 0
+        tried = max(0, self.num_samples - _count_points(self.queue))
+        return self.combinations - tried
+
+
+def _count_points(queue: Sequence[Proposal]) -> int:
+    return sum(proposal.origin == "point" for proposal in queue)
+
 
 def count_trials(queue: Sequence[Proposal], num_samples: int) -> int:
     """Return trials in all; points given count among the samples, the default does not."""
-    queued_points = sum(p.origin == "point" for p in queue)
     default = sum(p.origin == "default" for p in queue)
-    return default + max(num_samples, queued_points)
+    return default + max(num_samples, _count_points(queue))
 
 
 def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: Faults) -> None:
@@ -305,27 +316,36 @@ def plan_study(
     queue += advised_proposals(
         config, adapter, space, searcher=chosen_searcher, n_cells=prepared.n_cells
     )
+    combinations = None
+    if chosen_searcher == "grid" and space.names:
+        combinations = count_combinations(space)
+    if combinations is not None:
+        num_samples = min(num_samples, combinations + _count_points(queue))
+        problem = replace(problem, num_trials=max(num_samples, _count_points(queue)))
     built = BuiltScheduler(None, ())
     with faults.collecting():
         built = build_scheduler(chosen_scheduler, problem)
     if built.perturbs and not problem.mutable:
         faults.add(nothing_mutable(adapter, space, chosen_scheduler))
+    if slots is not None:
+        crowded = fault_of_crowding(built, chosen_scheduler, slots, search.max_concurrent)
+        if crowded is not None:
+            faults.add(crowded)
     cell_shares: tuple[tuple[float, float], ...] = ()
     with faults.collecting():
         cell_shares = share_cells(search.first_rung_cells, built, chosen_scheduler, adapter)
     with faults.collecting():
-        if isinstance(chosen_searcher, str):
-            build_searcher(
-                chosen_searcher,
-                SearchProblem(
-                    space,
-                    config.metric,
-                    mode,
-                    num_samples,
-                    search.seed,
-                    optimised_together(chosen_searcher, metrics),
-                ),
-            )
+        try_searcher(
+            chosen_searcher,
+            SearchProblem(
+                space,
+                config.metric,
+                mode,
+                num_samples,
+                search.seed,
+                optimised_together(chosen_searcher, metrics),
+            ),
+        )
     check_several(chosen_searcher, chosen_scheduler, metrics, faults)
     faults.raise_if_any()
     if split is None or slots is None:
@@ -360,6 +380,7 @@ def plan_study(
         queue=tuple(queue),
         scheduling_problem=problem,
         num_samples=num_samples,
+        combinations=combinations,
         max_epochs=max_epochs,
         rungs=built.rungs,
         cell_shares=cell_shares,

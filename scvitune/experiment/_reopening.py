@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scvitune.config import dump_yaml
+from scvitune.config import dump_yaml, read_yaml_mapping
 from scvitune.contracts import PreparedData, RunLayout
 from scvitune.data import load_prepared
 from scvitune.errors import InputError, StudyError
@@ -34,7 +34,8 @@ def reopen(root: Path, *, num_samples: int | None = None) -> Opened:
     Parameters
     ----------
     num_samples
-        The new total of proposals, which is written down; None: as before.
+        The new total of proposals, which the driver writes down (`freeze_num_samples`); None: as
+        before.
 
     Raises
     ------
@@ -73,8 +74,6 @@ def reopen(root: Path, *, num_samples: int | None = None) -> Opened:
             f"{layout.study} was changed since the study started: its report epochs no longer "
             "follow from its settings. Put it back, or start a new study."
         )
-    if num_samples is not None:
-        _freeze_num_samples(layout, settings, num_samples, num_trials=plan.num_trials)
     tissues = None
     if SETTINGS in settings:
         tissues = Tissues.from_settings(layout, settings[SETTINGS])
@@ -103,11 +102,13 @@ def settings_of(
     )
 
 
-def _freeze_num_samples(
-    layout: RunLayout, settings: Mapping[str, Any], num_samples: int, *, num_trials: int
-) -> None:
-    search = dict(settings["search"]) | {"num_samples": num_samples}
-    changed = dict(settings) | {"search": search, "num_trials": num_trials}
+def freeze_num_samples(layout: RunLayout, plan: Plan) -> None:
+    """Write a new total of proposals into study.yaml; only the driver of a run may."""
+    settings, wanted = read_yaml_mapping(layout.study), plan.config.search.num_samples
+    if settings["search"].get("num_samples") == wanted:
+        return
+    search = dict(settings["search"]) | {"num_samples": wanted}
+    changed = settings | {"search": search, "num_trials": plan.num_trials}
     partial = layout.study.with_suffix(".partial")
     partial.write_text(dump_yaml(changed))
     partial.replace(layout.study)

@@ -101,6 +101,7 @@ def create_run_directory(
         ),
         "max_epochs": plan.max_epochs,
         "num_trials": plan.num_trials,
+        "combinations": plan.combinations,
         "rungs": list(plan.rungs),
         "cell_shares": [list(pair) for pair in plan.cell_shares],
         "report_epochs": list(plan.report_epochs),

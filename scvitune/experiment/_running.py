@@ -22,13 +22,13 @@ from scvitune.experiment._following_up import (
     run_stages,
     stages_of_plan,
 )
-from scvitune.experiment._forecast import trials_in_words
+from scvitune.experiment._forecast import describe_cut_grid, trials_in_words
 from scvitune.experiment._going_on import describe_ending
 from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._preparing import Preparation
 from scvitune.experiment._recorders import build_recorders
-from scvitune.experiment._reopening import reopen, settings_of
+from scvitune.experiment._reopening import freeze_num_samples, reopen, settings_of
 from scvitune.experiment._run_directory import (
     create_run_directory,
     driver_lock,
@@ -38,6 +38,7 @@ from scvitune.experiment._run_directory import (
 from scvitune.experiment._session import has_lost_ray, ray_session
 from scvitune.experiment._stopping import Interruption, StudyStopper
 from scvitune.metrics import OwnFunction
+from scvitune.recording import write_safely
 
 
 def start_experiment(preparation: Preparation, *, console: Console | None = None) -> RunLayout:
@@ -124,13 +125,18 @@ def _drive(
     console = console or Console()
 
     def announce(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        # The terminal may have gone, which is what is to be announced.
+        write_safely(
+            console, lambda: console.print(line, markup=False, highlight=False, soft_wrap=True)
+        )
 
     with (
         disk_faults_explained(layout),
         driver_lock(layout),
         EventLog(layout.events) as log,
     ):
+        if action == "resume":
+            freeze_num_samples(layout, plan)
         past = read_past(layout, plan.config.metric, plan.config.further_metrics)
         records = fold(read_events(layout.events))
         search = plan.config.search
@@ -156,7 +162,8 @@ def _drive(
             reason = stopper.spent or "all trials had ended"
             log.append("driver", action="end", reason=reason)
             wish = " Give num_samples (--num-samples) a larger total for more."
-            more = wish if plan.space.names and not spent else ""
+            is_tried_out = plan.combinations is not None and not plan.untried_combinations
+            more = wish if plan.space.names and not spent and not is_tried_out else ""
             announce(f"Nothing is left to do: {reason} ({trials_in_words(len(records))}).{more}")
             return
         _announce(plan, layout, prepared, tissues, console)
@@ -221,6 +228,8 @@ def _announce(
             highlight=False,
             soft_wrap=True,
         )
+    for line in describe_cut_grid(plan):
+        console.print(f"WARNING: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"Run directory: {layout.root}  ({describe_ending(layout.root)})\n"
         "Starting up takes some ten seconds ...",

@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from scvitune._machine import slots_on
 from scvitune.config import SearchConfig
 from scvitune.contracts import Choice, Hyperparameter, Mode, Proposal, SearchSpace, Split
 from scvitune.errors import InputError
+from scvitune.experiment._joining import nodes_of_running_ray
+from scvitune.experiment._resources import SlotPlan
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY, compute_report_cost
 from scvitune.models import ModelAdapter
 from scvitune.schedulers import BuiltScheduler, SchedulingProblem, expected_epochs
@@ -88,6 +91,40 @@ def affordable_trials(search: SearchConfig, problem: SchedulingProblem) -> float
     if search.time_budget_s is not None and problem.epoch_s:
         budgets.append(search.time_budget_s * problem.slots / problem.epoch_s)
     return min(budgets) / problem.max_epochs
+
+
+def fault_of_crowding(
+    built: BuiltScheduler, scheduler: Any, slots: SlotPlan, max_concurrent: int | None
+) -> str | None:
+    """Return what is wrong where a scheduler would have more trials run than ``max_concurrent``.
+
+    One that needs all of its trials under way leaves it to Ray how many of them run. A Ray of the
+    study's own has room for no more than it may have; one that is there already may have.
+    """
+    if max_concurrent is None or (built.concurrency or 0) <= max_concurrent:
+        return None
+    nodes = nodes_of_running_ray()
+
+    def room(cpu: float) -> int:
+        return sum(slots_on(node.cpus, node.gpus, cpu=cpu, gpu=slots.gpu) for node in nodes)
+
+    if room(slots.cpu) <= max_concurrent:
+        return None
+    most = max(node.cpus for node in nodes)
+    fitting = [cpu for cpu in range(math.ceil(slots.cpu), most + 1) if room(cpu) <= max_concurrent]
+    gpu = f', "gpu": {slots.gpu:g}' if slots.gpu else ""
+    name = scheduler if isinstance(scheduler, str) else type(scheduler).__name__
+    return (
+        f"max_concurrent is {max_concurrent}, but scheduler {name!r} keeps all of its trials "
+        f"under way, and the Ray that is there has room for {room(slots.cpu)} at a time. "
+        + (
+            f'Give resources={{"cpu": {fitting[0]}{gpu}}}, of which no more fit, or leave '
+            if fitting
+            else "Leave "
+        )
+        + "max_concurrent out, or end that Ray (unset RAY_ADDRESS, ray.shutdown()) for one of the "
+        "study's own."
+    )
 
 
 def share_cells(

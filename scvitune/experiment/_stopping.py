@@ -16,7 +16,9 @@ from scvitune._disk import describe_disk_fault, find_disk_fault
 from scvitune.experiment._going_on import is_batch_job
 
 _SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+    if hasattr(signal, name)
 )
 
 
@@ -86,8 +88,15 @@ class StudyStopper(tune.Stopper):
         return {}
 
 
+def _is_to_be_ignored(number: int) -> bool:
+    hangup = getattr(signal, "SIGHUP", None)
+    return number == hangup and signal.getsignal(number) is signal.SIG_IGN
+
+
 class Interruption:
     """Turns the first Ctrl-C (or SIGTERM, SIGUSR1) into a tidy end, and the second into the usual.
+
+    So does a lost connection (SIGHUP), unless `nohup` has it ignored.
 
     Parameters
     ----------
@@ -121,6 +130,8 @@ class Interruption:
         """
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
+                if _is_to_be_ignored(number):
+                    continue
                 replaced = signal.signal(number, self._handle)
                 self._previous.setdefault(number, replaced)
 

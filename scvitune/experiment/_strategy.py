@@ -1,13 +1,14 @@
 """Which searcher and scheduler suit a study: pairs by name, and a choice with its reason.
 
-The rules of ``"auto"`` are ordered and few, so that they can stand in the README as they are:
+The rules of ``"auto"`` are ordered and few, so that they can stand in the README as they are. A
+whole trial trains to the end; there are as many as are wanted, or as the budget pays for:
 
 1. nothing to search: every trial runs to the end;
-2. all hyperparameters can change in a live model, and the slots' population is large enough:
+2. all hyperparameters can change in a live model, and the whole trials are population enough:
    population based training (Jaderberg et al., 2017), which also finds a schedule;
-3. the whole space has no more combinations than trials are wanted: a grid;
-4. the budget pays for few whole trials: a Gaussian process, the thriftiest with trials (Snoek et
-   al., NeurIPS 2012);
+3. the whole space has no more combinations than there are whole trials: a grid;
+4. there are few whole trials: a Gaussian process, the thriftiest with trials (Snoek et al.,
+   NeurIPS 2012);
 5. many slots: a searcher that is told of few results before it must propose again is no better
    than one made for it, so Optuna's TPE with its constant liar;
 6. else TPE.
@@ -21,8 +22,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scvitune.contracts import Choice, IntRange, SearchSpace
+from scvitune.contracts import SearchSpace
 from scvitune.errors import InputError, nearest, one_of
+from scvitune.searchers import count_combinations
 
 AUTO = "auto"
 FEW_TRIALS = 30
@@ -109,25 +111,25 @@ def choose_strategy(name: str, situation: Situation) -> ChosenStrategy:
 
 
 def _choose(situation: Situation) -> tuple[str, str, str]:
-    space, trials = situation.space, situation.num_samples
-    if not space.names or trials == 0:
+    space = situation.space
+    if not space.names or situation.num_samples == 0:
         return "random", "fifo", "there is nothing to search"
+    whole_trials = min(float(situation.num_samples), situation.affordable_trials)
     if (
         set(space.names) <= situation.mutable
-        and trials >= SMALLEST_POPULATION
+        and whole_trials >= SMALLEST_POPULATION
         and situation.max_epochs >= SMALLEST_HALVED_BUDGET
     ):
         return (
             "random",
             "pbt",
             f"all {len(space.names)} hyperparameters can change while a model trains, and "
-            f"{trials} trials are population enough",
+            f"{whole_trials:.3g} trials are population enough",
         )
     combinations = count_combinations(space)
-    if combinations is not None and combinations <= trials:
+    if combinations is not None and combinations <= whole_trials:
         return "grid", "fifo", f"the space has no more than {combinations} combinations"
     scheduler, halving = _halving(situation)
-    whole_trials = min(float(trials), situation.affordable_trials)
     if whole_trials <= FEW_TRIALS and situation.slots < MANY_SLOTS:
         return "gp", scheduler, f"{whole_trials:.3g} whole trials are few, {halving}"
     if situation.slots >= MANY_SLOTS:
@@ -145,22 +147,3 @@ def _halving(situation: Situation) -> tuple[str, str]:
     if situation.num_samples < FEWEST_HALVED_TRIALS:
         return "fifo", "too few to tell the good from the bad early"
     return "asha", f"and {situation.max_epochs:g} epochs are long enough to stop the bad early"
-
-
-def count_combinations(space: SearchSpace) -> int | None:
-    """Return an upper bound of the number of configurations; None if there is a continuous range.
-
-    Conditions only make it smaller.
-    """
-    total = 1
-    for hyperparameter in space.hyperparameters:
-        domain = hyperparameter.domain
-        if isinstance(domain, Choice):
-            total *= len(domain.values)
-        elif isinstance(domain, IntRange):
-            total *= len(range(domain.low, domain.high, domain.quantum or 1))
-        elif domain.quantum is not None:
-            total *= round((domain.high - domain.low) / domain.quantum) + 1
-        else:
-            return None
-    return total

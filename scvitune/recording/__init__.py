@@ -7,6 +7,7 @@ from scvitune.recording._progress import ProgressRecorder
 from scvitune.recording._ray_callback import StudyCallback
 from scvitune.recording._several import Recorders
 from scvitune.recording._tensorboard import TensorBoardRecorder
+from scvitune.recording._terminal import write_safely
 from scvitune.recording._wandb import WandbRecorder, check_wandb
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "TensorBoardRecorder",
     "WandbRecorder",
     "check_wandb",
+    "write_safely",
 ]

@@ -112,8 +112,10 @@ def _too_few(run: Run) -> list[str]:
     space = run.settings.get("space")
     if not run.finished or not isinstance(space, Mapping):
         return []
-    if run.search.get("searcher") == "grid" or any(r.perturbations for r in run.records.values()):
-        return []  # a grid is complete, and a population searches while it trains
+    if run.search.get("searcher") == "grid":
+        return _cut_grid(run)
+    if any(r.perturbations for r in run.records.values()):
+        return []  # a population searches while it trains
     searched = [name for name, domain in space.items() if isinstance(domain, Mapping)]
     tried = sum(r.origin != "default" and bool(r.reports) for r in run.records.values())
     if tried >= _TRIALS_EACH * len(searched):
@@ -125,6 +127,28 @@ def _too_few(run: Run) -> list[str]:
         f"{_TRIALS_WANTED * len(searched)}, or search fewer hyperparameters in a "
         "new study."
     ]
+
+
+def _cut_grid(run: Run) -> list[str]:
+    """Warn where not every combination was tried."""
+    combinations = run.settings.get("combinations")  # older runs do not say it
+    tried = sum(r.origin == "grid" and bool(r.reports) for r in run.records.values())
+    if combinations is None or tried >= combinations:
+        return []
+    said = f"{tried} of the grid's {combinations} combinations were tried"
+    if run.spent_budget or combinations <= _asked_of_grid(run):
+        return [f"Only {said}."]
+    points = sum(r.origin == "point" for r in run.records.values())
+    return [
+        f"Only {said}, drawn from all over it. Resume it with --num-samples "
+        f"{combinations + points} for all."
+    ]
+
+
+def _asked_of_grid(run: Run) -> int:
+    """Return how many combinations were asked for; some may have failed without a report."""
+    points = sum(record.origin == "point" for record in run.records.values())
+    return int(run.search.get("num_samples") or 0) - points
 
 
 def _disagreement(run: Run) -> list[str]:

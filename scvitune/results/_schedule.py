@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from scvitune.contracts import Config
 from scvitune.errors import InputError, StudyError, nearest
 from scvitune.events import Phase, TrialRecord
+from scvitune.models import get_adapter
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule_fit import ScheduleFit, fit_learning_rates
 from scvitune.results._tables import best_trial_id
@@ -106,8 +108,17 @@ def fit_schedule(run: Run, trial_id: str | None = None) -> ScheduleFit:
     rungs = [float(epoch) for epoch in run.settings.get("rungs") or [] if epoch < end]
     starts = sorted({0.0, *rungs, *(phase.epoch for phase in phases if phase.epoch < end)})
     ends = [*starts[1:], end]
-    rates = [float(_config_at(phases, start)["lr"]) for start in starts]
-    return fit_learning_rates(starts=starts, ends=ends, rates=rates)
+    from scvitune.models import route_config  # brings torch, which reading a run must not
+
+    adapter = get_adapter(str(run.settings["model"]))
+    configs = [_config_at(phases, start) for start in starts]
+    # A learning rate may follow the batch size.
+    rates = [float(adapter.training_arguments(config)["lr"]) for config in configs]
+    fit = fit_learning_rates(starts=starts, ends=ends, rates=rates)
+    calls = route_config(adapter, {"lr": fit.best_candidate.lr})
+    plan = {"plan_kwargs": calls.plan_kwargs} if calls.plan_kwargs else {}
+    own = {"max_epochs": fit.arguments["max_epochs"], **calls.train, **plan}
+    return replace(fit, arguments=own)
 
 
 def _config_at(phases: list[Phase], epoch: float) -> Config:

@@ -13,6 +13,7 @@ from scvitune.searchers._capabilities import (
     check_capabilities,
     describe_searchers,
 )
+from scvitune.searchers._combinations import count_combinations
 from scvitune.searchers._study_searcher import StudySearcher
 
 # Name -> (file, class). A class is built from a `SearchProblem` and is a `Proposer`.
@@ -40,7 +41,9 @@ __all__ = [
     "build_searcher",
     "check_capabilities",
     "check_searcher_name",
+    "count_combinations",
     "describe_searchers",
+    "try_searcher",
 ]
 
 
@@ -62,6 +65,22 @@ def check_searcher_name(searcher: Any) -> None:
         )
 
 
+def try_searcher(searcher: Any, problem: SearchProblem) -> None:
+    """Build the searcher of a study to find what is wrong; a ready one is left as it is.
+
+    Raises
+    ------
+    InputError
+        As `build_searcher`.
+    """
+    check_searcher_name(searcher)
+    if not isinstance(searcher, str):
+        from scvitune.searchers._ready import copy_ready
+
+        searcher = copy_ready(searcher)
+    build_searcher(searcher, problem)
+
+
 def build_searcher(searcher: Any, problem: SearchProblem) -> Proposer:
     """Build the searcher of a study by its name, or wrap a ready one.
 
@@ -72,13 +91,13 @@ def build_searcher(searcher: Any, problem: SearchProblem) -> Proposer:
         that it needs is not installed.
     """
     check_searcher_name(searcher)
+    # Nothing to search is nothing to model: engines trip over an empty space.
+    if not problem.space.names:
+        searcher = "random"
     if not isinstance(searcher, str):
         from scvitune.searchers._ready import ReadyProposer
 
         return ReadyProposer(problem, searcher)
-    # Nothing to search is nothing to model: engines trip over an empty space.
-    if not problem.space.names:
-        searcher = "random"
     check_capabilities(searcher, problem.space)
     file, name = SEARCHERS[searcher]
     built: Proposer = getattr(importlib.import_module(f"scvitune.searchers.{file}"), name)(problem)

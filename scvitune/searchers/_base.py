@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from enum import Enum
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from scvitune.contracts import Config, Mode, SearchSpace
 
@@ -40,6 +41,15 @@ class SearchProblem:
         return (self.mode, *(mode for _, mode in self.further))
 
 
+class _Answer(Enum):
+    WAIT = "wait"
+
+
+Wait: TypeAlias = Literal[_Answer.WAIT]
+WAIT: Wait = _Answer.WAIT
+"""What a proposer says that wants results before it proposes again."""
+
+
 class Proposer(Protocol):
     """A search algorithm.
 
@@ -47,8 +57,11 @@ class Proposer(Protocol):
     what was told so far, on nothing else: so a resumed study goes on as it would have.
     """
 
-    def propose(self, number: int) -> Config | None:
-        """Return a configuration with constants; None if the space is exhausted."""
+    def propose(self, number: int) -> Config | Wait | None:
+        """Return a configuration with constants; None if the space is exhausted.
+
+        After `WAIT` it is asked for the same number again.
+        """
 
     def tell(self, config: Config, value: Any, number: int | None = None) -> None:
         """Learn a finite value of the metric, or a tuple of them where it was built for several.
@@ -67,3 +80,11 @@ class Observer(Protocol):
 
         Every report comes once, before the trial's end is told.
         """
+
+
+@runtime_checkable
+class Waiter(Protocol):
+    """A `Proposer` that may wait for the end of trials that it proposed."""
+
+    def lose(self, number: int) -> None:
+        """Wait no longer for a trial that failed, of which nothing else will be told."""

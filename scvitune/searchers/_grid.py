@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice, product
+import random
 
-from scvitune.contracts import Choice, Config, Domain, IntRange, Value
+from scvitune._seeding import derive_seed
+from scvitune.contracts import Config, Value
 from scvitune.errors import InputError
 from scvitune.searchers._base import SearchProblem
-from scvitune.spaces import resolve_constants
-
-_LONGEST_RANGE = 1000
+from scvitune.searchers._combinations import Combinations, list_values
 
 
 class GridProposer:
-    """Every combination of the values, the last hyperparameter fastest.
+    """Every combination of the values, in an order drawn by the seed.
+
+    A study may want fewer than there are, and then they should lie all over the grid. The order
+    does not depend on how many are wanted, so a study that wants more goes on with the others.
 
     Raises
     ------
@@ -26,7 +27,7 @@ class GridProposer:
         faults = []
         values: list[tuple[Value, ...]] = []
         for hyperparameter in problem.space.hyperparameters:
-            listed = _listed(hyperparameter.domain)
+            listed = list_values(hyperparameter.domain)
             if listed is None:
                 faults.append(
                     f"The searcher 'grid' needs a list of values, but {hyperparameter.name} is a "
@@ -36,41 +37,25 @@ class GridProposer:
                 values.append(listed)
         if faults:
             raise InputError(faults)
-        # A whole grid can be larger than any memory; more than this is never asked for.
-        self._grid = list(islice(self._combinations(problem, values), problem.num_samples))
-
-    @staticmethod
-    def _combinations(problem: SearchProblem, values: list[tuple[Value, ...]]) -> Iterator[Config]:
-        seen: set[str] = set()
-        for combination in product(*values):
-            given = dict(zip(problem.space.names, combination, strict=True))
-            config = resolve_constants(problem.space, given)
-            # Combinations that differ only in hyperparameters that do not exist in them are one.
-            if repr(config) not in seen:
-                seen.add(repr(config))
-                yield config
-
-    def __len__(self) -> int:
-        return len(self._grid)
+        self._combinations = Combinations(problem.space, values)
+        self._rng = random.Random(derive_seed(problem.seed, "grid"))
+        self._order: list[int] = []
+        self._swapped: dict[int, int] = {}
 
     def propose(self, number: int) -> Config | None:
         """Return the next combination; None after the last."""
-        return dict(self._grid[number]) if number < len(self._grid) else None
+        if number >= self._combinations.count:
+            return None
+        while len(self._order) <= number:
+            self._order.append(self._draw(len(self._order)))
+        return self._combinations.pick(self._order[number])
 
     def tell(self, config: Config, value: float, number: int | None = None) -> None:
         """Do nothing: a grid does not learn."""
 
-
-def _listed(domain: Domain) -> tuple[Value, ...] | None:
-    if isinstance(domain, Choice):
-        return domain.values
-    if isinstance(domain, IntRange):
-        values = range(domain.low, domain.high, domain.quantum or 1)
-        return tuple(values) if len(values) <= _LONGEST_RANGE else None
-    if domain.quantum is not None:
-        steps = round((domain.high - domain.low) / domain.quantum)
-        if steps <= _LONGEST_RANGE:
-            return tuple(
-                float(f"{domain.low + i * domain.quantum:.12g}") for i in range(steps + 1)
-            )
-    return None
+    def _draw(self, number: int) -> int:
+        """Return the next place of a shuffle (Fisher and Yates), holding only what was swapped."""
+        place = self._rng.randrange(number, self._combinations.count)
+        drawn = self._swapped.get(place, place)
+        self._swapped[place] = self._swapped.get(number, number)
+        return drawn

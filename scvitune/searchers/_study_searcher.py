@@ -14,14 +14,15 @@ from scvitune.contracts import (
     ENDED,
     EPOCH,
     UNDERWAY,
+    Config,
     Mode,
     PastTrial,
     Proposal,
     Recorder,
     SearchSpace,
 )
-from scvitune.searchers._base import Observer, Proposer
-from scvitune.spaces import contains
+from scvitune.searchers._base import WAIT, Observer, Proposer, Wait, Waiter
+from scvitune.spaces import contains, same
 
 
 class StudySearcher(Searcher):
@@ -31,7 +32,8 @@ class StudySearcher(Searcher):
       points given by the user, unfinished trials of a resumed study.
     - A trial is told by its best report. One that failed or diverged is told as the worst value
       known, so that no searcher meets NaN; while nothing is known, it is told later.
-    - Points that the proposer did not propose are told only if they lie in its space.
+    - Points that the proposer did not propose are told only if they lie in its space, constants
+      among it.
     - A proposer that can (`Observer`) sees every finite report as it comes.
 
     Ray's snapshots leave it out: a resumed study rebuilds it from the event log.
@@ -139,8 +141,11 @@ class StudySearcher(Searcher):
         else:
             if self._next_number >= self._num_samples:
                 return self._nothing_more()
-            config = self._proposer.propose(self._next_number)
-            if config is None:
+            config = self._ask()
+            if config is WAIT and self._live:
+                return None
+            # One that waits although nothing is under way would wait for ever.
+            if config is None or config is WAIT:
                 return self._nothing_more()
             number = self._next_number
             self._next_number += 1
@@ -154,6 +159,17 @@ class StudySearcher(Searcher):
             "origin": proposal.origin,
             "hyperparameters": proposal.config,
         }
+
+    def _ask(self) -> Config | Wait | None:
+        config = self._proposer.propose(self._next_number)
+        if config is WAIT and not self._live and isinstance(self._proposer, Waiter):
+            lost = [number for _, number in self._untold if number is not None]
+            self._untold = [told for told in self._untold if told[1] is None]
+            for number in lost:
+                self._proposer.lose(number)
+            if lost:
+                config = self._proposer.propose(self._next_number)
+        return config
 
     def _nothing_more(self) -> str | None:
         return None if self._linger and self._live else Searcher.FINISHED
@@ -230,6 +246,9 @@ class StudySearcher(Searcher):
         if number is not None or proposal.origin == self._name:
             return True
         config = proposal.config
+        constants = self._space.constants.items()
+        if not all(name in config and same(config[name], value) for name, value in constants):
+            return False  # values of elsewhere would bias what is learnt here
         names = {n: config[n] for n in self._space.names if n in config}
         return not contains(self._space, names)
 

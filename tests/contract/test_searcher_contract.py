@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -21,9 +22,11 @@ from scvitune.searchers import (
     SearchProblem,
     build_searcher,
     check_capabilities,
+    count_combinations,
     describe_searchers,
 )
-from scvitune.spaces import contains, is_active
+from scvitune.searchers._combinations import Combinations, list_values
+from scvitune.spaces import contains, is_active, resolve_constants
 
 # Searchers that do not learn, whose proposal number n depends on the seed and n alone.
 UNLEARNING = {"random", "grid", "qmc"}
@@ -33,7 +36,7 @@ LEARNING = sorted(set(SEARCHERS) - UNLEARNING)
 SLOW_LEARNERS = {"bohb"}
 # Searchers whose proposals cost a quarter of a second.
 DEAR = {"gp"}
-# Searchers without chance.
+# Searchers of a fixed list: chance says in which order, and a short list is soon exhausted.
 SEEDLESS = {"grid"}
 # Searchers that want every value listed.
 LISTING = {"grid"}
@@ -221,7 +224,8 @@ def test_a_grid_names_every_range_at_once():
 )
 def test_a_grid_is_every_value_once(kind, expected):
     grid = build_searcher("grid", problem(SPACES[kind], num_samples=1000))
-    assert [config[kind] for config in propose_all(grid, 1000)] == expected
+    found = [config[kind] for config in propose_all(grid, 1000)]
+    assert sorted(found, key=repr) == sorted(expected, key=repr)
     assert grid.propose(len(expected)) is None
 
 
@@ -230,6 +234,31 @@ def test_a_grid_is_every_combination_that_exists_once():
     proposals = propose_all(grid, 1000)
     assert len(proposals) == 10 + 1 + 10  # parent "b" has no child
     assert len({repr(config) for config in proposals}) == 21
+
+
+@pytest.mark.parametrize("name", sorted(n for n in SPACES if takes("grid", SPACES[n])))
+def test_combinations_are_those_of_nested_loops(name):
+    space = SPACES[name]
+    values = [list_values(h.domain) for h in space.hyperparameters]
+    nested = {}
+    for combination in itertools.product(*values):
+        config = resolve_constants(space, dict(zip(space.names, combination, strict=True)))
+        nested.setdefault(repr(config), config)
+    found = Combinations(space, values)
+    assert found.count == len(nested) == count_combinations(space)
+    assert [repr(found.pick(i)) for i in range(found.count)] == list(nested)
+
+
+def test_a_grid_that_is_cut_lies_all_over_the_space_and_goes_on_without_repeating():
+    space = space_of(*(Hyperparameter(f"h{i}", IntRange(0, 5)) for i in range(3)))
+    first = propose_all(build_searcher("grid", problem(space, num_samples=20)), 20)
+    for name in space.names:  # nested loops would hold the first at its lowest value
+        assert {config[name] for config in first} == set(range(5))
+    more = build_searcher("grid", problem(space, num_samples=125))
+    rest = propose_all(more, 1000, start=20)
+    assert len({repr(config) for config in first + rest}) == len(first + rest) == 125
+    other = propose_all(build_searcher("grid", problem(space, seed=1, num_samples=20)), 20)
+    assert other != first
 
 
 def test_a_grid_too_large_to_list_costs_no_more_than_its_samples():

@@ -230,8 +230,11 @@ def test_a_second_driver_is_refused(tmp_path, wait_for):
     process = start_driver(tmp_path, "busy")
     try:
         wait_for(lambda: (run / "driver.lock").exists(), process=process)
-        with pytest.raises(StudyError, match="Another driver"):
-            scvitune.resume(run)
+        frozen = (run / "study.yaml").read_bytes()
+        for num_samples in (None, 500):
+            with pytest.raises(StudyError, match="Another driver"):
+                scvitune.resume(run, num_samples=num_samples)
+        assert (run / "study.yaml").read_bytes() == frozen, "a refused wish was written down"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -95,3 +95,32 @@ def test_whose_signal_it_is(job, monkeypatch):
             os.kill(os.getpid(), signal.SIGUSR1)
         assert lines[0].startswith(said)
         monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+
+@pytest.fixture
+def hangup_as_before():
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_lost_connection_is_a_tidy_end(hangup_as_before):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    lines: list[str] = []
+    stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
+    with Interruption(stopper, lines.append) as interruption:
+        interruption.arm()  # again, as when Ray Tune has begun
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stopper.stop_all()
+        assert stopper.interrupted_by == "SIGHUP"
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    assert len(lines) == 1
+
+
+def test_under_nohup_a_study_goes_on(hangup_as_before):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
+    with Interruption(stopper, lambda line: None):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stopper.stop_all()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -6,9 +6,11 @@ import pytest
 
 from scvitune.config import Resources
 from scvitune.errors import InputError
-from scvitune.experiment import _resources
+from scvitune.experiment import _resources, _scheduling
 from scvitune.experiment._joining import Node
 from scvitune.experiment._resources import plan_slots, trials_at_once
+from scvitune.experiment._scheduling import fault_of_crowding
+from scvitune.schedulers import BuiltScheduler
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,11 @@ from scvitune.experiment._resources import plan_slots, trials_at_once
         ([(8, 2), (8, 2)], 1, 1, 4),
         ([(8, 2), (8, 2)], 1, 0.25, 16),
         ([(8, 2), (8, 2)], 2, 0.25, 8),
+        ([(8, 1)], 1, 0.2, 5),
+        ([(16, 1)], 1, 0.1, 10),
+        ([(16, 2)], 1, 0.3, 6),
+        ([(1, 0)], 0.2, 0, 5),
+        ([(3, 0)], 0.1, 0, 30),
         # two trials of 0.6 do not fit on one GPU
         ([(8, 4)], 1, 0.6, 4),
         ([(8, 4)], 1, 2, 2),
@@ -41,6 +48,41 @@ def test_a_trial_that_no_node_can_hold(monkeypatch):
         plan_slots(Resources(cpu=1, gpu=2), None)
     with pytest.raises(InputError, match="resources.cpu is 6"):
         plan_slots(Resources(cpu=6, gpu=0), None)
+
+
+def crowding(monkeypatch, nodes, scheduler, built, *, gpu=0, max_concurrent=2):
+    nodes = [Node(*node) for node in nodes]
+    monkeypatch.setattr(_resources, "cluster_nodes", lambda: nodes or None)
+    monkeypatch.setattr(_scheduling, "nodes_of_running_ray", lambda: nodes)
+    slots = plan_slots(Resources(cpu=1, gpu=gpu), max_concurrent)
+    return fault_of_crowding(built, scheduler, slots, max_concurrent)
+
+
+POPULATION = BuiltScheduler(None, (4.0,), concurrency=12, perturbs=True)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpu", "advice"),
+    [
+        ([(8, 0)], 0, 'Give resources={"cpu": 3}'),
+        ([(9, 3)], 0.5, 'Give resources={"cpu": 4, "gpu": 0.5}'),
+        ([(8, 0), (4, 0)], 0, 'Give resources={"cpu": 5}'),
+        ([(4, 0), (4, 0), (4, 0)], 0, "Leave max_concurrent out"),
+    ],
+)
+def test_a_population_on_a_ray_with_more_room_is_refused(monkeypatch, nodes, gpu, advice):
+    fault = crowding(monkeypatch, nodes, "pbt", POPULATION, gpu=gpu)
+    assert fault.startswith("max_concurrent is 2, but scheduler 'pbt' keeps all of its trials")
+    assert advice in fault
+
+
+def test_where_the_number_of_trials_at_a_time_is_kept_nothing_is_said(monkeypatch):
+    assert crowding(monkeypatch, [], "pbt", POPULATION) is None, "a Ray of the study's own"
+    assert crowding(monkeypatch, [(2, 0)], "pbt", POPULATION) is None
+    assert crowding(monkeypatch, [(8, 0)], "pbt", POPULATION, max_concurrent=None) is None
+    assert crowding(monkeypatch, [(8, 0)], "asha", BuiltScheduler(None, ())) is None
+    few = BuiltScheduler(None, (4.0,), concurrency=2)
+    assert crowding(monkeypatch, [(8, 0)], "ready", few) is None
 
 
 def test_slurm_counts_before_the_machine(monkeypatch):

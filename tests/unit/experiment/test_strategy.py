@@ -8,8 +8,8 @@ from scvitune.experiment._strategy import (
     STRATEGIES,
     Situation,
     choose_strategy,
-    count_combinations,
 )
+from scvitune.searchers import count_combinations
 
 LR = Hyperparameter("lr", FloatRange(1e-4, 1e-2, log=True))
 LATENT = Hyperparameter("n_latent", IntRange(5, 50))
@@ -35,12 +35,17 @@ def test_only_mutable_hyperparameters_are_changed_while_training():
     assert choose(LR, LATENT) != ("random", "pbt")
     assert choose(LR, max_epochs=3.0) == ("tpe", "fifo")
     assert choose(LR, num_samples=4)[1] != "pbt"
+    assert choose(LR, affordable_trials=5) == ("gp", "asha")
+    assert choose(LR, affordable_trials=8) == ("random", "pbt")
 
 
 def test_a_small_finite_space_is_tried_out():
     assert choose(HIDDEN, num_samples=3) == ("grid", "fifo")
     assert choose(HIDDEN, LATENT, num_samples=100) == ("tpe", "asha")
     assert choose(HIDDEN, LATENT, num_samples=135) == ("grid", "fifo")
+    assert choose(HIDDEN, LATENT, num_samples=135, affordable_trials=5) == ("gp", "asha")
+    assert choose(HIDDEN, num_samples=100, affordable_trials=5) == ("grid", "fifo")
+    assert choose(HIDDEN, num_samples=100, affordable_trials=2.9) == ("gp", "asha")
 
 
 def test_few_whole_trials_go_to_the_gaussian_process():

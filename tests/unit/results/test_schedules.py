@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scvitune.errors import InputError, StudyError
+from scvitune.heuristics import scaled_lr
 from scvitune.results import (
     best_trial_id,
     fit_schedule,
@@ -127,6 +128,49 @@ def test_the_fit_of_a_run_is_over_its_intervals(population):
     assert fit.max_epochs == 10.0
     assert fit.arguments["max_epochs"] == 10
     assert set(fit.candidates) == {"constant", "multistep", "exponential"}
+
+
+@pytest.mark.parametrize(
+    ("model", "names"), [("SCVI", {"plan_kwargs"}), ("CondSCVI", {"lr"}), ("DestVI", {"lr"})]
+)
+def test_the_arguments_are_those_that_the_model_heeds(new_run, model, names):
+    """Where ``train`` has a learning rate of its own, it overrules the one in ``plan_kwargs``."""
+    run = new_run(model)
+    run.settings(model=model)
+    run.trial("00001", {"lr": 1e-3}, values={4.0: 3.0})
+    fit = fit_schedule(run.read())
+    assert set(fit.arguments) == {"max_epochs", *names}
+    found = fit.arguments.get("plan_kwargs", fit.arguments)["lr"]
+    assert found == pytest.approx(1e-3)
+
+
+def test_scvi_tools_trains_with_the_arguments(new_run, rich_adata):
+    import scvi
+
+    rich_adata.obs["label"] = ["a", "b"] * (rich_adata.n_obs // 2)
+    run = new_run()
+    run.settings(model="CondSCVI")
+    run.trial("00001", {"lr": 7e-4}, values={4.0: 3.0})
+    arguments = fit_schedule(run.read()).arguments | {"max_epochs": 1}
+    scvi.model.CondSCVI.setup_anndata(rich_adata, labels_key="label")
+    model = scvi.model.CondSCVI(rich_adata)
+    model.train(**arguments, accelerator="cpu")
+    assert model.trainer.lightning_module.lr == pytest.approx(7e-4)
+
+
+def test_a_learning_rate_that_follows_the_batch_size_is_resolved(new_run):
+    run = new_run()
+    small, large = {"lr": "scaled", "batch_size": 128}, {"lr": "scaled", "batch_size": 512}
+    run.settings(rungs=[4.0])
+    run.trial("00001", small, values={4.0: 3.0}, status=None)
+    perturb(run, "00001", 4.0, "00001", small, large)
+    run.trial("00002", small, values={4.0: 9.0}, status=None)
+    report(run, "00001", 8.0, 2.0)
+    report(run, "00002", 8.0, 8.0)
+    read = run.read()
+    assert fit_schedule(read, "00002").best_candidate.lr == pytest.approx(scaled_lr(128))
+    mean = math.exp((math.log(scaled_lr(128)) + math.log(scaled_lr(512))) / 2)
+    assert fit_schedule(read, "00001").best_candidate.lr == pytest.approx(mean)
 
 
 # ------------------------------------------------------------------ synthetic schedules

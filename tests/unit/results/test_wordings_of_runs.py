@@ -85,6 +85,32 @@ def test_a_finished_study_does_not_speak_of_what_was_asked_for(small_run) -> Non
     assert "asked for" not in summarise(small_run.read())
 
 
+def test_a_grid_that_was_cut_is_said_to_be(new_run) -> None:
+    builder = new_run()
+    search = {"searcher": "grid", "num_samples": 3, "max_epochs": 4}
+    builder.driver("start")
+    builder.trial("00001", values={4.0: 6.0}, origin="point")
+    for i in (2, 3):
+        builder.trial(f"0000{i}", values={4.0: float(i)}, origin="grid")
+    builder.driver("end")
+
+    def cautions(**settings):
+        builder.settings(search=search | settings.pop("search", {}), **settings)
+        return [c for c in find_cautions(builder.read()) if "combinations" in c]
+
+    assert cautions() == cautions(combinations=2) == []
+    assert cautions(combinations=12) == [
+        "Only 2 of the grid's 12 combinations were tried, drawn from all over it. Resume it with "
+        "--num-samples 13 for all."
+    ]
+    # Asked for, but a failure said nothing: more samples would not help.
+    assert cautions(combinations=3, search={"num_samples": 50}) == [
+        "Only 2 of the grid's 3 combinations were tried."
+    ]
+    builder.driver("end", reason="the time budget is spent")
+    assert cautions(combinations=12) == ["Only 2 of the grid's 12 combinations were tried."]
+
+
 def test_values_at_the_end_of_a_schedule_are_called_so(new_run) -> None:
     builder = new_run()
     before, after = {"lr": 0.009}, {"lr": 0.007}

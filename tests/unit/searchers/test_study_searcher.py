@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 
 from scvitune.contracts import FloatRange, Hyperparameter, PastTrial, Proposal, SearchSpace
 from scvitune.searchers import SearchProblem, StudySearcher, build_searcher
+from scvitune.searchers._base import WAIT
 
 SPACE = SearchSpace((Hyperparameter("lr", FloatRange(0.0, 1.0)),), {"n_layers": 1})
 DEFAULT = Proposal("00000", {"lr": 0.5, "n_layers": 1}, "default")
@@ -110,6 +111,65 @@ def test_an_exhausted_proposer_ends_the_study():
     assert len(given) == 3
 
 
+class Waiting(Counting):
+    """Waits while a trial that it proposed has not ended."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.lost = set(), []
+
+    def propose(self, number):
+        if self.open:
+            return WAIT
+        self.open.add(number)
+        return super().propose(number)
+
+    def tell(self, config, value, number=None):
+        super().tell(config, value, number)
+        self.open.discard(number)
+
+    def lose(self, number):
+        self.lost.append(number)
+        self.open.discard(number)
+
+
+def test_a_proposer_that_waits_is_asked_again_for_the_same_number():
+    searcher = build(Waiting(), num_samples=2)
+    assert searcher.suggest("default") and searcher.suggest("a")
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("default", {"loss": 1.0})
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", {"loss": 1.0})
+    assert searcher.suggest("b")["hyperparameters"]["lr"] == 0.001
+    searcher.on_trial_complete("b", {"loss": 1.0})
+    assert searcher.suggest("c") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize("end", ["diverged", "lost"])
+def test_no_proposer_waits_for_what_failed_before_anything_was_known(end):
+    proposer = Waiting()
+    searcher = build(proposer, queue=[], num_samples=3)
+    for trial in ("a", "b"):
+        assert searcher.suggest(trial)
+        BAD_ENDS[end](searcher, trial)
+    assert searcher.suggest("c")
+    assert proposer.lost == [0, 1]
+    searcher.on_trial_complete("c", {"loss": 2.0})
+    assert proposer.told == [(0.002, 2.0, 2)], "what was lost is not told as well"
+
+
+def test_a_proposer_that_waits_for_nothing_ends_the_study():
+    class Stuck(Counting):
+        def propose(self, number):
+            return WAIT
+
+    searcher = build(Stuck())
+    assert searcher.suggest("default")
+    assert searcher.suggest("a") is None
+    searcher.on_trial_complete("default", {"loss": 1.0})
+    assert searcher.suggest("a") == Searcher.FINISHED
+
+
 def test_each_proposal_is_recorded_once_before_it_runs():
     recorder = Recording()
     given = drain(build(recorder=recorder))
@@ -183,7 +243,7 @@ def test_the_default_is_told_without_a_number_if_it_lies_inside():
     assert proposer.told == [(0.5, 2.0, None)]
 
 
-@pytest.mark.parametrize("outside", [{"lr": 7.0}, {"lr": None}, {}])
+@pytest.mark.parametrize("outside", [{"lr": 7.0}, {"lr": None}, {}, {"lr": 0.5, "n_layers": 2}])
 def test_what_lies_outside_the_space_is_never_told(outside):
     proposer = Counting()
     default = Proposal("00000", {"n_layers": 1, **outside}, "default")
