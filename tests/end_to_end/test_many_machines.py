@@ -60,6 +60,16 @@ def machines(tmp_path):
     started.end()
 
 
+def temporary_directories(pid: int) -> set[Path]:
+    """Where Ray was told to keep its files by a process or its children."""
+    import psutil
+
+    known = psutil.Process(pid)
+    commands = [p.cmdline() for p in (known, *known.children(recursive=True))]
+    words = [word for command in commands for word in command]
+    return {Path(w.partition("=")[2]) for w in words if w.startswith("--temp-dir=")}
+
+
 def test_workers_come_and_go_and_the_head_goes(machines, tmp_path, wait_for):
     run = tmp_path / "runs" / "many"
     machines.start(
@@ -96,6 +106,11 @@ def test_workers_come_and_go_and_the_head_goes(machines, tmp_path, wait_for):
         cwd=ROOT,
     ).stdout
     assert "Slots:   3 alive on 2 nodes" in status
+    # Each machine reads the counts from a copy on its own disk.
+    (original,) = (run.parent / ".data").iterdir()
+    for machine in (machines.started[0], worker):
+        (home,) = temporary_directories(machine.pid)
+        wait_for(lambda home=home: (home / "data" / original.name).is_dir())
 
     # The worker is lost, then the head: the study is told unfinished, and goes on by itself.
     import psutil
