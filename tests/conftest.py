@@ -18,15 +18,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 ROOT = Path(__file__).parents[1]
+_DATA = Path(os.environ.get("SCVITUNE_DATA", ROOT.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")
 def real_data_dir() -> Path:
     """Folder of real data that is not shipped with the project."""
-    folder = Path(os.environ.get("SCVITUNE_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; set SCVITUNE_DATA to the folder that has it")
-    return folder
+    if not _DATA.is_dir():
+        pytest.skip(f"no real data at {_DATA}; set SCVITUNE_DATA to the folder that has it")
+    return _DATA
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +41,19 @@ def worm_neurons(real_data_dir):
     totals = np.asarray(adata.X.sum(axis=0)).ravel()
     adata = adata[:, np.sort(np.argsort(-totals)[:1000])].copy()
     return adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+
+
+@pytest.fixture(scope="session")
+def real_cells(request):
+    """Real counts with cell types, of this project's own data or, without them, scanpy's sample.
+
+    For tests that must run everywhere.
+    """
+    import scvitune
+
+    if (_DATA / "worm_neuron.h5ad").exists():
+        return request.getfixturevalue("worm_neurons")
+    return scvitune.data.pbmc68k()
 
 
 @pytest.fixture

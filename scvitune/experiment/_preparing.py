@@ -130,9 +130,24 @@ def _is_slow_to_read(config: StudyConfig) -> bool:
 
 def _prepare(config: StudyConfig, adata: Any, *, choose_genes: bool) -> tuple[Any, PreparedData]:
     if adata is not None:
-        return adata, prepare_anndata(adata, model=config.model)
+        prepared = prepare_anndata(adata, model=config.model)
+        _refuse_ignored_labels(config, prepared)
+        return adata, prepared
     if config.data is None or config.data.path is None:
         raise InputError("There is no data: give an AnnData, or data.path in YAML.")
     keys = config.data.model_dump()
     keys.pop("reference")
     return prepare_file(keys.pop("path"), model=config.model, choose_genes=choose_genes, **keys)
+
+
+def _refuse_ignored_labels(config: StudyConfig, prepared: PreparedData) -> None:
+    """Refuse labels that an AnnData was not set up with, for nothing would use them."""
+    key = None if config.data is None else config.data.labels_key
+    own = prepared.setup["kwargs"].get("labels_key")
+    if key is not None and key != own:
+        raise InputError(
+            f"labels_key is {key!r}, but the labels of an AnnData are those of its setup "
+            f"({'none' if own is None else repr(own)}). Call scvi.model.{config.model}."
+            f"setup_anndata(adata, labels_key={key!r}) and leave labels_key out here; it is for "
+            "the reference of DestVI."
+        )

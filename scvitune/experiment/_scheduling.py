@@ -8,9 +8,10 @@ from typing import Any
 
 from scvitune._machine import slots_on
 from scvitune.config import SearchConfig
-from scvitune.contracts import Choice, Hyperparameter, Mode, Proposal, SearchSpace, Split
+from scvitune.contracts import Hyperparameter, Mode, Proposal, SearchSpace, Split
 from scvitune.errors import InputError
 from scvitune.experiment._joining import nodes_of_running_ray
+from scvitune.experiment._kl_warmup import longest_warmup
 from scvitune.experiment._resources import SlotPlan
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY, compute_report_cost
 from scvitune.models import ModelAdapter
@@ -39,7 +40,9 @@ def build_problem(
         mode=mode,
         max_epochs=max_epochs,
         seed=seed,
-        n_epochs_kl_warmup=_longest_warmup(adapter, space),
+        n_epochs_kl_warmup=longest_warmup(
+            adapter, space, n_train=None if split is None else len(split.train)
+        ),
         epoch_s=None if split is None else len(split.train) * n_genes * SECONDS_PER_ENTRY,
         report_cost=0.0 if split is None else compute_report_cost(split),
         num_trials=max(num_samples, points),
@@ -153,27 +156,3 @@ def share_cells(
         )
     shares = ((rung, first * rung / built.rungs[0]) for rung in built.rungs)
     return tuple((rung, share) for rung, share in shares if share < 1)
-
-
-def extremes(hyperparameter: Hyperparameter) -> tuple[Any, ...]:
-    """Return all values of a choice, or the ends of a range."""
-    domain = hyperparameter.domain
-    if isinstance(domain, Choice):
-        return domain.values
-    if isinstance(domain.low, int) and isinstance(domain.high, int):
-        return (domain.low, domain.high - 1)
-    return (domain.low, domain.high)
-
-
-def _longest_warmup(adapter: ModelAdapter, space: SearchSpace) -> float | None:
-    """Return the most epochs over which the KL weight may rise; None: it does not rise."""
-    name = "n_epochs_kl_warmup"
-    if name in space.constants:
-        candidates: tuple[Any, ...] = (space.constants[name],)
-    elif name in space.names:
-        candidates = next(extremes(h) for h in space.hyperparameters if h.name == name)
-    else:
-        info = adapter.hyperparameters.get(name)
-        candidates = (info.default if info is not None else None,)
-    lengths = [float(value) for value in candidates if isinstance(value, int | float)]
-    return max(lengths, default=None)

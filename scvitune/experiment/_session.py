@@ -46,8 +46,8 @@ _QUICK = {
     **NO_WORKERS_AHEAD,
 }
 
-_SHUTTING_DOWN: list[threading.Thread] = []
-"""Sessions on their way down, while the results are being written."""
+_SHUTTING_DOWN: list[tuple[threading.Thread, dict[str, str]]] = []
+"""Sessions on their way down, while the results are being written, and Ray's variables before."""
 
 
 @contextmanager
@@ -56,13 +56,14 @@ def ray_session(slots: SlotPlan) -> Iterator[None]:
 
     Only what was started here is shut down, in the background: see `wait_for_shutdown`. What still
     refers to Ray in unreachable cycles is collected before: its destructors talk to Ray, which
-    ends the whole process when it hears from them while it shuts down. What Ray Tune is told by
-    the environment holds for the session alone: the user's own Ray Tune is as it was.
+    ends the whole process when it hears from them while it shuts down. What Ray and Ray Tune are
+    told by the environment holds for the session alone: the user's own are as they were.
     """
     wait_for_shutdown()
     end_quickly()
+    before = _ray_variables()
     missing = {name: value for name, value in _QUIET.items() if name not in os.environ}
-    with environment(missing), _session(slots):
+    with environment(missing), _session(slots, before):
         yield
 
 
@@ -82,8 +83,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _session(slots: SlotPlan) -> Iterator[None]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+def _session(slots: SlotPlan, before: dict[str, str]) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
@@ -94,12 +94,30 @@ def _session(slots: SlotPlan) -> Iterator[None]:
         finally:
             leave()
         return
+    try:
+        _start(slots)
+    except BaseException:
+        _restore(before)
+        raise
+    try:
+        with garbage_collected():
+            yield
+    finally:
+        thread = threading.Thread(target=ray.shutdown, name="ray-shutdown")
+        _SHUTTING_DOWN.append((thread, before))
+        thread.start()
+
+
+def _start(slots: SlotPlan) -> None:
+    import ray
+
     # A token of this process's own, handed to its children by the environment: whoever else is on
     # the machine can reach the ports, but without it nobody is let in.
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    for name, value in _QUICK.items():
+    for name, value in {"RAY_USAGE_STATS_ENABLED": "0", **_QUICK}.items():
         os.environ.setdefault(name, value)
+    _read_variables()
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.WARNING,
@@ -118,13 +136,31 @@ def _session(slots: SlotPlan) -> Iterator[None]:
         warnings.simplefilter("ignore")
         ray.init(**options)
     _end_autoscaler()
-    try:
-        compiling.join()
-        with garbage_collected():
-            yield
-    finally:
-        _SHUTTING_DOWN.append(threading.Thread(target=ray.shutdown, name="ray-shutdown"))
-        _SHUTTING_DOWN[-1].start()
+    compiling.join()
+
+
+def _ray_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+
+
+def _restore(before: Mapping[str, str]) -> None:
+    """Put Ray's variables back, those that it set itself among them."""
+    for name in _ray_variables().keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+    _read_variables()
+
+
+def _read_variables() -> None:
+    """Have Ray read its variables again.
+
+    It keeps the first token that it finds in a process. With the one of an earlier Ray, the user's
+    or ours, this process would not be let in by the next, whose processes know the new one alone.
+    """
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    AuthenticationTokenLoader.instance().reset_cache()
+    Config.initialize("")
 
 
 @contextmanager
@@ -164,9 +200,14 @@ def _end_autoscaler() -> None:
 
 
 def wait_for_shutdown() -> None:
-    """Wait until Ray, which takes a second or two, has ended if we have told it to."""
+    """Wait until Ray, which takes a second or two, has ended if we have told it to.
+
+    It needs its variables until then.
+    """
     while _SHUTTING_DOWN:
-        _SHUTTING_DOWN.pop().join()
+        thread, before = _SHUTTING_DOWN.pop()
+        thread.join()
+        _restore(before)
 
 
 def _compile_kernels() -> None:

@@ -12,7 +12,7 @@ from scvitune._seeding import derive_seed
 from scvitune.config import StudyConfig
 from scvitune.contracts import DEFAULT_TRIAL, Choice, Config, Domain, Proposal, SearchSpace
 from scvitune.errors import Faults, InputError
-from scvitune.experiment._scheduling import extremes
+from scvitune.experiment._kl_warmup import extremes, faults_of_warmup
 from scvitune.heuristics import destvi_batch_size
 from scvitune.models import ModelAdapter, check_model_name, get_adapter
 from scvitune.spaces import (
@@ -89,7 +89,8 @@ def _faults_between(adapter: ModelAdapter, space: SearchSpace) -> list[str]:
     faults: list[str] = []
     for i in range(_N_DRAWN):
         rng = np.random.default_rng(derive_seed(0, "faults", i))
-        faults += adapter.config_faults(sample_config(space, rng))
+        config = sample_config(space, rng)
+        faults += [*adapter.config_faults(config), *faults_of_warmup(adapter, config)]
     return faults
 
 

@@ -60,6 +60,9 @@ def test_run_directory_holds_everything(study):
 
 def test_ray_tune_is_as_it_was_for_others(study):
     assert not [name for name in os.environ if name.startswith("TUNE_")]
+    left = [name for name in os.environ if name.startswith(("RAY_raylet", "RAY_AIR", "RAY_TRAIN"))]
+    assert not left
+    assert "RAY_AUTH_TOKEN" not in os.environ
     assert logging.getLogger("ray.tune").level < logging.CRITICAL
 
 

@@ -16,11 +16,11 @@ N_CELLS, N_GENES, EPOCHS, SEEDS = 1000, 300, 30, (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
-def neurons(worm_neurons):
-    totals = np.asarray(worm_neurons.X.sum(axis=0)).ravel()
+def cells(real_cells):
+    totals = np.asarray(real_cells.X.sum(axis=0)).ravel()
     genes = np.sort(np.argsort(-totals)[:N_GENES])
-    cells = np.random.default_rng(0).permutation(worm_neurons.n_obs)[: N_CELLS + 100]
-    adata = worm_neurons[np.sort(cells), genes].copy()
+    drawn = np.random.default_rng(0).permutation(real_cells.n_obs)[: N_CELLS + 100]
+    adata = real_cells[np.sort(drawn), genes].copy()
     adata = adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0][:N_CELLS].copy()
     scvi.model.SCVI.setup_anndata(adata)
     scvi.model.CondSCVI.setup_anndata(adata, labels_key="cell_type")
@@ -28,9 +28,10 @@ def neurons(worm_neurons):
 
 
 @pytest.fixture(scope="module")
-def split(neurons):
-    order = np.random.default_rng(1).permutation(neurons.n_obs)
-    return Split(*(np.sort(part) for part in np.split(order, [800, 950])))
+def split(cells):
+    order = np.random.default_rng(1).permutation(cells.n_obs)
+    ends = [cells.n_obs * 80 // 100, cells.n_obs * 95 // 100]
+    return Split(*(np.sort(part) for part in np.split(order, ends)))
 
 
 def build_ours(model_name, adata, split, config, seed):
@@ -85,21 +86,21 @@ def check_training(model_name, adata, split, config):
 
 @pytest.mark.parametrize("likelihood", ["zinb", "nb"])
 @pytest.mark.filterwarnings("ignore")
-def test_training_ends_where_scvi_tools_ends(neurons, split, likelihood):
+def test_training_ends_where_scvi_tools_ends(cells, split, likelihood):
     config = {
         "gene_likelihood": likelihood,
         "n_hidden": 64,
         "lr": 4e-3,
         "n_epochs_kl_warmup": 20,
     }
-    check_training("SCVI", neurons, split, config)
+    check_training("SCVI", cells, split, config)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weight_obs", [False, True])
 @pytest.mark.parametrize("prior", ["normal", "mog"])
 @pytest.mark.filterwarnings("ignore")
-def test_training_of_condscvi_ends_where_scvi_tools_ends(neurons, split, prior, weight_obs):
+def test_training_of_condscvi_ends_where_scvi_tools_ends(cells, split, prior, weight_obs):
     config = {
         "prior": prior,
         "weight_obs": weight_obs,
@@ -107,4 +108,4 @@ def test_training_of_condscvi_ends_where_scvi_tools_ends(neurons, split, prior, 
         "lr": 4e-3,
         "n_epochs_kl_warmup": 20,
     }
-    check_training("CondSCVI", neurons, split, config)
+    check_training("CondSCVI", cells, split, config)
