@@ -134,9 +134,9 @@ def test_it_has_the_threads_of_its_cpus(run, monkeypatch):
         trial = build(configure(threads=threads))
         advance = trial._loop.advance
 
-        def look(epoch):
+        def look(epoch, **limits):
             seen.append(torch.get_num_threads())
-            return advance(epoch)
+            return advance(epoch, **limits)
 
         monkeypatch.setattr(trial._loop, "advance", look)
         finish(trial)
