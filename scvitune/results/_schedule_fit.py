@@ -81,14 +81,18 @@ class ScheduleFit:
     arguments
         Keyword arguments for ``model.train`` of scvi-tools, as far as it can express the form:
         a constant wholly, of the others the first learning rate.
+    code
+        Python that has a ``model`` of scvi-tools follow the rest of the form when it is trained
+        with ``arguments``; empty for a constant.
     how_to_use
-        What to do in words, with what ``arguments`` cannot say.
+        What to do, in words.
     """
 
     best: Kind
     candidates: dict[str, ScheduleCandidate]
     max_epochs: float
     arguments: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
     how_to_use: str = ""
 
     @property
@@ -128,7 +132,8 @@ def fit_learning_rates(
     best = min(found, key=lambda c: c.bic)
     max_epochs = float(end[-1])
     arguments = {"max_epochs": math.ceil(max_epochs), "plan_kwargs": {"lr": best.lr}}
-    return ScheduleFit(best.name, candidates, max_epochs, arguments, _how_to_use(best))
+    code = _plan_code(best)
+    return ScheduleFit(best.name, candidates, max_epochs, arguments, code, _how_to_use(code))
 
 
 def _fit_constant(log_lr: Vector, weights: Vector) -> ScheduleCandidate:
@@ -186,17 +191,33 @@ def _candidate(
     return ScheduleCandidate(name, lr, gamma, milestones, math.sqrt(mse), n_parameters, bic)
 
 
-def _how_to_use(best: ScheduleCandidate) -> str:
+def _plan_code(best: ScheduleCandidate) -> str:
     if best.name == "constant":
-        return "Pass `arguments` to model.train: scvi-tools keeps the learning rate constant."
+        return ""
     if best.name == "exponential":
-        torch_class = f"ExponentialLR(optimizer, gamma={best.gamma:.6g}), stepped every epoch"
+        scheduler = f"ExponentialLR(optimizer, gamma={best.gamma:.6g})"
     else:
-        steps = [round(m) for m in best.milestones]
-        torch_class = f"MultiStepLR(optimizer, milestones={steps}, gamma={best.gamma:.4g})"
+        steps = [round(milestone) for milestone in best.milestones]
+        scheduler = f"MultiStepLR(optimizer, milestones={steps}, gamma={best.gamma:.4g})"
+    return f"""from torch.optim import lr_scheduler
+
+class ScheduledPlan(model._training_plan_cls):
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()["optimizer"]
+        scheduler = lr_scheduler.{scheduler}  # a step an epoch
+        return {{"optimizer": optimizer, "lr_scheduler": scheduler}}
+
+model._training_plan_cls = ScheduledPlan
+"""
+
+
+def _how_to_use(code: str) -> str:
+    if not code:
+        return "Pass `arguments` to model.train: scvi-tools keeps the learning rate constant."
     return (
         "scvi-tools' training plan only knows constant learning rates and reduction on a plateau; "
-        "`arguments` sets the first learning rate. For the rest override configure_optimizers of "
-        f"scvi.train.TrainingPlan to return torch.optim.lr_scheduler.{torch_class}, or train with "
-        "scvitune.replay(study, adata), which follows the schedule that was found."
+        "`arguments` sets the first learning rate. For the rest run `code` on a new model before "
+        "model.train(**arguments):\n\n"
+        f"{code}\nOr train with scvitune.replay(study, adata), which follows the very schedule that "
+        "was found."
     )

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from scvitune.data import simulated
 from scvitune.errors import InputError, StudyError
 from scvitune.heuristics import scaled_lr
 from scvitune.results import (
@@ -218,6 +219,37 @@ def test_exponential_decay_is_found(seed):
     assert fit.best_candidate.learning_rate(10.0) == pytest.approx(1e-2 * 0.97**10, rel=0.05)
     assert "ExponentialLR(optimizer, gamma=0.9" in fit.how_to_use
     assert "exponential decay" in str(fit)
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ([8e-3 * 0.5**epoch for epoch in (0.5, 1.5, 2.5, 3.5)], [0.5, 0.25, 0.125, 0.0625]),
+        ([8e-3, 8e-3, 8e-4, 8e-4, 8e-4], [1, 1, 0.1, 0.1, 0.1]),
+    ],
+)
+def test_its_code_has_scvi_tools_follow_it(rates, expected):
+    import scvi
+    from lightning.pytorch.callbacks import Callback
+
+    seen = []
+
+    class Watch(Callback):
+        def on_train_epoch_start(self, trainer, module):
+            seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    epochs = list(range(len(rates)))
+    fit = fit_learning_rates(starts=epochs, ends=[e + 1 for e in epochs], rates=rates)
+    cells = simulated(40, 10, mean_library=50.0, seed=0)
+    scvi.model.SCVI.setup_anndata(cells)
+    model = scvi.model.SCVI(cells, n_hidden=4)
+    exec(fit.code, {"model": model})
+    model.train(**fit.arguments, callbacks=[Watch()], accelerator="cpu", train_size=1.0)
+    rate = fit.arguments["plan_kwargs"]["lr"]
+    if fit.best == "exponential":  # the code begins at epoch 0, the rates in its middle
+        expected = [1.0, *expected[:-1]]
+    assert seen == pytest.approx([rate * share for share in expected], rel=0.01)
+    assert "run `code` on a new model" in fit.how_to_use
 
 
 def test_least_squares_agrees_with_numpys_polynomial():
