@@ -218,6 +218,7 @@ def _how_to_use(code: str) -> str:
         "scvi-tools' training plan only knows constant learning rates and reduction on a plateau; "
         "`arguments` sets the first learning rate. For the rest run `code` on a new model before "
         "model.train(**arguments):\n\n"
-        f"{code}\nOr train with scvitune.replay(study, adata), which follows the very schedule that "
-        "was found."
+        f"{code}\n"
+        "Or train with scvitune.replay(study, adata), which follows the very schedule that was "
+        "found."
     )
