@@ -159,10 +159,12 @@ def test_batch_script_checkpoints_on_the_signal_requeues_and_goes_on(tmp_path, w
     assert code == 75, output
     assert (tmp_path / "requeued").read_text() == "requeue 42\n"
     assert json.loads((run_dir / "cluster" / "job.json").read_text())["state"] == "requeued"
-    (tools / "scontrol").write_text('#!/bin/sh\n[ "$1" = show ] && echo n1 || exit 1\n')
+    (tools / "scontrol").write_text(
+        '#!/bin/sh\n[ "$1" = show ] && echo n1 || { echo "Requeue is off"; exit 1; }\n'
+    )
     code, output = run(send_signal=True, SLURM_RESTART_COUNT="1")
     assert code == 75, output
-    assert "Slurm refused to requeue the job" in output
+    assert "Slurm refused to requeue the job (Requeue is off)" in output
     assert json.loads((run_dir / "cluster" / "job.json").read_text())["state"] == "unfinished"
     code, output = run(send_signal=False, SLURM_RESTART_COUNT="2")
     assert code == 0, output
