@@ -40,12 +40,12 @@ main(*sys.argv[1:])
 """
 
 
-def start_driver(storage: Path, name: str) -> subprocess.Popen[str]:
+def start_driver(storage: Path, *arguments: str, script: str = SCRIPT) -> subprocess.Popen[str]:
     """Run a study in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(storage), name],
+        [sys.executable, "-c", script, str(storage), *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -137,15 +137,7 @@ main(*sys.argv[1:])
 @pytest.mark.slow
 def test_ctrl_c_before_the_first_report_keeps_what_was_trained(tmp_path, wait_for):
     """A dear metric is measured at the quarters of the budget, minutes away from each other."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
-    process = subprocess.Popen(
-        [sys.executable, "-c", LONG, str(tmp_path)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start_driver(tmp_path, script=LONG)
     log = tmp_path / "long" / "events.jsonl"
     wait_for(lambda: sum(e["event"] == "start" for e in read_events(log)) == 2, process=process)
     time.sleep(8)  # into the training
