@@ -6,7 +6,7 @@ room may depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -191,6 +191,12 @@ class Noise(Protocol):
     def seed(self) -> int:
         """Return a new seed, for numbers of other distributions."""
 
+    def state(self) -> Tensor:
+        """Return where the numbers are, for `go_back`."""
+
+    def go_back(self, state: Tensor) -> None:
+        """Hand out the numbers after ``state`` again."""
+
 
 class Objective(Protocol):
     """A model as training sees it: weights, and a loss for a minibatch."""
@@ -208,6 +214,28 @@ class Objective(Protocol):
         as what `compute_losses` returns, is not weighted, since it is what is reported. None,
         with nothing done, where only automatic differentiation can do it.
         """
+
+
+class StackedObjective(Protocol):
+    """Several models of one architecture as one batched model."""
+
+    def differentiate(
+        self, batch: Batch, noises: Mapping[int, Noise], *, kl_weights: Sequence[float]
+    ) -> Sequence[Losses]:
+        """Set the gradients of the mean losses of some models and return each one's losses.
+
+        Parameters
+        ----------
+        batch
+            The cells of all these models, one model's after the other's, as many of each.
+        noises
+            The random numbers of each model, by its row.
+        kl_weights
+            In the same order.
+        """
+
+    def release(self) -> None:
+        """Give each model memory of its own again."""
 
 
 # --------------------------------------------------------------------------- trials

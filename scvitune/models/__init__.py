@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scvitune.models._hyperparameters import HyperparameterInfo
     from scvitune.models._mrdeconv import HeldOutGenes
     from scvitune.models._routing import route_config
+    from scvitune.models._stacked_vae import StackedVAE, architecture_of
     from scvitune.models._vae import VAEObjective
     from scvitune.models._vae_evaluation import (
         cells_at_a_time,
@@ -40,7 +41,9 @@ __all__ = [
     "HeldOutGenes",
     "HyperparameterInfo",
     "ModelAdapter",
+    "StackedVAE",
     "VAEObjective",
+    "architecture_of",
     "cells_at_a_time",
     "check_model_name",
     "cluster_states",
@@ -93,6 +96,8 @@ def __getattr__(name: str) -> object:
         return getattr(importlib.import_module("scvitune.models._hyperparameters"), name)
     if name == "HeldOutGenes":
         return getattr(importlib.import_module("scvitune.models._mrdeconv"), name)
+    if name in ("StackedVAE", "architecture_of"):
+        return getattr(importlib.import_module("scvitune.models._stacked_vae"), name)
     if name == "VAEObjective":
         return getattr(importlib.import_module("scvitune.models._vae"), name)
     if name in ("cells_at_a_time", "expected_counts", "latent_means", "log_importance_weights"):

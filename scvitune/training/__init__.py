@@ -4,6 +4,7 @@ from scvitune.likelihoods import compile_kernels
 from scvitune.training._checkpoint import load_checkpoint, save_checkpoint
 from scvitune.training._device_data import DeviceData
 from scvitune.training._early_stopping import EarlyStopping
+from scvitune.training._fused_trials import FusedTrainer
 from scvitune.training._loop import Divergence, TrainingLoop
 from scvitune.training._noise import GeneratorNoise, seeded_initialisation
 from scvitune.training._settings import TrainingSettings
@@ -12,6 +13,7 @@ __all__ = [
     "DeviceData",
     "Divergence",
     "EarlyStopping",
+    "FusedTrainer",
     "GeneratorNoise",
     "TrainingLoop",
     "TrainingSettings",

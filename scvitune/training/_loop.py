@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scvitune._seeding import derive_seed
-from scvitune.contracts import Batch, Objective, Split, SplitName
+from scvitune.contracts import Batch, Losses, Objective, Split, SplitName
 from scvitune.training._adam import FusedAdam
 from scvitune.training._device_data import DeviceData
 from scvitune.training._early_stopping import EarlyStopping
@@ -74,7 +74,7 @@ class TrainingLoop:
         self._data, self._split = data, split
         self._seed, self._evaluation_seed = seed, evaluation_seed
         self._n_train = len(split.train)
-        self._noise = GeneratorNoise(derive_seed(seed, "noise"), data.device)
+        self.noise = GeneratorNoise(derive_seed(seed, "noise"), data.device)
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         self._optimizer = FusedAdam(
             parameters,
@@ -132,43 +132,55 @@ class TrainingLoop:
             If the loss became NaN or infinite; noticed at the end, so that no step waits for it.
         """
         started = time.perf_counter()
-        target = math.ceil(to_epoch * self._n_train - 1e-6)
         self.module.train()
-        while self._cells_seen < target and not self.stopped_early:
-            epoch = self._cells_seen // self._n_train
-            self._train_step(
-                self._order.next_cells(self._cells_seen, self.settings.batch_size), epoch
-            )
-            has_ended_one = self._cells_seen // self._n_train > epoch
-            if has_ended_one and self.settings.validates_each_epoch:
-                self._after_epoch()
-                self.module.train()
+        while not self.has_reached(to_epoch):
+            cells, kl_weight = self.next_step()
+            batch = self._data.gather(cells)
+            self._optimizer.zero_grad()
+            losses = self.objective.differentiate(batch, self.noise, kl_weight=kl_weight)
+            if losses is None:
+                losses = self.objective.compute_losses(batch, self.noise)
+                loss = (losses.reconstruction + kl_weight * losses.kl + losses.kl_fixed).mean()
+                loss.backward()
+            self.finish_step(losses)
             if time.perf_counter() - started > seconds:
                 break
         self.time_s += time.perf_counter() - started
-        if not torch.isfinite(self._sums).all():
-            raise Divergence(f"the training loss is no longer finite at epoch {self.epoch:g}")
+        self.check_losses()
+        return self.has_reached(to_epoch)
+
+    def has_reached(self, to_epoch: float) -> bool:
+        """Whether there is nothing to train until then."""
+        target = math.ceil(to_epoch * self._n_train - 1e-6)
         return self.stopped_early or self._cells_seen >= target
 
-    def _train_step(self, cells: Tensor, epoch: int) -> None:
-        settings = self.settings
-        batch = self._data.gather(cells)
-        kl_weight = settings.kl_weight(epoch=epoch, step=self._step)
-        self._optimizer.zero_grad()
-        losses = self.objective.differentiate(batch, self._noise, kl_weight=kl_weight)
-        if losses is None:
-            losses = self.objective.compute_losses(batch, self._noise)
-            loss = (losses.reconstruction + kl_weight * losses.kl + losses.kl_fixed).mean()
-            loss.backward()
+    def next_step(self) -> tuple[Tensor, float]:
+        """Return the cells of the next step, (n,) int64, and the weight of its KL divergence."""
+        settings, epoch = self.settings, self._cells_seen // self._n_train
+        cells = self._order.next_cells(self._cells_seen, settings.batch_size)
+        return cells, settings.kl_weight(epoch=epoch, step=self._step)
+
+    def finish_step(self, losses: Losses) -> None:
+        """Update the weights by the gradients that are there, and count what was seen."""
+        settings, n_cells = self.settings, len(losses.reconstruction)
         if settings.gradient_clip_val is not None:
             clip = _CLIPPING[settings.gradient_clip_algorithm]
             clip(self.module.parameters(), settings.gradient_clip_val)
         self._optimizer.step()
         with torch.no_grad():
             self._sums += torch.stack([losses.reconstruction, losses.kl, losses.kl_fixed]).sum(1)
+        epoch = self._cells_seen // self._n_train
         self._step += 1
-        self._cells_seen += len(cells)
-        self._cells_summed += len(cells)
+        self._cells_seen += n_cells
+        self._cells_summed += n_cells
+        if self._cells_seen // self._n_train > epoch and settings.validates_each_epoch:
+            self._after_epoch()
+            self.module.train()
+
+    def check_losses(self) -> None:
+        """Raise `Divergence` if the loss became NaN or infinite since the last report."""
+        if not torch.isfinite(self._sums).all():
+            raise Divergence(f"the training loss is no longer finite at epoch {self.epoch:g}")
 
     def _after_epoch(self) -> None:
         """Let the learning-rate schedule and early stopping look at the validation cells."""
@@ -258,7 +270,7 @@ class TrainingLoop:
             "plateau": self._plateau.state_dict() if self._plateau else None,
             "early_stopping": self._early_stopping.state_dict() if self._early_stopping else None,
             "stopped_early": self.stopped_early,
-            "noise": self._noise.generator.get_state(),
+            "noise": self.noise.generator.get_state(),
             "step": self._step,
             "cells_seen": self._cells_seen,
             "order": self._order.state_dict(),
@@ -276,7 +288,7 @@ class TrainingLoop:
         if self._early_stopping is not None:
             self._early_stopping.load_state_dict(state["early_stopping"])
         self.stopped_early = state["stopped_early"]
-        self._noise.generator.set_state(state["noise"].cpu())
+        self.noise.generator.set_state(state["noise"].cpu())
         self._step, self._cells_seen = state["step"], state["cells_seen"]
         self._order.load_state_dict(state["order"])
         self._sums = state["sums"].to(self._data.device)

@@ -43,6 +43,14 @@ class GeneratorNoise:
         draw = torch.empty(1, dtype=torch.int64, device=self._device)
         return int(draw.random_(generator=self.generator))
 
+    def state(self) -> Tensor:
+        """Return where the numbers are, for `go_back`."""
+        return self.generator.get_state()
+
+    def go_back(self, state: Tensor) -> None:
+        """Hand out the numbers after ``state`` again."""
+        self.generator.set_state(state)
+
 
 @contextmanager
 def seeded_initialisation(seed: int) -> Iterator[None]:

@@ -1,0 +1,378 @@
+"""Several VAEs of one architecture as one batched model: losses and gradients of all at once.
+
+Their parameters are stacked along a first axis, one row a model, so that a layer of all of them
+is one batched matrix product (the idea of horizontally fused training arrays, Wang et al., MLSys
+2021). Nothing is shared between rows: batch norm's statistics, dropout's rate and noise, library
+sizes and losses are each model's own, so that a model's numbers do not depend on its neighbours.
+
+The models remain ``scvi.module.VAE``: their parameters, buffers and gradients are made views of
+the stacks, so that each is evaluated, saved and optimised as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scvitune.contracts import Batch, Losses, Noise
+from scvitune.likelihoods import negative_binomial
+from scvitune.models._fused_layer import FusedLayer
+from scvitune.models._vae import VAEObjective
+from scvitune.sparse import SparseCounts
+
+
+def architecture_of(objective: Any) -> tuple[Any, ...] | None:
+    """Return what must be equal of models for `StackedVAE`; None if it does not compute them.
+
+    It covers (zero-inflated) negative binomials with one dispersion a gene, observed library
+    sizes and covariates in the decoder only, on any device. Of dropout nothing need be equal, not
+    even whether there is any.
+    """
+    if type(objective) is not VAEObjective or not _is_covered(objective.module):
+        return None
+    module = objective.module
+    shapes = tuple((name, tuple(value.shape)) for name, value in module.state_dict().items())
+    layers = (module.z_encoder.encoder, module.decoder.px_decoder)
+    injections = tuple(tuple(map(of.inject_into_layer, range(len(of.fc_layers)))) for of in layers)
+    options = (module.gene_likelihood, module.log_variational, module.z_encoder.distribution)
+    return (*options, injections, shapes)
+
+
+def _is_covered(module: Any) -> bool:
+    decoder: Any = getattr(module, "decoder", None)
+    return (
+        all(hasattr(decoder, name) for name in ("px_decoder", "px_scale_decoder"))
+        and module.gene_likelihood in ("nb", "zinb")
+        and module.dispersion == "gene"
+        and module.use_observed_lib_size
+        and not module.use_size_factor_key
+        and not module.encode_covariates
+        and module.batch_representation == "one-hot"
+        and module.z_encoder.var_activation is torch.exp
+        and isinstance(decoder.px_scale_decoder[1], nn.Softmax)
+        and all(
+            FusedLayer.covers(block)
+            for layers in (module.z_encoder.encoder, decoder.px_decoder)
+            for block in layers.fc_layers
+        )
+    )
+
+
+class StackedVAE:
+    """The models of some trials as one.
+
+    Parameters
+    ----------
+    objectives
+        Of which `architecture_of` is the same, and not None. Their parameters and buffers
+        become views of the stacks; see `release`.
+    """
+
+    def __init__(self, objectives: Sequence[VAEObjective]) -> None:
+        self._modules = [objective.module for objective in objectives]
+        first = self._modules[0]
+        self._names = {id(value): name for name, value in first.named_parameters()}
+        self._by_input = {
+            name for name, value in first.named_parameters() if not value.is_contiguous()
+        }
+        self._stacks: dict[str, Tensor] = {}
+        self._norms: dict[int, tuple[Tensor, Tensor]] = {}
+        self._blocks = {
+            part: [_blocks_of(module, part) for module in self._modules]
+            for part in ("encoder", "decoder")
+        }
+        with torch.no_grad():
+            for name, _ in first.named_parameters():
+                self._stacks[name] = self._stack(name)
+            for part in ("encoder", "decoder"):
+                for i, block in enumerate(self._blocks[part][0]):
+                    norm = _part(block, nn.BatchNorm1d)
+                    if norm is not None:
+                        self._norms[id(norm)] = self._stack_norms(part, i)
+                        # Batch norm takes a constant off again, so the gradient of the bias
+                        # before it is 0 but for rounding, which is spared.
+                        stack = self._stacks[self._names[id(_part(block, nn.Linear).bias)]]
+                        stack.grad = torch.zeros_like(stack)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def _stack(self, name: str) -> Tensor:
+        """Stack a parameter's rows, and make the models' own views of them."""
+        own = [module.get_parameter(name) for module in self._modules]
+        transposed = name in self._by_input
+        rows = [value.detach().t() if transposed else value.detach() for value in own]
+        stack = torch.stack(rows).requires_grad_()
+        for parameter, row in zip(own, stack.detach(), strict=True):
+            parameter.data = row.t() if transposed else row
+            parameter.grad = None
+        return stack
+
+    def _stack_norms(self, part: str, i: int) -> tuple[Tensor, Tensor]:
+        norms = [_part(blocks[i], nn.BatchNorm1d) for blocks in self._blocks[part]]
+        stacks = []
+        for name in ("running_mean", "running_var"):
+            stack = torch.stack([getattr(norm, name) for norm in norms])
+            for norm, row in zip(norms, stack, strict=True):
+                setattr(norm, name, row)
+            stacks.append(stack)
+        return stacks[0], stacks[1]
+
+    def release(self) -> None:
+        """Give each model memory of its own again."""
+        with torch.no_grad():
+            for module in self._modules:
+                for parameter in module.parameters():
+                    parameter.data = parameter.data.clone(memory_format=torch.preserve_format)
+                    parameter.grad = None
+                for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm1d)):
+                    for name in ("running_mean", "running_var"):
+                        setattr(norm, name, getattr(norm, name).clone())
+
+    # ----------------------------------------------------------------- the step
+
+    def differentiate(
+        self,
+        batch: Batch,
+        noises: Mapping[int, Noise],
+        *,
+        kl_weights: Sequence[float],
+    ) -> list[Losses]:
+        """Set the gradients of the mean losses of some models and return each one's losses.
+
+        Parameters
+        ----------
+        batch
+            The cells of all these models, one model's after the other's, as many of each.
+        noises
+            The random numbers of each model, by its row.
+        kl_weights
+            In the same order.
+        """
+        rows = list(noises)
+        with self._undone_if_it_fails(noises.values()):
+            for stack in self._stacks.values():
+                if stack.grad is not None:
+                    stack.grad.zero_()
+            reconstruction, kl = _Step(self, rows, batch, list(noises.values())).losses()
+            weights = torch.tensor(kl_weights, device=kl.device, dtype=kl.dtype).unsqueeze(1)
+            (reconstruction + weights * kl).mean(dim=1).sum().backward()
+        for row in rows:
+            for blocks in self._blocks.values():
+                for norm in filter(None, (_part(b, nn.BatchNorm1d) for b in blocks[row])):
+                    norm.num_batches_tracked += 1
+        self._give_gradients(rows)
+        nothing = torch.zeros_like(kl[0])
+        return [
+            Losses(reconstruction=of.detach(), kl=its.detach(), kl_fixed=nothing)
+            for of, its in zip(reconstruction, kl, strict=True)
+        ]
+
+    @contextmanager
+    def _undone_if_it_fails(self, noises: Collection[Noise]) -> Iterator[None]:
+        """Put random numbers and running statistics back where the memory was not enough."""
+        drawn = [noise.state() for noise in noises]
+        running = [[stack.clone() for stack in stacks] for stacks in self._norms.values()]
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            for noise, state in zip(noises, drawn, strict=True):
+                noise.go_back(state)
+            for stacks, before in zip(self._norms.values(), running, strict=True):
+                for stack, value in zip(stacks, before, strict=True):
+                    stack.copy_(value)
+            raise
+
+    def _give_gradients(self, rows: Sequence[int]) -> None:
+        for name, stack in self._stacks.items():
+            if stack.grad is None:  # nothing of the loss depends on it
+                continue
+            for row in rows:
+                own = stack.grad[row]
+                parameter = self._modules[row].get_parameter(name)
+                parameter.grad = own.t() if name in self._by_input else own
+
+    def parameter(self, of_first: Tensor, rows: Sequence[int]) -> Tensor:
+        """Return the rows of a stack, differentiable; by the first model's own parameter."""
+        stack = self._stacks[self._names[id(of_first)]]
+        return stack if len(rows) == len(self) else stack[list(rows)]
+
+
+class _Step:
+    """Losses of some rows of a `StackedVAE` on one minibatch each.
+
+    Parameters
+    ----------
+    rows
+        Which models, ascending if they are all.
+    batch
+        Their cells, of ``len(rows)`` times as many as each has.
+    """
+
+    def __init__(
+        self, stacked: StackedVAE, rows: list[int], batch: Batch, noises: list[Noise]
+    ) -> None:
+        self._stacked, self._rows, self._batch, self._noises = stacked, rows, batch, noises
+        self._first = stacked._modules[0]
+        self._k, self._n = len(rows), batch.counts.n_cells // len(rows)
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Return reconstruction error and KL divergence, (n_models, n_cells) each."""
+        encoder, counts = self._first.z_encoder, self._batch.counts
+        values = counts.values.log1p() if self._first.log_variational else counts.values
+        x = counts.densify(values).view(self._k, self._n, -1)
+        hidden = self._run("encoder", x)
+        mean = self._linear(encoder.mean_encoder, hidden)
+        variance = self._linear(encoder.var_encoder, hidden).exp() + encoder.var_eps
+        kl = 0.5 * (variance + mean.square() - 1 - variance.log()).sum(dim=-1)
+        drawn = torch.stack(
+            [noise.normal(of) for noise, of in zip(self._noises, mean, strict=True)]
+        )
+        z = encoder.z_transformation(torch.addcmul(mean, variance.sqrt(), drawn))
+        covariates = self._batch.continuous_covariates
+        if covariates is not None:
+            z = torch.cat([z, covariates.view(self._k, self._n, -1)], dim=-1)
+        hidden = self._run("decoder", z)
+        return -self._log_probability(hidden), kl
+
+    def _run(self, part: str, hidden: Tensor) -> Tensor:
+        """Run the blocks of an encoder or decoder, each model's with its own noise."""
+        layers = _layers_of(self._first, part)
+        one_hot = self._one_hot(layers) if part == "decoder" else None
+        blocks = self._stacked._blocks[part]
+        for i, block in enumerate(blocks[0]):
+            linear, norm = _part(block, nn.Linear), _part(block, nn.BatchNorm1d)
+            if one_hot is not None and layers.inject_into_layer(i):
+                hidden = torch.cat([hidden, one_hot], dim=-1)
+            hidden = self._linear(linear, hidden, learns_bias=norm is None)
+            if norm is not None:
+                hidden = self._normalise(part, i, norm, hidden)
+            hidden = hidden.relu()
+            hidden = self._drop(hidden, [_part(blocks[row][i], nn.Dropout) for row in self._rows])
+        return hidden
+
+    def _linear(self, layer: nn.Linear, x: Tensor, *, learns_bias: bool = True) -> Tensor:
+        weight = self._stacked.parameter(layer.weight, self._rows)
+        bias = self._stacked.parameter(layer.bias, self._rows)
+        if not learns_bias:
+            bias = bias.detach()
+        by_input = self._stacked._names[id(layer.weight)] in self._stacked._by_input
+        return torch.baddbmm(bias.unsqueeze(1), x, weight if by_input else weight.mT)
+
+    def _normalise(self, part: str, i: int, norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
+        """Normalise over each model's own cells, as one batch norm of all models' units."""
+        stacks = self._stacked._norms[id(norm)]
+        everyone = self._k == len(self._stacked)
+        running = stacks if everyone else tuple(stack[self._rows] for stack in stacks)
+        weight = self._stacked.parameter(norm.weight, self._rows)
+        bias = self._stacked.parameter(norm.bias, self._rows)
+        units = x.transpose(0, 1).reshape(self._n, -1)
+        out = F.batch_norm(
+            units,
+            running[0].view(-1),
+            running[1].view(-1),
+            weight.reshape(-1),
+            bias.reshape(-1),
+            True,
+            float(norm.momentum or 0.0),
+            norm.eps,
+        )
+        if not everyone:
+            for stack, changed in zip(stacks, running, strict=True):
+                stack[self._rows] = changed
+        return out.view(self._n, self._k, -1).transpose(0, 1)
+
+    def _drop(self, x: Tensor, dropouts: Sequence[Any]) -> Tensor:
+        """Zero units of each model at its own rate; one without dropout draws no numbers."""
+        if all(dropout is None for dropout in dropouts):
+            return x
+        rates = [0.0 if dropout is None else dropout.p for dropout in dropouts]
+        kept = [
+            torch.ones_like(of) if dropout is None else noise.keep(of, dropout.p).to(of.dtype)
+            for of, noise, dropout in zip(x.detach(), self._noises, dropouts, strict=True)
+        ]
+        scale = torch.tensor([1 / (1 - rate) for rate in rates], device=x.device, dtype=x.dtype)
+        return x * torch.stack(kept).mul_(scale.view(-1, 1, 1))
+
+    def _one_hot(self, layers: Any) -> Tensor | None:
+        batch = self._batch
+        codes = [batch.batch]
+        if batch.categorical_covariates is not None:
+            codes += batch.categorical_covariates.unbind(dim=1)
+        columns = [
+            F.one_hot(code, size).to(batch.log_library.dtype)
+            for size, code in zip(layers.n_cat_list, codes, strict=False)
+            if size > 1
+        ]
+        return torch.cat(columns, dim=-1).view(self._k, self._n, -1) if columns else None
+
+    def _log_probability(self, hidden: Tensor) -> Tensor:
+        """Return each cell's, (n_models, n_cells)."""
+        decoder, counts = self._first.decoder, self._batch.counts
+        logits = self._linear(decoder.px_scale_decoder[0], hidden)
+        pi = None
+        if self._first.gene_likelihood == "zinb":
+            pi = self._linear(decoder.px_dropout_decoder, hidden)
+        theta = self._stacked.parameter(self._first.px_r, self._rows).exp()
+        library = self._batch.log_library
+        if logits.device.type == "cpu":
+            # The compiled pass wants one dispersion a gene, so it takes one model at a time.
+            parts = split_counts(counts, self._k)
+            return torch.stack(
+                [
+                    negative_binomial(
+                        part,
+                        logits=logits[j],
+                        log_library=own_library,
+                        theta=theta[j],
+                        pi=None if pi is None else pi[j],
+                    )
+                    for j, (part, own_library) in enumerate(
+                        zip(parts, library.split(self._n), strict=True)
+                    )
+                ]
+            )
+        return negative_binomial(
+            counts,
+            logits=logits.flatten(0, 1),
+            log_library=library,
+            theta=theta.unsqueeze(1).expand_as(logits).flatten(0, 1),
+            pi=None if pi is None else pi.flatten(0, 1),
+        ).view(self._k, self._n)
+
+
+def split_counts(counts: SparseCounts, n_parts: int) -> list[SparseCounts]:
+    """Return a minibatch in parts of as many cells each, on the CPU."""
+    n = counts.n_cells // n_parts
+    parts = []
+    for first in range(0, counts.n_cells, n):
+        indptr = counts.indptr[first : first + n + 1]
+        start, stop = int(indptr[0]), int(indptr[-1])
+        parts.append(
+            SparseCounts(
+                n_cells=n,
+                n_genes=counts.n_genes,
+                indptr=indptr - start,
+                columns=counts.columns[start:stop],
+                values=counts.values[start:stop],
+                log_factorial=counts.log_factorial[first : first + n],
+            )
+        )
+    return parts
+
+
+def _layers_of(module: Any, part: str) -> Any:
+    return module.z_encoder.encoder if part == "encoder" else module.decoder.px_decoder
+
+
+def _blocks_of(module: Any, part: str) -> list[list[Any]]:
+    return [list(block) for block in _layers_of(module, part).fc_layers]
+
+
+def _part(block: Sequence[Any], kind: type) -> Any:
+    return next((layer for layer in block if isinstance(layer, kind)), None)
