@@ -12,8 +12,9 @@ from scvitune.data import take_share
 from scvitune.judging import Examiner, MetricError
 from scvitune.metrics import name_metrics, proportion_means
 from scvitune.models import ModelAdapter
-from scvitune.trainable import ALWAYS, StudyTrainable
+from scvitune.trainable import StudyTrainable
 from scvitune.training import Divergence, TrainingLoop
+from scvitune.trial import ALWAYS
 
 NO_VALIDATION = {"early_stopping": False, "reduce_lr_on_plateau": False}
 """What needs validation cells is off where there are none."""

@@ -60,7 +60,7 @@ EDGES: dict[str, set[str]] = {
     "staging": {"data", "models", "training"},
     "judging": {"models", "training", "metrics"},
     "process_state": {"data", "training", "judging"},
-    "trainable": {
+    "trial": {
         "data",
         "models",
         "training",
@@ -69,10 +69,15 @@ EDGES: dict[str, set[str]] = {
         "judging",
         "process_state",
     },
-    "follow_up": {"trainable", "data", "models", "training", "metrics", "judging"},
+    "trainable": {"trial", "training"},
+    "light_trainable": set(),
+    "fused_service": {"trial", "models", "training", "process_state"},
+    "follow_up": {"trainable", "trial", "data", "models", "training", "metrics", "judging"},
     "experiment": {
         "_machine",
         "trainable",
+        "light_trainable",
+        "fused_service",
         "follow_up",
         "staging",
         "recording",
@@ -105,6 +110,7 @@ CONFINED = {
         "searchers",
         "schedulers",
         "trainable",
+        "light_trainable",
         "recording",
         "experiment",
         "cluster",

@@ -184,10 +184,14 @@ class Resources(Section):
         CPU cores; a share such as 0.5 is allowed.
     gpu
         GPUs; 0.25 puts four trials on one.
+    fused
+        How many trials such a slot trains together, as one batched model where they share their
+        architecture; see the README.
     """
 
     cpu: Annotated[float, number(above=0)] = 1.0
     gpu: Annotated[float, number(least=0)] = 0.0
+    fused: Annotated[int, number(least=1)] = 1
 
     @classmethod
     def cross_faults(cls, values: Mapping[str, Any]) -> Iterator[str]:

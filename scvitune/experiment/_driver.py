@@ -8,18 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
+from scvitune.experiment._fusing import Placement, fused_trainers, light_resources
 from scvitune.experiment._metrics import pack_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import LiveSlots
 from scvitune.experiment._session import environment
 from scvitune.experiment._stopping import StudyStopper
 from scvitune.staging import Stages
-
-if TYPE_CHECKING:
-    from scvitune.trainable import StudyTrainable
 
 
 def run_plan(
@@ -45,7 +43,6 @@ def run_plan(
     from scvitune.recording import StudyCallback
     from scvitune.schedulers import GuardedScheduler, build_scheduler
     from scvitune.searchers import StudySearcher, build_searcher
-    from scvitune.trainable import StudyTrainable
 
     known = {trial.proposal.trial_id for trial in past}
     unfinished = [trial.proposal for trial in past if trial.status not in ENDED]
@@ -64,43 +61,65 @@ def run_plan(
         past=past,
     )
     live = _live_limit(plan, least=built.concurrency or 0)
-    searcher = StudySearcher(
-        build_searcher(plan.searcher, plan.search_problem),
-        space=plan.space,
-        name=plan.searcher_name,
-        queue=queue,
-        past=past,
-        num_samples=plan.num_samples,
-        metric=plan.config.metric,
-        mode=plan.mode,
-        max_concurrent=live,
-        recorder=recorder,
-        further=plan.search_problem.further,
-        paused=scheduler.paused,
-        linger=built.pauses,
-    )
-    fit(
-        plan,
-        layout,
-        trainable=StudyTrainable,
-        study=study,
-        name="tune",
-        searcher=searcher,
-        scheduler=scheduler,
-        callback=StudyCallback(
-            recorder,
-            scheduler.stopped,
+    with _processes(plan) as (trainable, placement):
+        searcher = StudySearcher(
+            build_searcher(plan.searcher, plan.search_problem),
+            space=plan.space,
+            name=plan.searcher_name,
+            queue=queue,
+            past=past,
+            num_samples=plan.num_samples,
+            metric=plan.config.metric,
+            mode=plan.mode,
+            max_concurrent=live,
+            recorder=recorder,
+            further=plan.search_problem.further,
             paused=scheduler.paused,
-            on_setup=on_setup,
-            on_disk_fault=stopper.note_disk_fault,
-            has_disk_fault=lambda: stopper.disk_fault is not None,
-        ),
-        stopper=stopper,
-        pending=plan.slots.slots + 1 if built.perturbs else max(live(), plan.slots.slots + 1),
-        note_error=stopper.note_error,
-        announce=announce,
-        keep_checkpoints=1 if built.pauses else None,  # a paused trial goes on from its last pause
-    )
+            linger=built.pauses,
+            place=placement.place,
+            forget=placement.forget,
+        )
+        fit(
+            plan,
+            layout,
+            trainable=trainable,
+            study=study,
+            name="tune",
+            searcher=searcher,
+            scheduler=scheduler,
+            callback=StudyCallback(
+                recorder,
+                scheduler.stopped,
+                paused=scheduler.paused,
+                on_setup=on_setup,
+                on_disk_fault=stopper.note_disk_fault,
+                has_disk_fault=lambda: stopper.disk_fault is not None,
+            ),
+            stopper=stopper,
+            pending=plan.slots.slots + 1 if built.perturbs else max(live(), plan.slots.slots + 1),
+            note_error=stopper.note_error,
+            announce=announce,
+            # a paused trial goes on from its last pause
+            keep_checkpoints=1 if built.pauses else None,
+            resources=light_resources(plan.slots) if plan.slots.fused > 1 else None,
+        )
+
+
+@contextmanager
+def _processes(plan: Plan) -> Iterator[tuple[type[Any], Placement]]:
+    """Yield what a trial is on Ray, and what leads fused ones to their trainers."""
+    if plan.slots.fused == 1:
+        from scvitune.trainable import StudyTrainable
+
+        yield StudyTrainable, Placement([], room=1, differing=frozenset())
+        return
+    from scvitune.light_trainable import LightTrainable
+
+    with fused_trainers(plan.slots) as names:
+        yield (
+            LightTrainable,
+            Placement(names, room=plan.slots.fused, differing=plan.search_problem.differing),
+        )
 
 
 def _live_limit(plan: Plan, *, least: int) -> Callable[[], int]:
@@ -155,7 +174,7 @@ def fit(
     plan: Plan,
     layout: RunLayout,
     *,
-    trainable: type[StudyTrainable],
+    trainable: type[Any],
     study: Mapping[str, Any],
     name: str,
     searcher: Any,
@@ -166,6 +185,7 @@ def fit(
     note_error: Callable[[Exception], bool],
     announce: Callable[[str], None],
     keep_checkpoints: int | None = None,
+    resources: Mapping[str, float] | None = None,
 ) -> None:
     """Run what a searcher proposes on the plan's slots, under ``ray/NAME``.
 
@@ -178,16 +198,18 @@ def fit(
         Told of what a trial's process failed of; whether that is no fault of the trial's.
     announce
         Says a line to the user.
+    resources
+        What a trial reserves; None: a slot.
     """
     from ray import tune
 
     from scvitune.experiment._controller import describe_failure, repaired_controller
 
-    resources = {"cpu": plan.slots.cpu}
-    if plan.slots.gpu:
-        resources["gpu"] = plan.slots.gpu
+    if resources is None:
+        gpu = {"gpu": plan.slots.gpu} if plan.slots.gpu else {}
+        resources = {"cpu": plan.slots.cpu} | gpu
     tuner = tune.Tuner(
-        tune.with_resources(trainable, resources),
+        tune.with_resources(trainable, dict(resources)),
         param_space={"study": dict(study)},
         tune_config=tune.TuneConfig(
             metric=plan.config.metric,

@@ -12,9 +12,9 @@ from scvitune.config import StudyConfig
 from scvitune.contracts import Config, Mode, PreparedData, Proposal, SearchSpace, Split
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
-from scvitune.experiment._follow_ups import check_follow_ups, faults_of_test_cells
+from scvitune.experiment._follow_ups import faults_of_test_cells
+from scvitune.experiment._fusing import faults_of_fusing, fused_trials
 from scvitune.experiment._metrics import (
-    check_metrics,
     check_several,
     faults_of_data,
     optimised_together,
@@ -33,34 +33,28 @@ from scvitune.experiment._scheduling import (
 from scvitune.experiment._space import (
     advised_proposals,
     default_configuration,
-    faults_of_space,
     first_proposals,
     space_of,
 )
 from scvitune.experiment._strategy import (
     ChosenStrategy,
     Situation,
-    check_strategy_name,
     choose_strategy,
 )
 from scvitune.metrics import AskedMetric, ask_metrics
-from scvitune.models import MODELS, check_model_name, get_adapter
-from scvitune.recording import check_wandb
+from scvitune.models import get_adapter
 from scvitune.schedulers import (
     BuiltScheduler,
     RungValue,
     SchedulingProblem,
     build_scheduler,
-    check_scheduler_name,
 )
 from scvitune.searchers import (
     SearchProblem,
-    check_searcher_name,
     count_combinations,
     try_searcher,
 )
 from scvitune.spaces import space_to_yaml
-from scvitune.staging import HELD_OUT_METRIC
 
 DEFAULT_RUNG_VALUE: RungValue = "best"
 _SMALLEST_TRAIN = 3
@@ -143,6 +137,8 @@ class Plan:
             num_samples=self.num_samples,
             seed=self.config.search.seed,
             further=optimised_together(self.searcher, self.metrics),
+            group_size=self.slots.fused,
+            differing=get_adapter(self.config.model).differing,
         )
 
     @property
@@ -176,44 +172,6 @@ def count_trials(queue: Sequence[Proposal], num_samples: int) -> int:
     return default + max(num_samples, _count_points(queue))
 
 
-def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: Faults) -> None:
-    """Check what needs no data: model, metric, searcher, scheduler, space, options."""
-    with faults.collecting():
-        check_model_name(config.model)
-    check_metrics(config, faults)
-    searcher = config.search.searcher if searcher is None else searcher
-    scheduler = config.search.scheduler if scheduler is None else scheduler
-    n_faults = len(faults)
-    for check, given in ((check_searcher_name, searcher), (check_scheduler_name, scheduler)):
-        if given is not None:
-            with faults.collecting():
-                check(given)
-    if len(faults) == n_faults:
-        with faults.collecting():
-            choose_pair(searcher, scheduler)
-    if config.search.strategy is not None:
-        with faults.collecting():
-            check_strategy_name(config.search.strategy)
-    of_spots = config.model in MODELS and get_adapter(config.model).first_stage_prefix is not None
-    check_follow_ups(config, of_spots=of_spots, faults=faults)
-    if config.wandb is not None:
-        with faults.collecting():
-            check_wandb(config.wandb)
-    with faults.collecting():
-        space = space_of(config)
-        faults_of_space(config.model, space, faults)
-
-
-def with_model_defaults(config: StudyConfig) -> StudyConfig:
-    """Return the configuration with the metric that the model is judged by, if none was chosen."""
-    if config.model not in MODELS or "metric" in config.model_fields_set:
-        return config
-    metric = get_adapter(config.model).default_metric
-    if config.target == "likelihood" and get_adapter(config.model).first_stage_prefix is not None:
-        metric = HELD_OUT_METRIC
-    return config.model_copy(update={"metric": metric})
-
-
 def plan_study(
     config: StudyConfig,
     prepared: PreparedData,
@@ -240,8 +198,11 @@ def plan_study(
     search = config.search
     adapter = get_adapter(config.model)
     space = space_of(config, prepared.n_cells)
+    wanted = search.searcher if searcher is None else searcher
+    if wanted is None and search.strategy is None and fused_trials(config.resources) > 1:
+        wanted = "random"  # which proposes in groups
     chosen_searcher, chosen_scheduler = choose_pair(
-        search.searcher if searcher is None else searcher,
+        wanted,
         search.scheduler if scheduler is None else scheduler,
         nothing_to_search=not space.names,
     )
@@ -331,6 +292,9 @@ def plan_study(
         crowded = fault_of_crowding(built, chosen_scheduler, slots, search.max_concurrent)
         if crowded is not None:
             faults.add(crowded)
+    faults_of_fusing(
+        config.resources, adapter, space, chosen_searcher, chosen_scheduler, built, faults
+    )
     cell_shares: tuple[tuple[float, float], ...] = ()
     with faults.collecting():
         cell_shares = share_cells(search.first_rung_cells, built, chosen_scheduler, adapter)

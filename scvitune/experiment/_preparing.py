@@ -18,7 +18,8 @@ from scvitune.experiment._deconvolution import (
     simulate_tissues,
     with_simulation,
 )
-from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
+from scvitune.experiment._names import check_names, with_model_defaults
+from scvitune.experiment._planning import Plan, plan_study
 from scvitune.experiment._run_directory import check_storage, choose_name
 from scvitune.metrics import OwnFunction, resolve_functions
 from scvitune.models import MODELS, get_adapter

@@ -19,13 +19,25 @@ _MOST_CPUS = 4
 
 @dataclass(frozen=True)
 class SlotPlan:
-    """Resources of a trial and the number of trials at a time."""
+    """Resources of a process that trains, and the number of trials at a time.
+
+    Attributes
+    ----------
+    fused
+        How many trials one process trains together.
+    """
 
     cpu: float
     gpu: float
     slots: int
     total_cpu: int
     total_gpu: int
+    fused: int = 1
+
+    @property
+    def trainers(self) -> int:
+        """Processes that train at a time."""
+        return -(-self.slots // self.fused)
 
     @property
     def threads(self) -> int:
@@ -106,6 +118,8 @@ def plan_slots(
     if faults:
         raise InputError(faults)
     slots = max(1, sum(slots_on(node.cpus, node.gpus, cpu=cpu, gpu=gpu) for node in nodes))
+    fused = 1 if resources is None else resources.fused
+    slots *= fused
     if max_concurrent is not None:
         slots = min(slots, max_concurrent)
     return SlotPlan(
@@ -114,6 +128,7 @@ def plan_slots(
         slots=slots,
         total_cpu=sum(node.cpus for node in nodes),
         total_gpu=sum(node.gpus for node in nodes),
+        fused=fused,
     )
 
 
@@ -137,5 +152,6 @@ class LiveSlots:
                 slots_on(node.cpus, node.gpus, cpu=self._plan.cpu, gpu=self._plan.gpu)
                 for node in live_nodes()
             )
-            self._slots = max(self._plan.slots, now)
+            # The trainers of fused trials are started with the study.
+            self._slots = max(self._plan.slots, now if self._plan.fused == 1 else 0)
         return self._slots

@@ -123,7 +123,7 @@ def _start(slots: SlotPlan) -> None:
         "logging_level": logging.WARNING,
         "include_dashboard": False,
         # No more than the slots need: a population has more live trials than it may run.
-        "num_cpus": min(slots.total_cpu, math.ceil(slots.slots * slots.cpu)),
+        "num_cpus": min(slots.total_cpu, math.ceil(slots.trainers * slots.cpu)),
         "num_gpus": slots.total_gpu,
         "object_store_memory": OBJECT_STORE_BYTES,
     }

@@ -136,6 +136,9 @@ class ModelAdapter(ABC):
     budgets: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that say how long to train and no more."""
 
+    fuses: ClassVar[bool] = False
+    """Whether trials of one architecture can be trained as one batched model."""
+
     first_stage_prefix: ClassVar[str | None] = None
     """Of the hyperparameters of the model that this one is built on, if there is one."""
 
@@ -288,6 +291,12 @@ class ModelAdapter(ABC):
         if arguments["lr"] == SCALED:
             arguments["lr"] = scaled_lr(int(arguments["batch_size"]))  # type: ignore[arg-type]
         return arguments
+
+    @property
+    def differing(self) -> frozenset[str]:
+        """Hyperparameters in which trials that are trained as one model may differ."""
+        plan_and_loop = {*self.defaults["plan"], *self.defaults["loop"]}
+        return frozenset(plan_and_loop - {"batch_size"} | {"dropout_rate"})
 
     # ---------------------------------------------------------------- the model
 

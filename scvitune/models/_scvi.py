@@ -31,6 +31,7 @@ class SCVIAdapter(ModelAdapter):
     name: ClassVar[str] = "SCVI"
     module_name: ClassVar[str] = "VAE"
     scales_lr: ClassVar[bool] = True
+    fuses: ClassVar[bool] = True
     refused_constructor: ClassVar[Mapping[str, str]] = FROM_THE_DATA | NOT_NUMBERS
 
     def build_objective(self, config: Mapping[str, Any], prepared: PreparedData) -> Objective:

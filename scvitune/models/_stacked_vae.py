@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scvitune.contracts import Batch, Losses, Noise
+from scvitune.contracts import Batch, Losses, Noise, Objective
 from scvitune.likelihoods import negative_binomial
 from scvitune.models._fused_layer import FusedLayer
 from scvitune.models._vae import VAEObjective
@@ -73,8 +73,8 @@ class StackedVAE:
         become views of the stacks; see `release`.
     """
 
-    def __init__(self, objectives: Sequence[VAEObjective]) -> None:
-        self._modules = [objective.module for objective in objectives]
+    def __init__(self, objectives: Sequence[Objective]) -> None:
+        self._modules: list[Any] = [objective.module for objective in objectives]
         first = self._modules[0]
         self._names = {id(value): name for name, value in first.named_parameters()}
         self._by_input = {

@@ -26,6 +26,9 @@ class SearchProblem:
     further
         Names and directions of the metrics that are optimised together with the first; only for
         searchers that can (``several_metrics``), which are then told all their values.
+    group_size, differing
+        How many proposals in a row are to differ in these hyperparameters only, so that their
+        models can be trained as one; only random search heeds it.
     """
 
     space: SearchSpace
@@ -34,6 +37,8 @@ class SearchProblem:
     num_samples: int
     seed: int
     further: tuple[tuple[str, Mode], ...] = ()
+    group_size: int = 1
+    differing: frozenset[str] = frozenset()
 
     @property
     def modes(self) -> tuple[Mode, ...]:

@@ -17,9 +17,18 @@ class RandomProposer:
         self._problem = problem
 
     def propose(self, number: int) -> Config | None:
-        """Draw a configuration; the same number always gives the same one."""
-        seed = derive_seed(self._problem.seed, "random", number)
-        return sample_config(self._problem.space, np.random.default_rng(seed))
+        """Draw a configuration; the same number always gives the same one.
+
+        In groups, what shapes the model is drawn once a group.
+        """
+        problem = self._problem
+        rng = np.random.default_rng(derive_seed(problem.seed, "random", number))
+        if problem.group_size == 1:
+            return sample_config(problem.space, rng)
+        group = derive_seed(problem.seed, "random group", number // problem.group_size)
+        drawn = sample_config(problem.space, np.random.default_rng(group))
+        shared = {n: v for n, v in drawn.items() if n not in problem.differing}
+        return sample_config(problem.space, rng, given=shared)
 
     def tell(self, config: Config, value: float, number: int | None = None) -> None:
         """Do nothing: random search does not learn."""

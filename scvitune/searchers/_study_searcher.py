@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,10 @@ class StudySearcher(Searcher):
         keeps idle processes, which paused trials go on in.
     recorder
         Is told of each new proposal.
+    place
+        Returns what else a trial's configuration on Ray holds; of each proposal that begins.
+    forget
+        Is told of each trial that has ended.
     """
 
     def __init__(
@@ -86,8 +90,11 @@ class StudySearcher(Searcher):
         further: Sequence[tuple[str, Mode]] = (),
         paused: Collection[str] = (),
         linger: bool = False,
+        place: Callable[[Proposal], Mapping[str, Any]] = lambda proposal: {},
+        forget: Callable[[str], None] = lambda trial_id: None,
     ) -> None:
         super().__init__(metric=metric, mode=mode)
+        self._place, self._forget = place, forget
         self._proposer, self._space, self._name = proposer, space, name
         self._queue = list(queue)
         self._signs = [1.0 if m == "min" else -1.0 for m in (mode, *(m for _, m in further))]
@@ -158,6 +165,7 @@ class StudySearcher(Searcher):
             "trial_id": proposal.trial_id,
             "origin": proposal.origin,
             "hyperparameters": proposal.config,
+            **self._place(proposal),
         }
 
     def _ask(self) -> Config | Wait | None:
@@ -205,6 +213,7 @@ class StudySearcher(Searcher):
         if result:
             self.on_trial_result(trial_id, result)
         proposal, number = self._live.pop(trial_id)
+        self._forget(proposal.trial_id)
         self._last_epoch.pop(trial_id, None)
         best = self._best.pop(trial_id, None)
         bad = error or (result or {}).get("outcome") in ("diverged", "failed")

@@ -16,7 +16,9 @@ from scvitune.spaces._ray_domains import to_ray_domain
 from scvitune.spaces._values import grid_index, grid_value, same
 
 
-def sample_config(space: SearchSpace, rng: np.random.Generator) -> Config:
+def sample_config(
+    space: SearchSpace, rng: np.random.Generator, *, given: Mapping[str, Value] | None = None
+) -> Config:
     """Return a configuration drawn from a space, constants included.
 
     Parameters
@@ -26,11 +28,15 @@ def sample_config(space: SearchSpace, rng: np.random.Generator) -> Config:
     rng
         The only source of randomness: the same state gives the same configuration. A
         hyperparameter that does not exist in this configuration draws nothing.
+    given
+        Values that are not drawn, of hyperparameters that exist.
     """
     config: Config = dict(space.constants)
+    given = given or {}
     for hyperparameter in space.hyperparameters:
+        name = hyperparameter.name
         if is_active(hyperparameter, config):
-            config[hyperparameter.name] = _sample(hyperparameter.domain, rng)
+            config[name] = given[name] if name in given else _sample(hyperparameter.domain, rng)
     return config
 
 

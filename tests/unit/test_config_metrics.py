@@ -7,7 +7,7 @@ import pytest
 from scvitune.config import StudyConfig, load_config
 from scvitune.errors import Faults, InputError
 from scvitune.experiment._metrics import check_metrics, check_several, own_functions
-from scvitune.experiment._planning import with_model_defaults
+from scvitune.experiment._names import with_model_defaults
 from scvitune.metrics import ask_metrics, load_function, take_functions
 
 MINE = {"name": "mine", "function": "json:dumps", "mode": "max"}

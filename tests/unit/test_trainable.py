@@ -277,11 +277,11 @@ def test_a_process_killed_between_checkpoints_repeats_from_the_last(run):
 
 def test_it_hands_over_between_reports_that_take_long(run, monkeypatch):
     """A step at a time: the reports are the same, and nothing is one that is none."""
-    from scvitune import trainable
+    from scvitune import trial as trial_module
 
     layout, configure = run
     straight = finish(build(configure("00009")))
-    monkeypatch.setattr(trainable, "STEP_S", 1e-9)
+    monkeypatch.setattr(trial_module, "STEP_S", 1e-9)
     trial = build(configure())
     results = []
     while not results or not results[-1].get("done"):
@@ -295,12 +295,12 @@ def test_it_hands_over_between_reports_that_take_long(run, monkeypatch):
 
 
 def test_one_that_is_cut_off_before_its_first_report_goes_on_there(run, monkeypatch):
-    from scvitune import trainable
+    from scvitune import trial as trial_module
 
     layout, configure = run
     straight = finish(build(configure("00009")))
     with monkeypatch.context() as patch:
-        patch.setattr(trainable, "STEP_S", 1e-9)
+        patch.setattr(trial_module, "STEP_S", 1e-9)
         first = build(configure())
         assert "underway" in first.step()
         first.cleanup()
@@ -310,14 +310,14 @@ def test_one_that_is_cut_off_before_its_first_report_goes_on_there(run, monkeypa
 
 
 def test_a_long_stretch_is_saved_once_a_minute(run, monkeypatch):
-    from scvitune import trainable
+    from scvitune import trial as trial_module
 
     layout, configure = run
-    monkeypatch.setattr(trainable, "STEP_S", 1e-9)
+    monkeypatch.setattr(trial_module, "STEP_S", 1e-9)
     trial = build(configure())
     trial.step()
     assert not layout.checkpoint("00001").exists()
-    trial._last_saved -= trainable.CHECKPOINT_INTERVAL_S
+    trial._last_saved -= trial_module.CHECKPOINT_INTERVAL_S
     epoch = trial.step()["epoch"]
     killed = build(configure())
     assert killed._loop.epoch == epoch

@@ -1,0 +1,56 @@
+"""Names in a configuration against what there is; needs no data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scvitune.config import StudyConfig
+from scvitune.errors import Faults
+from scvitune.experiment._follow_ups import check_follow_ups
+from scvitune.experiment._metrics import check_metrics
+from scvitune.experiment._pairs import choose_pair
+from scvitune.experiment._space import faults_of_space, space_of
+from scvitune.experiment._strategy import check_strategy_name
+from scvitune.models import MODELS, check_model_name, get_adapter
+from scvitune.recording import check_wandb
+from scvitune.schedulers import check_scheduler_name
+from scvitune.searchers import check_searcher_name
+from scvitune.staging import HELD_OUT_METRIC
+
+
+def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: Faults) -> None:
+    """Check what needs no data: model, metric, searcher, scheduler, space, options."""
+    with faults.collecting():
+        check_model_name(config.model)
+    check_metrics(config, faults)
+    searcher = config.search.searcher if searcher is None else searcher
+    scheduler = config.search.scheduler if scheduler is None else scheduler
+    n_faults = len(faults)
+    for check, given in ((check_searcher_name, searcher), (check_scheduler_name, scheduler)):
+        if given is not None:
+            with faults.collecting():
+                check(given)
+    if len(faults) == n_faults:
+        with faults.collecting():
+            choose_pair(searcher, scheduler)
+    if config.search.strategy is not None:
+        with faults.collecting():
+            check_strategy_name(config.search.strategy)
+    of_spots = config.model in MODELS and get_adapter(config.model).first_stage_prefix is not None
+    check_follow_ups(config, of_spots=of_spots, faults=faults)
+    if config.wandb is not None:
+        with faults.collecting():
+            check_wandb(config.wandb)
+    with faults.collecting():
+        space = space_of(config)
+        faults_of_space(config.model, space, faults)
+
+
+def with_model_defaults(config: StudyConfig) -> StudyConfig:
+    """Return the configuration with the metric that the model is judged by, if none was chosen."""
+    if config.model not in MODELS or "metric" in config.model_fields_set:
+        return config
+    metric = get_adapter(config.model).default_metric
+    if config.target == "likelihood" and get_adapter(config.model).first_stage_prefix is not None:
+        metric = HELD_OUT_METRIC
+    return config.model_copy(update={"metric": metric})

@@ -1,0 +1,53 @@
+"""A fused trial on Ray: a process that holds no model and asks the trainer for each step.
+
+It imports neither torch nor scvi-tools, so that a trial more costs a tenth of a gigabyte and no
+seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray import tune
+
+
+class LightTrainable(tune.Trainable):
+    """A trial of a study that trains together with others, in one of the study's trainers.
+
+    Its configuration is that of a `StudyTrial`; ``trainer`` in it names the Ray actor
+    (`FusedTrialService`) that does the work. Reports, checkpoints and decisions are the trial's
+    own.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Have the trial built, or go on from its checkpoint if there is one."""
+        self._trial_id: str = config["trial_id"]
+        self._service = ray.get_actor(config["trainer"])
+        self._ask("setup", config)
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next report and return it."""
+        result: dict[str, Any] = self._ask("step")
+        return result
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the whole state where Ray wants it."""
+        self._ask("save_checkpoint", checkpoint_dir)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Go on from what `save_checkpoint` wrote."""
+        self._ask("load_checkpoint", checkpoint_dir)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Have a trial saved that was cut off between checkpoints."""
+        self._ask("cleanup")
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        return ray.get(self._service.call.remote(self._trial_id, method, *arguments))

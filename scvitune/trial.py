@@ -1,0 +1,374 @@
+"""One trial: trains from report to report, in a process that outlives it.
+
+The process keeps its imports and its data for the next trial (``reset_config``), so a trial more
+costs a model. Everything that can go wrong with one configuration ends as that trial's outcome
+and reason; the process dies only of what leaves it unusable.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from scvitune._collecting import collection_paused
+from scvitune._disk import DISK_FAULT, describe_disk_fault, find_disk_fault
+
+with collection_paused():  # these imports are most of what starting a process takes
+    import numpy as np
+    import torch
+
+    from scvitune._seeding import derive_seed, trial_seed
+    from scvitune.contracts import DEFAULT_TRIAL, EPOCH, UNDERWAY, RunLayout, Split, SplitName
+    from scvitune.data import load_split
+    from scvitune.errors import StudyError
+    from scvitune.judging import MetricError
+    from scvitune.metrics import METRICS, name_metrics, proportion_means
+    from scvitune.models import ModelAdapter, get_adapter
+    from scvitune.process_state import (
+        examiner_once,
+        load_device_data,
+        load_prepared_once,
+        settle_process,
+    )
+    from scvitune.staging import HeldOut, Stages
+    from scvitune.training import (
+        Divergence,
+        TrainingLoop,
+        TrainingSettings,
+        load_checkpoint,
+        save_checkpoint,
+        seeded_initialisation,
+    )
+
+WORST = 1e38  # stands for "no value" where Ray insists on a number; nobody is shown it
+CHECKPOINT_INTERVAL_S = 60.0
+STEP_S = 15.0
+"""A process hears of a stop only between two steps, so none of them trains for longer."""
+SEARCHED: tuple[SplitName, ...] = ("validation", "train")
+ALWAYS = frozenset(name for name, info in METRICS.items() if info.always)
+
+
+class StudyTrial:
+    """A trial of a study, with the methods that Ray Tune calls of a class-based trainable.
+
+    Its configuration, Ray's, holds ``trial_id``, ``hyperparameters`` (flat), in a population also
+    ``inheritance`` (the last trial, ``source``, and ``epoch`` from which it took its weights, or
+    None) and ``heard`` (the driver knows its reports up to this epoch), and ``study``, which is
+    the same for all: ``run_dir``, ``data_dir``, ``model`` and its ``defaults``, ``metric``,
+    ``mode``, ``metrics`` (fields of `AskedMetric`, the one that decides first), ``metric_options``
+    (of `MetricOptions`), ``own_metrics`` (pickled functions, and the path to import from; else
+    None), ``seed``, ``report_epochs``, ``rungs``, ``cell_shares`` (see
+    `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``, ``stages``
+    (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
+    that trials are judged by and do not train on, else None). ``settings``, if there is one,
+    replaces some of these for one trial.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Build the trial, or go on from its checkpoint if there is one."""
+        settle_process()
+        self._broken: str | None = None
+        self._diverged: str | None = None
+        self._loop: TrainingLoop | None = None
+        self._study = config["study"] | config.get("settings", {})
+        self._layout = RunLayout(Path(self._study["run_dir"]))
+        self._trial_id: str = config["trial_id"]
+        self._config: dict[str, Any] = dict(config["hyperparameters"])
+        self._inheritance: dict[str, Any] | None = config.get("inheritance")
+        self._heard = float(config.get("heard", 0.0))
+        self._best: dict[str, Any] | None = None
+        self._last_report: dict[str, Any] | None = None  # Ray keeps a _last_result of its own
+        self._repeat_last = False
+        self._unsaved = False
+        self._last_saved = time.monotonic()
+        self._disk_fault = ""
+        torch.set_num_threads(int(self._study["threads"]))
+        try:
+            self._loop = self._build(self._config)
+            self._take_up(self._config)
+        except Divergence as error:  # of a first stage
+            self._diverged = str(error)
+        except torch.OutOfMemoryError as error:
+            self._broken = f"out of memory while it was set up: {_first_line(error)}"
+        except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
+            self._note_disk_fault(error)
+            self._broken = f"could not be set up: {type(error).__name__}: {_first_line(error)}"
+
+    def _build(self, hyperparameters: dict[str, Any]) -> TrainingLoop:
+        study = self._study
+        # Not what torch finds: Ray leaves GPUs visible to trials that asked for none.
+        device = torch.device(study["device"])
+        data = load_device_data(study["data_dir"], device)
+        adapter = get_adapter(study["model"], defaults=study["defaults"])
+        seed = self._derive_seed(hyperparameters)
+        prepared = load_prepared_once(study["data_dir"])
+        self._examiner = examiner_once(
+            self._study["run_dir"],
+            study["data_dir"],
+            study["seed"],
+            tuple(study["metric_options"].items()),
+            None if study["own_metrics"] is None else study["own_metrics"]["functions"],
+            () if study["own_metrics"] is None else tuple(study["own_metrics"]["path"]),
+        )
+        self._truth, self._held_out = prepared.proportions, None
+        if study["stages"] is not None:
+            stages = Stages(**study["stages"])
+            if study["held_out_dir"] is not None:
+                self._held_out = HeldOut(adapter, hyperparameters, stages, study["held_out_dir"])
+            adapter = stages.bind(adapter, hyperparameters, prepared.gene_names)
+        with seeded_initialisation(derive_seed(seed, "weights")):
+            objective = adapter.build_objective(hyperparameters, prepared)
+        objective.module.to(device)
+        return TrainingLoop(
+            objective,
+            data,
+            self._choose_cells(prepared.n_cells),
+            TrainingSettings(**self._training_arguments(adapter, hyperparameters)),
+            seed=seed,
+            evaluation_seed=derive_seed(study["seed"], "evaluation"),
+            cell_shares=() if self._trial_id == DEFAULT_TRIAL else study["cell_shares"],
+        )
+
+    def _take_up(self, hyperparameters: dict[str, Any]) -> None:
+        """Go on from the trial's checkpoint, or from another's, if there is one."""
+        device = torch.device(self._study["device"])
+        path = self._layout.checkpoint(self._trial_id)
+        if path.exists():
+            state = load_checkpoint(path, device=device)
+            # A checkpoint of another configuration, or from before this trial took the weights of
+            # another, is no beginning of this trial.
+            if (
+                state["config"] == hyperparameters
+                and state.get("inheritance") == self._inheritance
+            ):
+                self._restore(state)
+                return
+        if self._inheritance is not None:
+            source, epoch = self._inheritance["source"], self._inheritance["epoch"]
+            self._inherit(load_checkpoint(self._layout.snapshot(source, epoch), device=device))
+
+    def _derive_seed(self, hyperparameters: dict[str, Any]) -> int:
+        """Return the seed of weights, batches and noise."""
+        return trial_seed(self._study["seed"], hyperparameters)
+
+    def _choose_cells(self, n_cells: int) -> Split:
+        """Return which cells train, validate and test."""
+        return load_split(self._layout.splits)
+
+    def _training_arguments(
+        self, adapter: ModelAdapter, hyperparameters: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the fields of `TrainingSettings`."""
+        return adapter.training_arguments(hyperparameters)
+
+    def _inherit(self, state: dict[str, Any]) -> None:
+        """Begin with another trial's weights, under this trial's configuration."""
+        if self._loop is None or state["loop"] is None:
+            raise StudyError("the trial to inherit from has kept no state to go on from")
+        self._best = state["best"]
+        adapter = get_adapter(self._study["model"], defaults=self._study["defaults"])
+        before = adapter.training_arguments(state["config"])
+        self._loop.adopt(state["loop"], lr_before=before["lr"])
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if self._loop is None:
+            raise StudyError("a checkpoint cannot be restored before the model is built")
+        self._best, self._last_report = state["best"], state["last_result"]
+        # The driver may have died before it heard of this report, so it is told again.
+        self._repeat_last = (
+            self._last_report is not None and self._last_report[EPOCH] > self._heard + 1e-9
+        )
+        if state["loop"] is not None:
+            self._loop.load_state_dict(state["loop"])
+        self._unsaved = False
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next report and return it; say so if the disk refused a checkpoint."""
+        if self._diverged is not None:
+            return self._end("diverged", self._diverged)
+        result = self._train_to_report()
+        return result | {DISK_FAULT: self._disk_fault} if self._disk_fault else result
+
+    def _train_to_report(self) -> dict[str, Any]:
+        if self._broken is not None or self._loop is None:
+            return self._end("failed", self._broken or "it was not set up")
+        if self._repeat_last and self._last_report is not None:
+            self._repeat_last = False
+            return dict(self._last_report)
+        loop, study = self._loop, self._study
+        try:
+            target = self._next_report()
+            if not self._advance(loop, target):
+                return self._report_nothing(loop)
+            metrics = name_metrics(loop.training_losses(), "train")
+            metrics |= self._judge(loop)
+        except Divergence as error:
+            return self._end("diverged", str(error))
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            return self._end("failed", f"out of memory: {_first_line(error)}")
+        except MetricError as error:
+            return self._end("failed", _first_line(error))
+        except torch.AcceleratorError:
+            raise  # the device's state is lost with it, so the process must go
+        except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
+            return self._end("failed", f"{type(error).__name__}: {_first_line(error)}")
+        missing = [m["name"] for m in study["metrics"] if m["name"] not in metrics]
+        if missing:
+            return self._end("failed", f"{', '.join(missing)} cannot be measured of this model")
+        value = metrics[study["metric"]]
+        self._keep_if_best(metrics, loop)
+        result: dict[str, Any] = {
+            EPOCH: loop.epoch,
+            "time_s": loop.time_s,
+            "n_params": loop.n_parameters,
+            "metrics": metrics,
+            study["metric"]: value,
+        }
+        finished = loop.stopped_early or loop.epoch >= study["report_epochs"][-1] - 1e-9
+        if finished:
+            reason = f"stopped early at epoch {loop.epoch:g}" if loop.stopped_early else ""
+            result |= {"outcome": "finished", "reason": reason, "done": True}
+        self._last_report = dict(result)
+        if finished:
+            self._save(with_loop=False)
+            return result
+        at_rung = any(abs(target - rung) < 1e-9 for rung in study["rungs"])
+        self._save_if_due(now=at_rung)
+        return result
+
+    def _advance(self, loop: TrainingLoop, target: float) -> bool:
+        """Train until ``target`` or for as long as a step may take; return whether it is there."""
+        return loop.advance(target, seconds=STEP_S)
+
+    def _report_nothing(self, loop: TrainingLoop) -> dict[str, Any]:
+        """Return what Ray wants of a step in the middle of a stretch of training."""
+        self._unsaved = True
+        self._save_if_due()
+        sign = 1.0 if self._study["mode"] == "min" else -1.0
+        metric = self._study["metric"]
+        return {
+            EPOCH: loop.epoch,
+            "time_s": loop.time_s,
+            "n_params": loop.n_parameters,
+            "metrics": {},
+            metric: (self._last_report or {}).get(metric, sign * WORST),
+            UNDERWAY: True,
+        }
+
+    def _save_if_due(self, *, now: bool = False) -> None:
+        if now or time.monotonic() - self._last_saved > CHECKPOINT_INTERVAL_S:
+            self._save(with_loop=True)
+
+    def _judge(self, loop: TrainingLoop) -> dict[str, float]:
+        """Measure on the validation cells, or on spots by what is known or held out of them."""
+        if self._held_out is not None:
+            return self._held_out.measure(loop)
+        if self._truth is None:
+            return self._examine(loop)
+        objective: Any = loop.objective
+        found = loop.collect(objective.proportions)
+        if not np.isfinite(found).all():
+            raise Divergence(f"the proportions are no longer finite at epoch {loop.epoch:g}")
+        return proportion_means(self._truth, found)
+
+    def _examine(self, loop: TrainingLoop) -> dict[str, float]:
+        """Measure what is always measured, and what was asked for."""
+        metrics = name_metrics(loop.evaluate("validation"), "validation")
+        for split in SEARCHED:
+            wanted = {
+                m["base"]: m["name"]
+                for m in self._study["metrics"]
+                if m["split"] == split and m["base"] not in ALWAYS
+            }
+            values = self._examiner.measure(loop, wanted, split, config=self._config)
+            metrics |= {wanted[base]: value for base, value in values.items()}
+        return metrics
+
+    def _next_report(self) -> float:
+        """Return the first report epoch that is still ahead."""
+        epoch = self._loop.epoch if self._loop is not None else 0.0
+        later = [e for e in self._study["report_epochs"] if e > epoch + 1e-9]
+        return float(later[0] if later else self._study["report_epochs"][-1])
+
+    def _keep_if_best(self, metrics: dict[str, float], loop: TrainingLoop) -> None:
+        self._unsaved = True
+        value = metrics[self._study["metric"]]
+        sign = 1.0 if self._study["mode"] == "min" else -1.0
+        if self._best is None or sign * value < sign * self._best["value"]:
+            self._best = {"value": value, "epoch": loop.epoch, "weights": loop.copy_weights()}
+
+    def _end(self, outcome: str, reason: str) -> dict[str, Any]:
+        self._unsaved = False
+        loop = self._loop
+        sign = 1.0 if self._study["mode"] == "min" else -1.0
+        return {
+            EPOCH: loop.epoch if loop is not None else 0.0,
+            "time_s": loop.time_s if loop is not None else 0.0,
+            "n_params": loop.n_parameters if loop is not None else 0,
+            "metrics": {},
+            self._study["metric"]: sign * WORST,
+            "outcome": outcome,
+            "reason": reason,
+            "done": True,
+        }
+
+    def _note_disk_fault(self, error: Exception) -> bool:
+        fault = find_disk_fault(error)
+        if fault is not None:
+            self._disk_fault = describe_disk_fault(fault)
+        return fault is not None
+
+    def _state(self, *, with_loop: bool) -> dict[str, Any]:
+        loop = self._loop.state_dict() if with_loop and self._loop is not None else None
+        return {
+            "config": self._config,
+            "inheritance": self._inheritance,
+            "best": self._best,
+            "last_result": self._last_report,
+            "loop": loop,
+        }
+
+    def _save(self, *, with_loop: bool) -> None:
+        """Write the checkpoint; where the disk refuses it, the next report says so.
+
+        That is no fault of the trial: the driver stops the study, and a resume goes on from the
+        checkpoint before.
+        """
+        path = self._layout.checkpoint(self._trial_id)
+        self._last_saved = time.monotonic()
+        try:
+            save_checkpoint(path, self._state(with_loop=with_loop))
+        except OSError as error:
+            if not self._note_disk_fault(error):
+                raise
+        else:
+            self._unsaved = False
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the whole state where Ray wants it, for trials that it pauses or copies."""
+        save_checkpoint(Path(checkpoint_dir) / "trial.pt", self._state(with_loop=True))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Go on from what `save_checkpoint` wrote."""
+        if self._loop is not None:
+            self._restore(load_checkpoint(Path(checkpoint_dir) / "trial.pt"))
+            self._repeat_last = False  # the driver that paused the trial heard of that report
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial; the process, its imports and its data stay."""
+        self.cleanup()
+        fault = self._disk_fault
+        self.setup(new_config)
+        self._disk_fault = self._disk_fault or fault
+        return True
+
+    def cleanup(self) -> None:
+        """Save a trial that was cut off between checkpoints, so that a resume loses nothing."""
+        if self._unsaved:
+            self._save(with_loop=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
