@@ -85,6 +85,7 @@ def _whereabouts(run: Run | None, job: JobStatus | None) -> list[str]:
         more = f" and {len(job.nodes) - 8} more" if len(job.nodes) > 8 else ""
         last = started[-1] if started else {}
         slots = job.slots(cpu=last.get("cpu", 1.0), gpu=last.get("gpu", 0.0))
+        slots *= last.get("fused", 1)
         age = math.ceil(max(node.age_s for node in job.nodes))
         return [
             f"Slots:   {slots} alive on {len(job.nodes)} node{'s' * (len(job.nodes) != 1)} "

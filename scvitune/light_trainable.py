@@ -6,10 +6,14 @@ seconds.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import ActorUnavailableError
+
+_RESTART_S = 120.0
 
 
 class LightTrainable(tune.Trainable):
@@ -24,7 +28,15 @@ class LightTrainable(tune.Trainable):
         """Have the trial built, or go on from its checkpoint if there is one."""
         self._trial_id: str = config["trial_id"]
         self._service = ray.get_actor(config["trainer"])
-        self._ask("setup", config)
+        give_up = time.monotonic() + _RESTART_S
+        while True:
+            try:
+                self._ask("setup", config)
+                return
+            except ActorUnavailableError:  # it died, and Ray is starting it anew
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.5)
 
     def step(self) -> dict[str, Any]:
         """Train to the next report and return it."""

@@ -239,6 +239,9 @@ def tune(
         trials (or ``max_concurrent``, unless the searcher is random, grid or qmc) than CPUs; on a
         Ray that is there already, one. A ``resume`` keeps the number; on a machine with fewer CPUs
         it takes those that there are, and further numbers may differ in their last digits.
+        ``"fused": 8`` has each such slot train up to 8 trials at a time, those of one architecture
+        as one batched model, for small models on a large GPU (SCVI only); random search, which is
+        the default then, proposes them in groups.
     max_concurrent
         Largest number of trials at a time; None: as many as fit. 1 makes every searcher
         repeatable.

@@ -159,8 +159,11 @@ def describe_slots(request: SlurmRequest, config: StudyConfig) -> str:
             f"{request.cpus_per_node} CPUs (--cpus-per-node) and {gpus} GPUs (--gpus-per-node), "
             "so none would ever start. Ask for more, or for less a trial."
         )
+    fused = config.resources.fused if config.resources else 1
+    each *= fused
+    wants += " each" if fused == 1 else f" for each {fused} of them"
     nodes = "1 node" if request.nodes == 1 else f"{request.nodes} nodes"
-    text = f"{each * request.nodes} trials at a time: {nodes} x {each}, {wants} each"
+    text = f"{each * request.nodes} trials at a time: {nodes} x {each}, {wants}"
     if gpus and not gpu:
         return f"{text}. No trial uses a GPU; resources: {{cpu: 1, gpu: 0.25}} in the study would"
     return text

@@ -68,7 +68,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         *describe_epochs(plan, n_cells=prepared.n_cells),
         f"Slots:      {plan.slots.slots} at a time, {plan.slots.cpu:g} CPU"
         + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
-        + " each"
+        + (f" for each {plan.slots.fused} of them" if plan.slots.fused > 1 else " each")
         + (f", so {plan.slots.threads} threads" if plan.slots.threads > 1 else ""),
         *follow_ups,
         f"Time:       about {_duration(seconds)} (rough; the live display knows better)",
@@ -189,7 +189,7 @@ def forecast_seconds(preparation: Preparation) -> float:
     plan, n_genes = preparation.plan, preparation.prepared.n_genes
     if preparation.tissues is None:
         per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
-        seconds = START_UP_S + plan.expected_epochs * per_epoch / plan.slots.slots
+        seconds = START_UP_S + plan.expected_epochs * per_epoch / plan.slots.trainers
     else:
         per_epoch = _spots_epoch_seconds(preparation.tissues)
         seconds = START_UP_S + _spots_seconds(plan, preparation.tissues)
@@ -197,7 +197,7 @@ def forecast_seconds(preparation: Preparation) -> float:
     if budget is not None:
         seconds = min(seconds, START_UP_S + budget)
     # What follows the search is in no budget.
-    return seconds + follow_up_epochs(plan) * per_epoch / plan.slots.slots
+    return seconds + follow_up_epochs(plan) * per_epoch / plan.slots.trainers
 
 
 def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
@@ -214,7 +214,7 @@ def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
     stage = stage_epochs * len(tissues.split.train) * reference.n_genes * SECONDS_PER_ENTRY
     n_stages = min(n_configurations, plan.num_trials)
     trials = plan.expected_epochs * per_epoch + n_stages * stage
-    return (trials + _LAST_TRAININGS * plan.max_epochs * per_epoch) / plan.slots.slots
+    return (trials + _LAST_TRAININGS * plan.max_epochs * per_epoch) / plan.slots.trainers
 
 
 def _spots_epoch_seconds(tissues: Tissues) -> float:

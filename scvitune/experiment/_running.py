@@ -151,6 +151,7 @@ def _drive(
             slots=plan.slots.slots,
             cpu=plan.slots.cpu,
             gpu=plan.slots.gpu,
+            fused=plan.slots.fused,
             pid=os.getpid(),
             host=socket.gethostname(),
         )
@@ -214,6 +215,8 @@ def _announce(
     """Say what is about to happen, before the seconds that Ray and imports take."""
     slots = plan.slots
     threads = f" with {slots.threads} threads each" if slots.threads > 1 else ""
+    if slots.fused > 1:
+        threads += f", up to {slots.fused} of one architecture trained as one model"
     console.print(
         f"Tuning {plan.config.model} on {prepared.n_cells} "
         f"{'cells' if tissues is None else 'spots'} x {prepared.n_genes} genes: "

@@ -96,13 +96,16 @@ def run_times_table(run: Run) -> pd.DataFrame:
     ``trials``, ``epochs`` (of all trials), ``epochs_per_trial`` (mean over trials that reported),
     ``slots`` (trials at a time; NaN if unknown), ``trial_s`` (seconds of all trials together),
     ``epochs_per_s`` (of wall time), ``epochs_per_slot_s`` (of the trials' own seconds) and
-    ``busy`` (the share of the slots' time that trials took).
+    ``busy`` (the share of the training processes' time that trials took).
     """
     reported = [record for record in run.records.values() if record.reports]
     epochs = sum(record.reports[-1].epoch for record in reported)
     trial_s = sum(record.reports[-1].time_s for record in reported)
     slots = [line["slots"] for line in run.driver_lines if line.get("slots")]
     count = float(slots[-1]) if slots else math.nan
+    # Fused trials share a process's time.
+    fused = [line.get("fused", 1) for line in run.driver_lines if line.get("slots")]
+    processes = count / fused[-1] if slots else math.nan
     wall = run.search_s
     values = {
         "wall_s": wall,
@@ -113,7 +116,7 @@ def run_times_table(run: Run) -> pd.DataFrame:
         "trial_s": trial_s,
         "epochs_per_s": epochs / wall if wall > 0 else math.nan,
         "epochs_per_slot_s": epochs / trial_s if trial_s > 0 else math.nan,
-        "busy": trial_s / (wall * count) if wall > 0 and count > 0 else math.nan,
+        "busy": trial_s / (wall * processes) if wall > 0 and processes > 0 else math.nan,
     }
     table = pd.DataFrame({"value": pd.Series(values, dtype=float)})
     return table.rename_axis("quantity")

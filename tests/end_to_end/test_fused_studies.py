@@ -1,0 +1,148 @@
+"""Studies whose trials train together, on a real Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+
+import psutil
+import pytest
+import scvi
+
+import scvitune
+from scvitune.events import read_events
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+SPACE = {
+    "lr": {"type": "loguniform", "low": 5e-4, "high": 1e-2},
+    "dropout_rate": {"type": "uniform", "low": 0.0, "high": 0.4},
+    "n_hidden": {"type": "choice", "values": [16, 24, 32]},
+}
+COMMON = {"space": SPACE, "max_epochs": 16, "seed": 3, "searcher": "random"}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    adata = scvitune.data.simulated(160, 60, mean_library=200.0, seed=3)
+    scvi.model.SCVI.setup_anndata(adata)
+    return adata
+
+
+def processes(name):
+    """Those of this test's Ray, by what Ray calls them."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.cmdline()[:1] == [name]:
+                found.append(process)
+        except psutil.Error:  # it has just ended
+            continue
+    return found
+
+
+def loads_torch(process):
+    return any("libtorch" in mapped.path for mapped in process.memory_maps())
+
+
+def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(cells, tmp_path):
+    """By then trials have reported; they go on from their checkpoints and lose nothing."""
+    run, seen = tmp_path / "fused", {}
+
+    def kill_the_trainer():
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            reports = []
+            if (run / "events.jsonl").exists():
+                reports = [e for e in read_events(run / "events.jsonl") if e["event"] == "report"]
+            if len(reports) >= 6:
+                seen["light"] = [loads_torch(p) for p in processes("ray::LightTrainable.train")]
+                (trainer,) = processes("ray::FusedTrialService.call")
+                os.kill(trainer.pid, signal.SIGKILL)
+                seen["killed"] = len(reports)
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_the_trainer)
+    killer.start()
+    fused = scvitune.tune(
+        "SCVI",
+        cells,
+        **(COMMON | {"max_epochs": 100}),
+        scheduler="fifo",
+        num_samples=8,
+        resources={"cpu": 1, "fused": 4},
+        max_concurrent=4,
+        storage=tmp_path,
+        name="fused",
+    )
+    killer.join()
+    assert seen["killed"] >= 6
+    assert seen["light"] and not any(seen["light"])
+    assert set(fused.trials["status"]) == {"finished"}
+    hidden = [fused.trials.loc[f"{i:05d}", "config/n_hidden"] for i in range(1, 9)]
+    assert len(set(hidden[:4])) == len(set(hidden[4:])) == 1
+    reported = Counter(
+        (e["trial_id"], e["epoch"])
+        for e in read_events(run / "events.jsonl")
+        if e["event"] == "report"
+    )
+    assert set(reported.values()) == {1}
+    proposals = [e for e in read_events(run / "events.jsonl") if e["event"] == "proposal"]
+    lone = scvitune.tune(
+        "SCVI",
+        cells,
+        **(COMMON | {"max_epochs": 100}),
+        scheduler="fifo",
+        points_to_evaluate=[p["config"] for p in proposals if p["trial_id"] != "00000"],
+        num_samples=8,
+        storage=tmp_path,
+        name="lone",
+    )
+    assert list(fused.trials["epochs"]) == list(lone.trials["epochs"])
+    ours, theirs = fused.trials["elbo_validation"], lone.trials["elbo_validation"]
+    assert ours.to_dict() == pytest.approx(theirs.to_dict(), rel=1e-4)
+    model = fused.best_model(cells)
+    assert -float(model.get_elbo(indices=model.validation_indices)) == pytest.approx(
+        ours.min(), rel=0.01
+    )
+
+
+def test_asha_stops_fused_trials_and_others_take_their_places(cells, tmp_path):
+    study = scvitune.tune(
+        "SCVI",
+        cells,
+        **(COMMON | {"searcher": None, "max_epochs": 32}),
+        num_samples=16,
+        resources={"cpu": 1, "fused": 4},
+        storage=tmp_path,
+        name="asha",
+    )
+    counts = study.trials["status"].value_counts()
+    assert counts["stopped"] >= 6
+    assert counts["finished"] >= 2
+    assert len(study.trials) == 17
+    assert study.trials.loc["00000", "status"] == "finished"
+    assert not processes("ray::FusedTrialService.call")
+
+
+def test_a_population_swaps_weights_between_fused_trials(cells, tmp_path):
+    study = scvitune.tune(
+        "SCVI",
+        cells,
+        space={"lr": SPACE["lr"], "dropout_rate": SPACE["dropout_rate"], "n_hidden": 16},
+        scheduler="pbt",
+        num_samples=4,
+        max_epochs=32,
+        seed=3,
+        resources={"cpu": 1, "fused": 4},
+        storage=tmp_path,
+        name="pbt",
+    )
+    assert set(study.trials["status"]) == {"finished"}
+    assert study.schedule() is not None
+    events = read_events(study.path / "events.jsonl")
+    assert any(e["event"] == "generation" for e in events)
