@@ -16,6 +16,8 @@ side, reports
 report_ms, goal
     Milliseconds a report, the trial's start and end and the files' flushing included, divided
     among its reports; and what we want it to be.
+log_ms
+    Milliseconds a report in ``events.jsonl``, the trial's other lines included.
 hparams
     Hyperparameters of a trial, of the nine that it has, that the written files know: constants,
     None and conditional ones among them.
@@ -236,44 +238,54 @@ def measure_many(folder: Path, *, n_trials: int, n_reports: int) -> list[dict[st
     import psutil
 
     from scvitune.contracts import Proposal
-    from scvitune.recording import TensorBoardRecorder
+    from scvitune.events import EventLog
+    from scvitune.recording import EventRecorder, TensorBoardRecorder
 
     process = psutil.Process()
     recorder = Clock(TensorBoardRecorder(folder, metric=METRIC, mode="min"))
+    event_log = EventLog(folder / "events.jsonl")
+    log = Clock(EventRecorder(event_log))
     before_open, first_mb = process.num_fds(), None
     rows: list[dict[str, Any]] = []
     for done in _batches(n_trials, every=max(1, n_trials // 10)):
         n_open = 0
-        recorder.seconds, recorder.reports = 0.0, 0
+        for clock in (recorder, log):
+            clock.seconds, clock.reports = 0.0, 0
         for first in range(done.start, done.stop, LIVE):
             live = range(first, min(first + LIVE, done.stop))
             for number in live:
-                recorder.proposal(Proposal(f"{number:05d}", draw_config(number), "random"))
-                recorder.start(f"{number:05d}")
+                proposal = Proposal(f"{number:05d}", draw_config(number), "random")
+                for told in (recorder, log):
+                    told.proposal(proposal)
+                    told.start(proposal.trial_id)
             for epoch in range(1, n_reports + 1):
                 for number in live:
-                    recorder.report(
-                        f"{number:05d}",
-                        epoch=float(epoch),
-                        time_s=0.1 * epoch,
-                        metrics=draw_metrics(number, epoch),
-                        n_params=7,
-                    )
+                    report = {
+                        "epoch": float(epoch),
+                        "time_s": 0.1 * epoch,
+                        "metrics": draw_metrics(number, epoch),
+                        "n_params": 7,
+                    }
+                    for told in (recorder, log):
+                        told.report(f"{number:05d}", **report)
             n_open = max(n_open, process.num_fds() - before_open)
             for number in live:
-                recorder.end(f"{number:05d}", status="finished", reason="")
+                for told in (recorder, log):
+                    told.end(f"{number:05d}", status="finished", reason="")
         mb = process.memory_info().rss / 1e6
         first_mb = mb if first_mb is None else first_mb
         rows.append(
             {
                 "trials": done.stop,
                 "report_ms": 1000 * recorder.seconds / recorder.reports,
+                "log_ms": 1000 * log.seconds / log.reports,
                 "rss_mb": mb - first_mb,
                 "open_files": n_open,
                 "disk_mb": sum(f.stat().st_size for f in folder.rglob("events*")) / 1e6,
             }
         )
     recorder.close()
+    event_log.close()
     return rows
 
 

@@ -17,7 +17,7 @@ handed out, and the whole time stands beside it.
 
 Then many trials of no work, one report each, through one driver on two slots: milliseconds a
 trial, and the driver's memory (resident set), a line every tenth of the way. Flat is what is
-wanted.
+wanted. At last that study is read again, as ``scvitune report`` does.
 
 Columns
 -------
@@ -32,6 +32,8 @@ whole_s
     From the first trial's start to the last one's end.
 done, trial_ms, rss_mb
     Trials so far; milliseconds a trial in the last tenth; the driver's memory.
+load_s, tables_s, report_s
+    Seconds of ``scvitune.load``, of its tables of trials and reports, and of its HTML report.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from _bench import describe_machine, make_parser, print_table, write_json
+from _bench import describe_machine, make_parser, print_table, seconds_of, write_json
 
 GOAL = 0.9
 METRIC = "elbo_validation"
@@ -72,10 +74,11 @@ def main() -> None:
     ]
     if rows:
         print_table(rows)
-    many = measure_many(args.many) if args.many else []
+    many, reading = measure_many(args.many) if args.many else ([], {})
     if many:
         print_table(many)
-    numbers = {"machine": describe_machine(), "scaling": rows, "many": many}
+        print_table([reading])
+    numbers = {"machine": describe_machine(), "scaling": rows, "many": many, "reading": reading}
     write_json(args.json, numbers)
 
 
@@ -116,13 +119,14 @@ def first_full(events: list[dict[str, Any]], slots: int) -> float:
     raise RuntimeError(f"{slots} slots were never busy at the same time")
 
 
-def measure_many(trials: int) -> list[dict[str, Any]]:
+def measure_many(trials: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
     with (
         tempfile.TemporaryDirectory(prefix="scaling-") as folder,
         cluster(Path(folder), 2, 1) as environment,
     ):
         memory = run_driver(Path(folder), environment, seconds=0.0, trials=trials)
         events = read_lines(Path(folder) / "runs" / "many" / "events.jsonl")
+        reading = measure_reading(Path(folder) / "runs" / "many")
     ends = [e["time"] for e in events if e["event"] == "end"]
     rows = []
     tenth = len(ends) // 10
@@ -135,7 +139,17 @@ def measure_many(trials: int) -> list[dict[str, Any]]:
                 "rss_mb": max((mb for at, mb in memory if at <= ends[last - 1]), default=0.0),
             }
         )
-    return rows
+    return rows, reading
+
+
+def measure_reading(run_dir: Path) -> dict[str, float]:
+    import scvitune
+
+    seconds = {"load_s": seconds_of(lambda: scvitune.load(run_dir).path)}
+    study = scvitune.load(run_dir)
+    seconds["tables_s"] = seconds_of(lambda: (len(study.trials), len(study.history)))
+    seconds["report_s"] = seconds_of(study.report)
+    return seconds
 
 
 @contextmanager

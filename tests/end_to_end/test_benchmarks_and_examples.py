@@ -169,7 +169,7 @@ def test_recording(tmp_path):
     assert ours["reports"] == ray["reports"] == 6
     assert ours["hparams"] == 9 > ray["hparams"] > 0
     assert numbers["many"][-1]["trials"] == 40
-    assert all(row["open_files"] <= 64 for row in numbers["many"])
+    assert all(row["open_files"] <= 64 and row["log_ms"] > 0 for row in numbers["many"])
 
 
 @pytest.mark.slow
@@ -204,6 +204,7 @@ def test_scaling(tmp_path):
     assert 0 < row["share"] <= 1.2
     assert numbers["many"][-1]["done"] == 20
     assert all(row["rss_mb"] > 0 for row in numbers["many"])
+    assert all(numbers["reading"][name] > 0 for name in ("load_s", "tables_s", "report_s"))
 
 
 @pytest.mark.slow
@@ -215,6 +216,13 @@ def test_fidelity(tmp_path):
     assert len(rows) == 2 * 2 * 3
     assert all(-1 <= row["rank_correlation"] <= 1 for row in rows)
     assert all(0 <= row["kept"] <= 1 and row["regret"] >= 0 for row in rows)
+
+
+def test_fused(tmp_path):
+    sizes = ["--trials", "1", "2", "--genes=40", "--cells=200", "--epochs=1", "--repeats=1"]
+    rows = numbers_of("benchmarks/fused.py", *sizes, home=tmp_path)["rows"]
+    assert [row["trials"] for row in rows] == [1, 2]
+    assert all(row["lone"] > 0 and row["fused"] > 0 for row in rows)
 
 
 @pytest.mark.slow
