@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,8 @@ class Study:
     def _loops(self, n: int) -> list[Any]:
         loops = []
         for i in range(n):
-            config = {
-                "n_hidden": self._args.hidden,
-                "lr": 1e-3 * (1 + i),
-                "batch_size": BATCH_SIZE,
-            }
+            config = {"n_hidden": self._args.hidden, "lr": 1e-3 * (1 + i)}
+            config["batch_size"] = BATCH_SIZE
             loop = build_loop(
                 self._prepared, self._data, self._split, config, defaults=self._defaults
             )
@@ -124,8 +122,8 @@ class Study:
         for repeat in range(self._args.repeats + 1):  # the first warms up
             until = (repeat + 1) * self._args.epochs
             taken = {
-                "lone": seconds_of(lambda: self._in_turn(lone, until)),
-                "fused": seconds_of(lambda: self._together(trainer, fused, until)),
+                "lone": seconds_of(partial(self._in_turn, lone, until)),
+                "fused": seconds_of(partial(self._together, trainer, fused, until)),
             }
             if repeat:
                 for way, value in taken.items():

@@ -7,7 +7,7 @@ Command::
 First a real run of Ray Tune whose trials do nothing but report, with both at work on the same
 trials: our recorder behind our callback, and Ray's `TBXLoggerCallback`. Each is timed around its
 own calls. Then our recorder alone is told of many trials, 16 live at a time: does the driver stay
-as small, and does a report stay as cheap?
+as small, and does a report stay as cheap? The event log is told the same, and timed by itself.
 
 Columns
 -------
