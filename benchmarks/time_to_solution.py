@@ -188,11 +188,17 @@ def tune_peer(study: dict[str, Any]) -> dict[str, Any]:
 
     adata = read_cells(study["data"])
     split = split_cells(adata.n_obs, seed=study["seed"], train_size=0.8, test_size=0.1)
+    indices = [split.train, split.validation, split.test]
+
+    class SplitSCVI(scvi.model.SCVI):  # type: ignore[misc]
+        """SCVI on our cells; in the search space, hyperopt makes of the list what SCVI refuses."""
+
+        def train(self, **arguments: Any) -> None:
+            super().train(datasplitter_kwargs={"external_indexing": indices}, **arguments)
+
+    SplitSCVI.setup_anndata(adata)
     fixed = {
         "max_epochs": study["epochs"],
-        "datasplitter_kwargs": {
-            "external_indexing": [split.train, split.validation, split.test],
-        },
         "accelerator": "cpu",
         "enable_progress_bar": False,
     }
@@ -204,7 +210,7 @@ def tune_peer(study: dict[str, Any]) -> dict[str, Any]:
     )
     timer.start()
     run_autotune(
-        scvi.model.SCVI,
+        SplitSCVI,
         adata,
         metrics=METRIC,
         mode="min",
