@@ -43,7 +43,14 @@ def choose_name(config: StudyConfig) -> str:
 def check_storage(storage: Path, name: str, faults: Faults) -> None:
     """Check that ``storage/name`` is free and can be made."""
     root = storage / name
-    if root.exists() and not RunLayout(root).is_free():
+    layout = RunLayout(root)
+    if root.exists() and not layout.is_free():
+        if layout.ray.exists() and not layout.study.exists():
+            faults.add(
+                f"{root} is a run that was killed before it began: nothing is lost with it. "
+                "Delete it, or choose another name."
+            )
+            return
         faults.add(
             f"{root} exists already, and nothing is ever overwritten. Go on with it by "
             f"{how_to_go_on(root)}, or choose another name."

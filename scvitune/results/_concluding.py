@@ -58,8 +58,9 @@ def conclude(root: Path, adata: Any, functions: Mapping[str, OwnFunction] | None
         _refuse(run)
     if lost is not None:
         raise StudyError(
-            f"{lost} All results stand in {run.layout.report}, but there is no best model. "
-            f"`scvitune.replay(scvitune.load({str(root)!r}), seed=1)` trains one like it."
+            f"{lost} So the best model cannot be written; all results stand in "
+            f"{run.layout.report}. `scvitune.replay(scvitune.load({str(root)!r}))` trains one "
+            "like it."
         ) from lost
 
 
