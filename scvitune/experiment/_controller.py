@@ -49,7 +49,8 @@ class StudyController(TuneController):
 
     on_failure: Callable[[Trial, Exception], None] = staticmethod(lambda trial, error: None)
     """Told of a trial whose process failed, before it tries again or counts as failed."""
-    silence: SilenceLimits = SilenceLimits()
+    silence = SilenceLimits()
+    """How long a process may owe an answer."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -99,8 +100,11 @@ class StudyController(TuneController):
         silent = self._watch.look({actor: answers for actor, answers in owed.items() if answers})
         for actor, seconds in silent.items():
             trial = self._actor_to_trial[actor]
-            starts = actor not in self._started_actors or trial in self._resetting_trials
-            limit = self.silence.starting if starts else self.silence.training
+            limit = self.silence.training
+            if trial in self._resetting_trials:
+                limit = self.silence.resetting
+            elif actor not in self._started_actors:
+                limit = self.silence.starting
             if limit is not None and seconds > limit:
                 self._killed[trial] = SilenceError(seconds)
                 self._watch.forget(actor)  # a machine that hangs may be slow to end it
@@ -130,13 +134,21 @@ class StudyController(TuneController):
 
 @contextmanager
 def repaired_controller(
-    on_failure: Callable[[Trial, Exception], None], silence: SilenceLimits
+    on_failure: Callable[[Trial, Exception], None], silence: SilenceLimits | None = None
 ) -> Iterator[None]:
-    """Have Ray Tune use `StudyController`, which it offers no argument for."""
+    """Have Ray Tune use `StudyController`, which it offers no argument for.
+
+    Parameters
+    ----------
+    on_failure
+        See `StudyController`.
+    silence
+        How long processes may be silent; None: as long as they like.
+    """
     told = type(
         "StudyController",
         (StudyController,),
-        {"on_failure": staticmethod(on_failure), "silence": silence},
+        {"on_failure": staticmethod(on_failure), "silence": silence or SilenceLimits()},
     )
     with mock.patch.object(tune, "TuneController", told):
         yield

@@ -47,8 +47,8 @@ def check_storage(storage: Path, name: str, faults: Faults) -> None:
     if root.exists() and not layout.is_free():
         if layout.ray.exists() and not layout.study.exists():
             faults.add(
-                f"{root} is a run that was killed before it began: nothing is lost with it. "
-                "Delete it, or choose another name."
+                f"{root} exists already, of a run that was killed before it began: nothing is "
+                "lost with it. Delete it, or choose another name."
             )
             return
         faults.add(

@@ -13,7 +13,7 @@ _AWAKE_S = 5.0
 """Longest time between two looks that counts: while the driver itself stood still (stopped, or
 waiting for its disk), what trials said meanwhile lies unread."""
 _STARTING_S = 600.0
-"""Least limit while a trial is set up: on a busy machine imports alone may take a minute."""
+"""Least limit while a process starts: on a busy machine imports alone may take a minute."""
 
 
 class SilenceError(RayActorError):
@@ -40,11 +40,14 @@ class SilenceLimits:
     training
         While it trains, measures or saves: it hands over every few seconds.
     starting
-        While it is started, or set up for another trial.
+        While it is started, with its first trial.
+    resetting
+        While it is set up for another trial.
     """
 
     training: float | None = None
     starting: float | None = None
+    resetting: float | None = None
 
     @classmethod
     def of(cls, max_silence_s: float | None, *, trains_first_stage: bool) -> SilenceLimits:
@@ -57,8 +60,13 @@ class SilenceLimits:
         """
         if max_silence_s is None:
             return cls()
-        starting = None if trains_first_stage else max(max_silence_s, _STARTING_S)
-        return cls(training=max_silence_s, starting=starting)
+        if trains_first_stage:
+            return cls(training=max_silence_s)
+        return cls(
+            training=max_silence_s,
+            starting=max(max_silence_s, _STARTING_S),
+            resetting=max_silence_s,
+        )
 
 
 class SilenceWatch:

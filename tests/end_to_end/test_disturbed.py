@@ -86,7 +86,11 @@ def test_a_driver_is_killed_twenty_times_over_one_study(driver, undisturbed, tmp
             time.sleep(chance.uniform(0, 4))
         else:
             grown = before + chance.randint(1, 1500)
-            wait_for(lambda: (log.exists() and log.stat().st_size > grown) or process.exitcode)
+            wait_for(
+                lambda: (
+                    (log.exists() and log.stat().st_size > grown) or process.exitcode is not None
+                )
+            )
             time.sleep(chance.uniform(0, 0.2))
         assert process.exitcode is None, driver.output(process)
         process.kill()
@@ -115,7 +119,7 @@ def trial_processes(process):
     return [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
-        if "Trainable" in " ".join(child.cmdline())
+        if "Trainable.train" in " ".join(child.cmdline())
     ]
 
 
@@ -134,7 +138,7 @@ def test_trial_processes_are_killed_and_frozen(driver, undisturbed, tmp_path, wa
         disturb(signal.SIGKILL, after=2 * n_killed)
     frozen = [disturb(signal.SIGSTOP, after=2 * KILLED_TRIALS + n) for n in range(FROZEN_TRIALS)]
     output = driver.finish(process)
-    assert not any(victim.is_running() for victim in frozen)
+    assert not any(victim.is_running() and victim.status() != "zombie" for victim in frozen)
     lost = [line for line in output.splitlines() if "lost its process" in line]
     silent = [line for line in lost if "no sign of life for 3" in line]
     assert 1 <= len(silent) <= len({victim.pid for victim in frozen})
@@ -211,7 +215,7 @@ def test_the_clock_is_set_back_two_hours(driver, undisturbed, tmp_path, wait_for
     times = [event["time"] for event in read_events(run / "events.jsonl")]
     assert min(b - a for a, b in zip(times, times[1:], strict=False)) < -7000
     check_is_whole(run, undisturbed)
-    assert took / 3 < scvitune.load(run)._run.elapsed_s < took
+    assert took / 4 < scvitune.load(run)._run.elapsed_s < took
 
 
 def test_a_configuration_too_large_for_the_memory(driver, tmp_path):

@@ -65,8 +65,9 @@ def test_one_that_is_forgotten_begins_anew():
 
 
 def test_the_limits_of_a_study():
-    """Setting up may take the minutes of imports, and as long as a first stage trains."""
-    assert SilenceLimits.of(None, trains_first_stage=False) == SilenceLimits(None, None)
-    assert SilenceLimits.of(30.0, trains_first_stage=False) == SilenceLimits(30.0, 600.0)
-    assert SilenceLimits.of(3600.0, trains_first_stage=False) == SilenceLimits(3600.0, 3600.0)
-    assert SilenceLimits.of(3600.0, trains_first_stage=True) == SilenceLimits(3600.0, None)
+    """A start may take the minutes of imports, a set-up as long as a first stage trains."""
+    limits = SilenceLimits.of
+    assert limits(None, trains_first_stage=False) == SilenceLimits(None, None, None)
+    assert limits(30.0, trains_first_stage=False) == SilenceLimits(30.0, 600.0, 30.0)
+    assert limits(3600.0, trains_first_stage=False) == SilenceLimits(3600.0, 3600.0, 3600.0)
+    assert limits(3600.0, trains_first_stage=True) == SilenceLimits(3600.0, None, None)
