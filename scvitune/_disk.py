@@ -32,11 +32,16 @@ def find_disk_fault(error: BaseException | None) -> OSError | None:
         seen.add(id(error))
         if isinstance(error, OSError) and error.errno in _FULL | _GONE:
             return error
-        if isinstance(error, RuntimeError) and any(word in str(error) for word in _TORCH_WRITER):
+        if isinstance(error, RuntimeError) and _is_of_torchs_writer(str(error)):
             # torch's own writer of files keeps no error number
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
     return None
+
+
+def _is_of_torchs_writer(said: str) -> bool:
+    """Tell it from what torch says of a damaged file that it reads."""
+    return any(word in said for word in _TORCH_WRITER) and "PytorchStreamReader" not in said
 
 
 def describe_disk_fault(fault: OSError) -> str:

@@ -59,6 +59,8 @@ def _state(run: Run | None, job: JobStatus | None) -> str:
     if run.at_work:
         return "running"
     last = run.driver_lines[-1] if run.driver_lines else {}
+    if run.gave_up is not None:
+        return f"stopped: {run.gave_up}"
     if last.get("action") == "interrupted":
         return f"interrupted ({last.get('reason')})"
     return "stopped: its driver is no more" if last else "never started"

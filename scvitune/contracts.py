@@ -41,6 +41,9 @@ UNDERWAY = "underway"
 """Marks what a trial hands Ray between two reports, so that it hears whether it is to stop: it
 reports nothing."""
 
+NOTE = "note"
+"""Entry of a trial's result: a sentence that the user is to read."""
+
 DEFAULT_TRIAL = "00000"
 """The trial that is the model's default configuration, the measure of all others."""
 

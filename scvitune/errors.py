@@ -40,6 +40,10 @@ class StudyError(ScvituneError):
     """A study that had started could not be carried on; what it recorded so far is kept."""
 
 
+class CheckpointError(StudyError):
+    """A checkpoint that is there cannot be used: it is damaged, or of another version."""
+
+
 class DiskFault(StudyError):
     """The run directory cannot be written: a resume goes on once it can be."""
 

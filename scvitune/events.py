@@ -8,9 +8,9 @@ the next writer.
 Kinds of line, all with ``event`` and ``time`` (Unix seconds):
 
 ================== ==============================================================================
-driver             ``action`` (start, resume, searched, end, interrupted), ``slots``, ``cpu`` and
-                   ``gpu`` of a trial, ``pid``, ``host``; ``searched``: the search is over, what
-                   follows it is not
+driver             ``action`` (start, resume, searched, end, interrupted, gave_up), ``slots``,
+                   ``cpu`` and ``gpu`` of a trial, ``pid``, ``host``; ``searched``: the search is
+                   over, what follows it is not; ``gave_up``: more than half of the trials failed
 proposal           ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
 start              ``trial_id``: it got a slot
 pause              ``trial_id``: it gave its slot to another and waits
@@ -39,7 +39,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -262,18 +262,28 @@ def _ends_with_newline(path: Path) -> bool:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Return all whole lines of the log, in order; a torn line (a killed writer's) is skipped."""
+    return [event for event in _read_lines(path) if event is not None]
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yield what each line says, None for one that cannot be read."""
     if not path.exists():
-        return []
-    events = []
+        return
     with path.open("rb") as file:
         for line in file:
             try:
                 event = json.loads(line)
             except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                events.append(event)
-    return events
+                event = None
+            yield event if isinstance(event, dict) and "event" in event else None
+
+
+def find_damage(path: Path) -> tuple[int, list[str]]:
+    """Return how many lines cannot be read, and the trials whose proposals are among them."""
+    events = list(_read_lines(path))
+    proposed = {e["trial_id"] for e in events if e is not None and e["event"] == "proposal"}
+    heard_of = {e["trial_id"] for e in events if e is not None and "trial_id" in e}
+    return events.count(None), sorted(heard_of - proposed)
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:

@@ -22,6 +22,7 @@ from scvitune._locking import take_lock
 from scvitune._seeding import derive_seed
 from scvitune.contracts import Batch, PreparedData, Split
 from scvitune.data import copy_to_node, load_prepared, load_split
+from scvitune.errors import CheckpointError
 from scvitune.models import FirstStage, HeldOutGenes, ModelAdapter, cluster_states, get_adapter
 from scvitune.training import (
     DeviceData,
@@ -93,13 +94,23 @@ class Stages:
         text = json.dumps(dict(config), sort_keys=True)
         name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
         path = Path(self.directory) / f"{name}.pt"
-        if not path.exists():
+        if not self._is_there(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.with_suffix(".lock").open("a") as lock:
                 take_lock(lock, wait=True)
-                if not path.exists():
+                if not self._is_there(path):  # another trial may have trained it meanwhile
                     self._train_once(config, path)
         return _load(str(path), self.device)
+
+    def _is_there(self, path: Path) -> bool:
+        """Whether a first stage is there and can be read; a damaged one is trained anew."""
+        if not path.exists():
+            return False
+        try:
+            _load(str(path), self.device)
+        except CheckpointError:
+            return False
+        return True
 
     def _train_once(self, config: Mapping[str, Any], path: Path) -> None:
         """Write the first stage to ``path``, or beside it why there is none."""

@@ -165,6 +165,7 @@ def tune(
     resources: Mapping[str, float] | None = None,
     max_concurrent: int | None = None,
     max_failures: int = 2,
+    max_silence_s: float | None = 3600.0,
     train_size: float = 0.8,
     test_size: float = 0.1,
     confirm: Mapping[str, int] | None = None,
@@ -248,6 +249,10 @@ def tune(
     max_failures
         How often a trial whose process is lost goes on from its checkpoint before it counts as
         failed.
+    max_silence_s
+        A trial's process that gives no sign of life for so many seconds is ended as frozen, and
+        counts as lost. A trial hands over every 15 seconds, but for a batch or a metric that takes
+        longer; 30 is the least. None: never.
     train_size, test_size
         Shares of the cells; the rest validates. The test cells are seen by no search.
     confirm
@@ -345,7 +350,7 @@ def resume(
     path
         The run directory.
     adata
-        Not needed: the prepared arrays lie beside the run.
+        Not needed: the prepared arrays lie beside the run. Other cells are refused.
     num_samples
         The new total of proposals; None: as before.
     metric
@@ -356,7 +361,9 @@ def resume(
 
     functions = find_functions(Path(path), take_functions(metric)[1])
     return _conclude(
-        lambda: continue_experiment(Path(path), num_samples=num_samples, functions=functions),
+        lambda: continue_experiment(
+            Path(path), num_samples=num_samples, adata=adata, functions=functions
+        ),
         adata=adata,
         functions=functions,
     )

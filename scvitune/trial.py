@@ -19,9 +19,17 @@ with collection_paused():  # these imports are most of what starting a process t
     import torch
 
     from scvitune._seeding import derive_seed, trial_seed
-    from scvitune.contracts import DEFAULT_TRIAL, EPOCH, UNDERWAY, RunLayout, Split, SplitName
+    from scvitune.contracts import (
+        DEFAULT_TRIAL,
+        EPOCH,
+        NOTE,
+        UNDERWAY,
+        RunLayout,
+        Split,
+        SplitName,
+    )
     from scvitune.data import load_split
-    from scvitune.errors import StudyError
+    from scvitune.errors import CheckpointError, StudyError
     from scvitune.judging import MetricError
     from scvitune.metrics import METRICS, name_metrics, proportion_means
     from scvitune.models import ModelAdapter, get_adapter
@@ -83,17 +91,17 @@ class StudyTrial:
         self._unsaved = False
         self._last_saved = time.monotonic()
         self._disk_fault = ""
+        self._note = ""
         torch.set_num_threads(int(self._study["threads"]))
         try:
             self._loop = self._build(self._config)
             self._take_up(self._config)
         except Divergence as error:  # of a first stage
             self._diverged = str(error)
-        except torch.OutOfMemoryError as error:
-            self._broken = f"out of memory while it was set up: {_first_line(error)}"
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
             self._note_disk_fault(error)
-            self._broken = f"could not be set up: {type(error).__name__}: {_first_line(error)}"
+            self._loop = None  # half a trial would only take memory
+            self._broken = f"could not be set up: {_describe(error)}"
 
     def _build(self, hyperparameters: dict[str, Any]) -> TrainingLoop:
         study = self._study
@@ -135,11 +143,14 @@ class StudyTrial:
         device = torch.device(self._study["device"])
         path = self._layout.checkpoint(self._trial_id)
         if path.exists():
-            state = load_checkpoint(path, device=device)
+            try:
+                state = load_checkpoint(path, device=device)
+            except CheckpointError as error:  # the same seed trains the same again
+                self._note, state = f"{error} The trial begins anew.", {}
             # A checkpoint of another configuration, or from before this trial took the weights of
             # another, is no beginning of this trial.
             if (
-                state["config"] == hyperparameters
+                state.get("config") == hyperparameters
                 and state.get("inheritance") == self._inheritance
             ):
                 self._restore(state)
@@ -188,7 +199,12 @@ class StudyTrial:
         if self._diverged is not None:
             return self._end("diverged", self._diverged)
         result = self._train_to_report()
-        return result | {DISK_FAULT: self._disk_fault} if self._disk_fault else result
+        if self._disk_fault:
+            result |= {DISK_FAULT: self._disk_fault}
+        if self._note:
+            result |= {NOTE: self._note}
+            self._note = ""
+        return result
 
     def _train_to_report(self) -> dict[str, Any]:
         if self._broken is not None or self._loop is None:
@@ -205,15 +221,14 @@ class StudyTrial:
             metrics |= self._judge(loop)
         except Divergence as error:
             return self._end("diverged", str(error))
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            return self._end("failed", f"out of memory: {_first_line(error)}")
         except MetricError as error:
             return self._end("failed", _first_line(error))
         except torch.AcceleratorError:
             raise  # the device's state is lost with it, so the process must go
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
-            return self._end("failed", f"{type(error).__name__}: {_first_line(error)}")
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            return self._end("failed", _describe(error))
         missing = [m["name"] for m in study["metrics"] if m["name"] not in metrics]
         if missing:
             return self._end("failed", f"{', '.join(missing)} cannot be measured of this model")
@@ -368,6 +383,13 @@ class StudyTrial:
         """Save a trial that was cut off between checkpoints, so that a resume loses nothing."""
         if self._unsaved:
             self._save(with_loop=True)
+
+
+def _describe(error: BaseException) -> str:
+    """Return in a line what went wrong; torch has no error of its own for the host's memory."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    full = isinstance(error, kinds) or "DefaultCPUAllocator: can't allocate" in str(error)
+    return f"{'out of memory' if full else type(error).__name__}: {_first_line(error)}"
 
 
 def _first_line(error: BaseException) -> str:

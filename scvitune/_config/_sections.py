@@ -121,6 +121,9 @@ class SearchConfig(Section):
         Most trials at once; None: as many as fit.
     max_failures
         How often a trial is tried again after its process has died.
+    max_silence_s
+        Seconds without a sign of life after which a trial's process is ended as frozen; a trial
+        hands over every 15 seconds, but for a batch or a metric that takes longer. None: never.
     train_size, test_size
         Shares of the cells; the rest validates.
     seed
@@ -144,6 +147,7 @@ class SearchConfig(Section):
     default_trial: Annotated[bool, flag()] = True
     max_concurrent: _OptionalCount = None
     max_failures: Annotated[int, whole_number(least=0)] = 2
+    max_silence_s: Annotated[float | None, number(optional=True, least=30)] = 3600.0
     train_size: Annotated[float, number(above=0, below=1)] = 0.8
     test_size: Annotated[float, number(least=0, below=1)] = 0.1
     seed: Annotated[int, whole_number(least=0, below=2**63)] = 0

@@ -1,4 +1,4 @@
-"""Ray Tune's controller, with four gaps closed."""
+"""Ray Tune's controller, with five gaps closed."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import ray
 from ray.exceptions import RayActorError
 from ray.tune import tune
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
+from scvitune.experiment._silence import SilenceError, SilenceLimits, SilenceWatch
+
 _ENDED_KEPT = 50
 _SAVING_S = 60
 
 
 class StudyController(TuneController):
-    """Four repairs of Ray Tune 2.60.
+    """Five repairs of Ray Tune 2.60.
 
     A trial that failed while it was set up in the process of another may try again. Ray Tune
     retries only trials that run, and one that is being set up for reuse does not run yet: it fails
@@ -37,16 +40,23 @@ class StudyController(TuneController):
 
     At the end of a study each trial has a minute to finish its step, or the metrics of its report,
     and to save itself. Ray Tune kills it after ten seconds, and what it had trained is lost.
+
+    A process that gives no sign of life for too long is killed, and its trial goes on from its
+    checkpoint as after any other death. Ray Tune waits for it for ever, with its slot.
     """
 
     _trials: list[Trial]
 
     on_failure: Callable[[Trial, Exception], None] = staticmethod(lambda trial, error: None)
     """Told of a trial whose process failed, before it tries again or counts as failed."""
+    silence = SilenceLimits()
+    """How long a process may owe an answer."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._actor_force_cleanup_timeout = _SAVING_S
+        self._watch = SilenceWatch()
+        self._killed: dict[Trial, SilenceError] = {}
         # It prints nothing at our verbosity, and remembers every trial.
         self._callbacks._callbacks = [
             callback
@@ -55,8 +65,10 @@ class StudyController(TuneController):
         ]
 
     def step(self) -> None:
-        """Do what is next, and let go of what has ended."""
+        """Do what is next, end what is silent, and let go of what has ended."""
         super().step()
+        if self._watch.is_due():
+            self._end_silent()
         if len(self._trials) - len(self._live_trials) > 2 * _ENDED_KEPT:
             self._let_go()
 
@@ -73,6 +85,31 @@ class StudyController(TuneController):
         for actor in [actor for actor in tasks if actor not in needed]:
             del tasks[actor]
 
+    def _end_silent(self) -> None:
+        """Kill processes that owe an answer for too long; Ray then tells of their deaths."""
+        manager = self._actor_manager
+        live = manager._live_actors_to_ray_actors_resources
+        owed = {
+            actor: frozenset(
+                manager._tracked_actors_to_task_futures.get(actor, set())
+                | manager._tracked_actors_to_state_futures.get(actor, set())
+            )
+            for actor in live
+            if actor in self._actor_to_trial
+        }
+        silent = self._watch.look({actor: answers for actor, answers in owed.items() if answers})
+        for actor, seconds in silent.items():
+            trial = self._actor_to_trial[actor]
+            limit = self.silence.training
+            if trial in self._resetting_trials:
+                limit = self.silence.resetting
+            elif actor not in self._started_actors:
+                limit = self.silence.starting
+            if limit is not None and seconds > limit:
+                self._killed[trial] = SilenceError(seconds)
+                self._watch.forget(actor)  # a machine that hangs may be slow to end it
+                ray.kill(live[actor][0])
+
     def _trial_task_failure(self, trial: Trial, exception: Exception) -> None:
         if trial in self._resetting_trials and trial.status == Trial.PENDING:
             self._resetting_trials.discard(trial)
@@ -80,6 +117,7 @@ class StudyController(TuneController):
                 return  # told once before, as the death of the process, and dealt with then
             self._set_trial_status(trial, Trial.RUNNING)
             self._unstage_trial_with_resources(trial)
+        exception = self._killed.pop(trial, exception)
         self.on_failure(trial, exception)
         super()._trial_task_failure(trial, exception=exception)
 
@@ -96,17 +134,31 @@ class StudyController(TuneController):
 
 @contextmanager
 def repaired_controller(
-    on_failure: Callable[[Trial, Exception], None],
+    on_failure: Callable[[Trial, Exception], None], silence: SilenceLimits | None = None
 ) -> Iterator[None]:
-    """Have Ray Tune use `StudyController`, which it offers no argument for."""
-    told = type("StudyController", (StudyController,), {"on_failure": staticmethod(on_failure)})
+    """Have Ray Tune use `StudyController`, which it offers no argument for.
+
+    Parameters
+    ----------
+    on_failure
+        See `StudyController`.
+    silence
+        How long processes may be silent; None: as long as they like.
+    """
+    told = type(
+        "StudyController",
+        (StudyController,),
+        {"on_failure": staticmethod(on_failure), "silence": silence or SilenceLimits()},
+    )
     with mock.patch.object(tune, "TuneController", told):
         yield
 
 
 def describe_failure(trial: Trial, error: Exception, *, max_failures: int) -> str:
     """Return what a person is told of a trial whose process failed."""
-    if isinstance(error, RayActorError):
+    if isinstance(error, SilenceError):
+        what = f"lost its process ({error})"
+    elif isinstance(error, RayActorError):
         what = "lost its process (killed, or out of memory)"
     else:
         lines = str(error).strip().splitlines()

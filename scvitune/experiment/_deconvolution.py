@@ -96,7 +96,7 @@ class Tissues:
         """Open what `to_settings` describes."""
 
         def load(name: str) -> PreparedData:
-            return load_prepared((layout.root / settings[f"{name}_dir"]).resolve())
+            return load_prepared((layout.root / settings[f"{name}_dir"]).resolve(), verify=True)
 
         return cls(
             load("reference"),

@@ -94,6 +94,8 @@ def run_plan(
                 on_setup=on_setup,
                 on_disk_fault=stopper.note_disk_fault,
                 has_disk_fault=lambda: stopper.disk_fault is not None,
+                on_note=lambda trial_id, note: announce(f"Trial {trial_id}: {note}"),
+                on_end=stopper.note_end,
             ),
             stopper=stopper,
             pending=plan.slots.slots + 1 if built.perturbs else max(live(), plan.slots.slots + 1),
@@ -204,6 +206,7 @@ def fit(
     from ray import tune
 
     from scvitune.experiment._controller import describe_failure, repaired_controller
+    from scvitune.experiment._silence import SilenceLimits
 
     if resources is None:
         gpu = {"gpu": plan.slots.gpu} if plan.slots.gpu else {}
@@ -239,7 +242,10 @@ def fit(
             announce(describe_failure(trial, error, max_failures=plan.config.search.max_failures))
 
     at_once = {"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
-    with environment(at_once), _silenced(), repaired_controller(on_failure):
+    silence = SilenceLimits.of(
+        plan.config.search.max_silence_s, trains_first_stage=study["stages"] is not None
+    )
+    with environment(at_once), _silenced(), repaired_controller(on_failure, silence):
         tuner.fit()
 
 

@@ -189,6 +189,9 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
         return
     from scvitune.follow_up import FollowUpTrainable
 
+    def say(line: str) -> None:
+        session.console.print(line, markup=False, soft_wrap=True)
+
     live = plan.config.search.max_concurrent or plan.slots.slots + 1
     queue = TaskQueue(first, choose_next, max_live=live)
     callback = FollowUpCallback(
@@ -197,6 +200,7 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
         on_end=progress.count,
         on_disk_fault=session.stopper.note_disk_fault,
         has_disk_fault=lambda: session.stopper.disk_fault is not None,
+        on_note=lambda name, note: say(f"{name}: {note}"),
     )
     try:
         fit(
@@ -212,7 +216,7 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
             stopper=InterruptionStopper(session.stopper),
             pending=live,
             note_error=session.stopper.note_error,
-            announce=lambda line: session.console.print(line, markup=False, soft_wrap=True),
+            announce=say,
         )
     finally:
         progress.close()

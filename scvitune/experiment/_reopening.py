@@ -9,8 +9,9 @@ from typing import Any
 
 from scvitune.config import dump_yaml, read_yaml_mapping
 from scvitune.contracts import PreparedData, RunLayout
-from scvitune.data import load_prepared
-from scvitune.errors import InputError, StudyError
+from scvitune.data import load_prepared, load_split
+from scvitune.errors import InputError, StudyError, warn_user
+from scvitune.experiment._data_files import find_changed_files, refuse_other_cells
 from scvitune.experiment._deconvolution import SETTINGS, Tissues
 from scvitune.experiment._driver import study_settings
 from scvitune.experiment._planning import Plan, plan_study
@@ -28,21 +29,32 @@ class Opened:
     tissues: Tissues | None
 
 
-def reopen(root: Path, *, num_samples: int | None = None) -> Opened:
+def reopen(root: Path, *, num_samples: int | None = None, adata: Any = None) -> Opened:
     """Open a run directory to go on with it.
+
+    The prepared data are read whole, once, to see that they are what they were; trials need them
+    in memory anyway.
 
     Parameters
     ----------
     num_samples
         The new total of proposals, which the driver writes down (`freeze_num_samples`); None: as
         before.
+    adata
+        What the user takes for the cells of the study; None: nothing.
 
     Raises
     ------
     InputError
-        If it is no run directory, or ``num_samples`` is below what was asked before.
+        If it is no run directory, ``num_samples`` is below what was asked before, or ``adata``
+        holds other cells.
     StudyError
         If its data or its settings have changed.
+
+    Warns
+    -----
+    ScvituneWarning
+        If the data file has changed, which the study does not read again.
     """
     layout = RunLayout(root)
     config, settings = read_study(layout)
@@ -55,12 +67,17 @@ def reopen(root: Path, *, num_samples: int | None = None) -> Opened:
             )
         search = config.search.model_copy(update={"num_samples": num_samples})
         config = config.model_copy(update={"search": search})
-    prepared = load_prepared((root / settings["data_dir"]).resolve())
+    prepared = load_prepared((root / settings["data_dir"]).resolve(), verify=True)
     if prepared.fingerprint != settings["fingerprint"]:
         raise StudyError(
             f"The prepared data of {root} has fingerprint {prepared.fingerprint}, but the study "
             f"was started on {settings['fingerprint']}."
         )
+    for change in find_changed_files(settings, prepared):
+        warn_user(change)
+    if adata is not None:
+        refuse_other_cells(adata, config, prepared)
+    load_split(layout.splits)  # else each trial would fail of it
     ready = read_ready(layout)
     plan = plan_study(
         config,

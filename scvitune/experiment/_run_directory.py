@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +24,8 @@ from scvitune.config import StudyConfig, dump_yaml, read_yaml_mapping
 from scvitune.contracts import PastTrial, PreparedData, RunLayout
 from scvitune.data import save_split
 from scvitune.errors import Faults, InputError, StudyError
-from scvitune.events import Report, fold, read_events
+from scvitune.events import EventLog, Report, find_damage, fold, read_events
+from scvitune.experiment import _data_files
 from scvitune.experiment._deconvolution import SETTINGS, Tissues
 from scvitune.experiment._default_training import describe_default_training
 from scvitune.experiment._going_on import SLURM_JOB, how_to_go_on, how_to_stop
@@ -42,7 +43,14 @@ def choose_name(config: StudyConfig) -> str:
 def check_storage(storage: Path, name: str, faults: Faults) -> None:
     """Check that ``storage/name`` is free and can be made."""
     root = storage / name
-    if root.exists() and not RunLayout(root).is_free():
+    layout = RunLayout(root)
+    if root.exists() and not layout.is_free():
+        if layout.ray.exists() and not layout.study.exists():
+            faults.add(
+                f"{root} exists already, of a run that was killed before it began: nothing is "
+                "lost with it. Delete it, or choose another name."
+            )
+            return
         faults.add(
             f"{root} exists already, and nothing is ever overwritten. Go on with it by "
             f"{how_to_go_on(root)}, or choose another name."
@@ -107,6 +115,7 @@ def create_run_directory(
         "report_epochs": list(plan.report_epochs),
         "fingerprint": prepared.fingerprint,
         "data_dir": os.path.relpath(prepared.directory or "", layout.root),
+        _data_files.SETTINGS: _data_files.describe_data_files(plan.config),
         "n_cells": prepared.n_cells,
         "n_genes": prepared.n_genes,
         "n_batch": prepared.n_batch,
@@ -201,6 +210,19 @@ def read_past(layout: RunLayout, metric: str, further: Sequence[str] = ()) -> li
         )
         for record in fold(read_events(layout.events)).values()
     ]
+
+
+def open_log(layout: RunLayout, announce: Callable[[str], None]) -> EventLog:
+    """Open the event log to write to it, and say what of it is lost."""
+    n_damaged, lost = find_damage(layout.events)
+    if n_damaged:
+        lines = "1 line" if n_damaged == 1 else f"{n_damaged} lines"
+        trials = f" So trials {', '.join(lost)} are not known any more." if lost else ""
+        announce(
+            f"{lines} of {layout.events} cannot be read, such as a killed driver leaves; all "
+            f"others count.{trials}"
+        )
+    return EventLog(layout.events)
 
 
 @contextmanager

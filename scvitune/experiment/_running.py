@@ -13,7 +13,7 @@ from rich.console import Console
 from scvitune._disk import begun_or_not_at_all, disk_faults_explained, explain_disk_fault
 from scvitune.contracts import ENDED, PreparedData, RunLayout
 from scvitune.data import save_prepared
-from scvitune.events import EventLog, TrialRecord, fold, read_events
+from scvitune.events import TrialRecord, fold, read_events
 from scvitune.experiment._deconvolution import Tissues
 from scvitune.experiment._driver import run_plan
 from scvitune.experiment._following_up import (
@@ -32,6 +32,7 @@ from scvitune.experiment._reopening import freeze_num_samples, reopen, settings_
 from scvitune.experiment._run_directory import (
     create_run_directory,
     driver_lock,
+    open_log,
     read_past,
     read_study,
 )
@@ -75,6 +76,7 @@ def continue_experiment(
     root: Path,
     *,
     num_samples: int | None = None,
+    adata: Any = None,
     functions: Mapping[str, OwnFunction] | None = None,
     console: Console | None = None,
 ) -> RunLayout:
@@ -86,6 +88,8 @@ def continue_experiment(
         The run directory.
     num_samples
         The new total of proposals; None: as before.
+    adata
+        What the user takes for the cells of the study; None: nothing.
     functions
         Own metrics by name. What they lack is imported by the paths in study.yaml, if nobody but
         the user can have written them there.
@@ -93,12 +97,12 @@ def continue_experiment(
     Raises
     ------
     InputError
-        If it is no run directory, an own metric cannot be had, or ``num_samples`` is below what
-        was asked before.
+        If it is no run directory, an own metric cannot be had, ``num_samples`` is below what was
+        asked before, or ``adata`` holds other cells.
     StudyError
         If another driver is at work on it, or its data has changed.
     """
-    opened = reopen(root, num_samples=num_samples)
+    opened = reopen(root, num_samples=num_samples, adata=adata)
     _drive(
         opened.plan,
         opened.layout,
@@ -133,7 +137,7 @@ def _drive(
     with (
         disk_faults_explained(layout),
         driver_lock(layout),
-        EventLog(layout.events) as log,
+        open_log(layout, announce) as log,
     ):
         if action == "resume":
             freeze_num_samples(layout, plan)
@@ -144,6 +148,7 @@ def _drive(
             time_budget_s=search.time_budget_s,
             epoch_budget=search.epoch_budget,
             epochs_spent={t: r.reports[-1].epoch for t, r in records.items() if r.reports},
+            num_left=plan.num_trials - sum(r.status in ENDED for r in records.values()),
         )
         log.append(
             "driver",
@@ -197,6 +202,9 @@ def _drive(
                 run_stages(session, stages)
         if stopper.disk_fault is not None:
             raise explain_disk_fault(layout, stopper.disk_fault)
+        if stopper.failing is not None:
+            log.append("driver", action="gave_up", reason=str(stopper.failing))
+            return
         interrupted = stopper.interrupted_by
         log.append(
             "driver",

@@ -1,4 +1,4 @@
-"""What ends a study early: Ctrl-C and its like, a time budget, an epoch budget."""
+"""What ends a study early: Ctrl-C and its like, budgets, a full disk, too many failed trials."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from ray import tune
 
 from scvitune._disk import describe_disk_fault, find_disk_fault
+from scvitune.contracts import TrialStatus
 from scvitune.experiment._going_on import is_batch_job
 
 _SIGNALS = tuple(
@@ -23,6 +26,30 @@ _SIGNALS = tuple(
 
 
 _LOOK_SECONDS, _GRACE_SECONDS = 0.5, 5.0
+_FEWEST_FAILED = 5
+"""So many failed trials may be chance, or the edge of a space, whatever their share."""
+
+
+@dataclass(frozen=True)
+class FailingStudy:
+    """A study of which more than half of the trials failed.
+
+    Attributes
+    ----------
+    reason, often
+        The reason that most gave, and how many.
+    """
+
+    failed: int
+    ended: int
+    reason: str
+    often: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.failed} of {self.ended} trials failed, {self.often} of them with: "
+            f"{self.reason}"
+        )
 
 
 class StudyStopper(tune.Stopper):
@@ -36,6 +63,9 @@ class StudyStopper(tune.Stopper):
         Epochs of all trials together.
     epochs_spent
         Epochs spent by earlier drivers.
+    num_left
+        Trials that are still to end; None: any number. A study that has none left is at its end,
+        however many have failed.
     """
 
     def __init__(
@@ -44,6 +74,7 @@ class StudyStopper(tune.Stopper):
         time_budget_s: float | None,
         epoch_budget: float | None,
         epochs_spent: dict[str, float],
+        num_left: int | None = None,
     ) -> None:
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self._epoch_budget = epoch_budget
@@ -51,6 +82,9 @@ class StudyStopper(tune.Stopper):
         self.interrupted_by: str | None = None
         self.disk_fault: str | None = None
         self.spent: str | None = None
+        self._num_left = num_left
+        self._statuses: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Count the epochs; stop no single trial."""
@@ -69,10 +103,34 @@ class StudyStopper(tune.Stopper):
             self.note_disk_fault(describe_disk_fault(fault))
         return fault is not None
 
+    def note_end(self, status: TrialStatus, reason: str) -> None:
+        """Count a trial that has ended."""
+        self._statuses[status] += 1
+        if status == "failed":
+            self._reasons[reason] += 1
+
+    @property
+    def failing(self) -> FailingStudy | None:
+        """Set once more than half of this driver's trials have failed and others are to come.
+
+        What is wrong is then wrong with the study and not with a trial. Those that an earlier
+        driver saw fail do not count: a resume says that the cause is mended.
+        """
+        failed, ended = self._statuses["failed"], self._statuses.total()
+        is_last = self._num_left is not None and ended >= self._num_left
+        if failed < _FEWEST_FAILED or 2 * failed <= ended or is_last:
+            return None
+        reason, often = self._reasons.most_common(1)[0]
+        return FailingStudy(failed, ended, reason, often)
+
     @property
     def cut_off(self) -> bool:
         """Whether the study is to end with things left to do, whatever its budgets say."""
-        return self.interrupted_by is not None or self.disk_fault is not None
+        return (
+            self.interrupted_by is not None
+            or self.disk_fault is not None
+            or self.failing is not None
+        )
 
     def stop_all(self) -> bool:
         """Tell whether the study is to end now."""

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from scvitune._disk import DISK_FAULT
+from scvitune.contracts import NOTE
 from scvitune.events import EventLog
 from scvitune.recording._terminal import write_safely
 
@@ -36,6 +37,8 @@ class FollowUpCallback(tune.Callback):
         Told what the disk said, when it refused a checkpoint; that training has not ended then.
     has_disk_fault
         Whether all stops because of the disk, so that no training is to blame.
+    on_note
+        Told a training's name and what it has to say to the user.
     """
 
     def __init__(
@@ -46,8 +49,9 @@ class FollowUpCallback(tune.Callback):
         on_end: Callable[[], None],
         on_disk_fault: Callable[[str], None] = lambda said: None,
         has_disk_fault: Callable[[], bool] = lambda: False,
+        on_note: Callable[[str, str], None] = lambda name, note: None,
     ) -> None:
-        self._log, self._has_disk_fault = log, has_disk_fault
+        self._log, self._has_disk_fault, self._on_note = log, has_disk_fault, on_note
         self._on_setup, self._on_end, self._on_disk_fault = on_setup, on_end, on_disk_fault
         self.ended: set[str] = set()
         """Names of the trainings that have ended for good."""
@@ -59,9 +63,11 @@ class FollowUpCallback(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Look whether the disk refused a checkpoint."""
+        """Look whether the disk refused a checkpoint, or there is something to say."""
         if DISK_FAULT in result:
             self._on_disk_fault(result[DISK_FAULT])
+        if NOTE in result:
+            self._on_note(trial.config["trial_id"], result[NOTE])
 
     def on_trial_complete(
         self, iteration: int, trials: list[Any], trial: Any, **info: Any

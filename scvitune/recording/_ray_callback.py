@@ -8,7 +8,7 @@ from typing import Any
 from ray import tune
 
 from scvitune._disk import DISK_FAULT
-from scvitune.contracts import Recorder
+from scvitune.contracts import NOTE, Recorder, TrialStatus
 
 
 class StudyCallback(tune.Callback):
@@ -33,6 +33,10 @@ class StudyCallback(tune.Callback):
         Told what the disk said, when it refused a trial's checkpoint.
     has_disk_fault
         Whether the study stops because of the disk, so that no trial is to blame.
+    on_note
+        Told a trial and what it has to say to the user.
+    on_end
+        Told status and reason of each trial that has ended.
     """
 
     def __init__(
@@ -44,10 +48,13 @@ class StudyCallback(tune.Callback):
         on_setup: Callable[[], None] | None = None,
         on_disk_fault: Callable[[str], None] = lambda said: None,
         has_disk_fault: Callable[[], bool] = lambda: False,
+        on_note: Callable[[str, str], None] = lambda trial_id, note: None,
+        on_end: Callable[[TrialStatus, str], None] = lambda status, reason: None,
     ) -> None:
         self._recorder, self._stopped, self._on_setup = recorder, stopped, on_setup
         self._paused = paused
         self._on_disk_fault, self._has_disk_fault = on_disk_fault, has_disk_fault
+        self._on_note, self._on_end = on_note, on_end
 
     def setup(self, *arguments: Any, **info: Any) -> None:
         """Run ``on_setup``."""
@@ -64,6 +71,8 @@ class StudyCallback(tune.Callback):
         """Record a report."""
         if DISK_FAULT in result:
             self._on_disk_fault(result[DISK_FAULT])
+        if NOTE in result:
+            self._on_note(trial.config["trial_id"], result[NOTE])
         if result["metrics"]:
             self._recorder.report(
                 trial.config["trial_id"],
@@ -87,9 +96,9 @@ class StudyCallback(tune.Callback):
         if DISK_FAULT in last:
             return
         if "outcome" in last:
-            self._recorder.end(trial_id, status=last["outcome"], reason=last["reason"])
+            self._end(trial_id, last["outcome"], last["reason"])
         elif trial.trial_id in self._stopped:
-            self._recorder.end(trial_id, status="stopped", reason=self._stopped[trial.trial_id])
+            self._end(trial_id, "stopped", self._stopped[trial.trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial whose process was lost more often than ``max_failures`` allows."""
@@ -97,11 +106,15 @@ class StudyCallback(tune.Callback):
             return
         lines = str(trial.pickled_error_file and trial.get_error() or "").strip().splitlines()
         reason = lines[-1] if lines else "its process was lost"
-        self._recorder.end(
+        self._end(
             trial.config["trial_id"],
-            status="failed",
-            reason=f"its process was lost {trial.num_failures} times, last: {reason}",
+            "failed",
+            f"its process was lost {trial.num_failures} times, last: {reason}",
         )
+
+    def _end(self, trial_id: str, status: TrialStatus, reason: str) -> None:
+        self._recorder.end(trial_id, status=status, reason=reason)
+        self._on_end(status, reason)
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles callbacks with the run; a log cannot be pickled and need not be.

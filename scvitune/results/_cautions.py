@@ -54,6 +54,8 @@ def _unfinished(run: Run) -> list[str]:
     open_ones = sum(s in OPEN for s in statuses)
     if run.at_work:
         return ["The study is still running: everything here is as of now and may change."]
+    if run.gave_up is not None:
+        return [f"The study was stopped before its end: {run.gave_up}."]
     if open_ones:
         trials = "1 trial has" if open_ones == 1 else f"{open_ones} trials have"
         default = run.default

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scvitune.errors import StudyError
+from scvitune.errors import CheckpointError, StudyError
 from scvitune.metrics import OwnFunction
 from scvitune.results._best_model import save_best_model
 from scvitune.results._judging import judge_on_test_cells
@@ -31,20 +32,36 @@ def conclude(root: Path, adata: Any, functions: Mapping[str, OwnFunction] | None
     Raises
     ------
     StudyError
-        If a study has ended without any result; tables and report are written all the same.
+        If a study has ended without any result, was given up, or has lost the weights of its best
+        trial; tables and report are written all the same.
     """
     run = read_run(root)
     best = best_trial_id(run)
+    lost: CheckpointError | None = None
     if best is not None:
-        if run.finished:
-            judge_on_test_cells(run, functions)
-        if _has_weights(run, best):
-            save_best_model(run, adata)
+        try:
+            if run.finished:
+                judge_on_test_cells(run, functions)
+            if _has_weights(run, best):
+                save_best_model(run, adata)
+        except CheckpointError as error:
+            lost = error
         run = read_run(root)
     write_tables(run)
     write_report(run)
+    if run.gave_up is not None:
+        raise StudyError(
+            f"The study was stopped: {run.gave_up}. See {run.layout.report}. Mend the cause, then "
+            f"`scvitune resume {shlex.quote(str(root))}` goes on with the trials that are left."
+        )
     if run.finished and best is None:
         _refuse(run)
+    if lost is not None:
+        raise StudyError(
+            f"{lost} So the best model cannot be written; all results stand in "
+            f"{run.layout.report}. `scvitune.replay(scvitune.load({str(root)!r}))` trains one "
+            "like it."
+        ) from lost
 
 
 def _has_weights(run: Run, trial_id: str) -> bool:

@@ -163,7 +163,13 @@ class Run:
     def at_work(self) -> bool:
         """Whether a driver lives and has not yet written that it is done."""
         last = self.driver_lines[-1].get("action") if self.driver_lines else None
-        return self.driver_alive and last not in ("end", "interrupted")
+        return self.driver_alive and last not in ("end", "interrupted", "gave_up")
+
+    @property
+    def gave_up(self) -> str | None:
+        """Why the last driver stopped, where that was for its failed trials; else None."""
+        last = self.driver_lines[-1] if self.driver_lines else {}
+        return str(last.get("reason")) if last.get("action") == "gave_up" else None
 
     @property
     def default(self) -> TrialRecord | None:
@@ -273,14 +279,18 @@ def _clock(events: Iterable[Mapping[str, Any]]) -> tuple[float, float, tuple[Mom
     """Return the time of each driver from its first line to its last, added up, and who did what.
 
     The second time ends where the drivers were done with the search. Judgements come after all
-    that drivers do: they take no time of it.
+    that drivers do: they take no time of it. Where the clock was set back, time stands still for
+    one line and then goes on.
     """
     total, search, began, last, searched = 0.0, 0.0, None, None, None
     moments = []
+    before, lost = -math.inf, 0.0
     for event in events:
-        time, kind = event.get("time"), event["event"]
-        if not isinstance(time, int | float):
+        written, kind = event.get("time"), event["event"]
+        if not isinstance(written, int | float):
             continue
+        lost += max(0.0, before - written)
+        before, time = written, written + lost
         if kind == "driver" and event.get("action") in ("start", "resume"):
             if began is not None and last is not None:
                 total += max(0.0, last - began)
@@ -295,7 +305,7 @@ def _clock(events: Iterable[Mapping[str, Any]]) -> tuple[float, float, tuple[Mom
         if kind in ("start", "report", "end"):
             at_work_s = total + max(0.0, time - began)
             epoch = float(event.get("epoch", math.nan))
-            moments.append(Moment(time, at_work_s, kind, event["trial_id"], epoch))
+            moments.append(Moment(written, at_work_s, kind, event["trial_id"], epoch))
     if began is not None and last is not None:
         total += max(0.0, last - began)
         search += max(0.0, (searched or last) - began)

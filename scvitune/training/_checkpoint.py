@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scvitune._disk import write_whole
-from scvitune.errors import StudyError
+from scvitune.errors import CheckpointError, StudyError
 
 FORMAT = 2
 
@@ -32,22 +32,30 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
 
     Raises
     ------
+    CheckpointError
+        If the file is damaged, or of another format.
     StudyError
-        If the file is missing, damaged, or of a newer format.
+        If it is missing, or the storage does not give it.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        # First of all the bytes, to tell a file that is damaged from one that storage keeps back.
+        content = io.BytesIO(path.read_bytes())
     except FileNotFoundError as error:
         raise StudyError(f"There is no checkpoint at {path}.") from error
+    except OSError as error:
+        raise StudyError(f"The checkpoint {path} cannot be read: {error}") from error
+    try:
+        state: dict[str, Any] = torch.load(content, map_location=device, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:
-        raise StudyError(
+        raise CheckpointError(
             f"The checkpoint {path} cannot be read ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no details'}). "
-            "Delete it to train this trial anew."
+            f"{str(error).splitlines()[0] if str(error) else 'no details'})."
         ) from error
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
-        raise StudyError(
+        raise CheckpointError(
             f"The checkpoint {path} has format {found!r}; this version of scvitune "
             f"reads format {FORMAT}. Use the version that wrote it."
         )

@@ -85,6 +85,17 @@ def test_what_torch_itself_cannot_write_is_one_too(tmp_path):
     assert find_disk_fault(caught.value) is not None
 
 
+@pytest.mark.parametrize("keep", [1000, 0.5, 0.99])
+def test_a_damaged_file_that_torch_reads_is_none(tmp_path, keep):
+    path = tmp_path / "model.pt"
+    torch.save({"weights": torch.zeros(10_000)}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    with pytest.raises((RuntimeError, OSError)) as caught:
+        torch.load(path, weights_only=True)
+    assert find_disk_fault(caught.value) is None
+
+
 @pytest.fixture
 def layout(tmp_path):
     layout = RunLayout(tmp_path / "a run")

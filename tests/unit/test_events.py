@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from scvitune.events import EventLog, TrialRecord, fold, read_events
+from scvitune.events import EventLog, TrialRecord, find_damage, fold, read_events
 
 
 @pytest.fixture
@@ -79,6 +79,18 @@ def test_rubbish_between_lines_is_skipped(path, torn):
         file.write(torn)
     write(path, report(1.0, 5.0))
     assert [event["event"] for event in read_events(path)] == ["proposal", "report"]
+
+
+def test_damage_is_found_and_what_it_costs(path):
+    write(path, proposal("00000"), proposal("00001"), report(1.0, 5.0), report(1.0, 4.0, "00001"))
+    assert find_damage(path) == (0, [])
+    assert find_damage(path.with_name("none")) == (0, [])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines, lines[0][:20]]))
+    assert find_damage(path) == (1, [])
+    path.write_bytes(b"".join([lines[0], b"\0" * 80 + b"\n", *lines[2:], b"garbage\n"]))
+    assert find_damage(path) == (2, ["00001"])
+    assert list(fold(read_events(path))) == ["00000"]
 
 
 def test_an_appended_line_is_json_of_finite_numbers(path):

@@ -10,6 +10,7 @@ import pytest
 import scvi
 import torch
 
+from scvitune import staging
 from scvitune.contracts import Split
 from scvitune.data import (
     load_prepared,
@@ -90,6 +91,20 @@ def test_the_second_obtain_loads(stages, config, monkeypatch):
     assert first.config == again.config == config(**SMALL)
     for name, value in first.weights.items():
         assert torch.equal(value, again.weights[name]), name
+
+
+@pytest.mark.parametrize("keep", [0, 1000, 0.5, 0.99])
+def test_a_damaged_one_is_trained_anew(stages, config, keep):
+    first = stages.obtain(config(**SMALL))
+    (path,) = files(stages)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    staging._load.cache_clear()  # as in a process that comes later
+    again = stages.obtain(config(**SMALL))
+    assert files(stages) == [path]
+    assert all(torch.equal(again.weights[name], first.weights[name]) for name in first.weights)
+    staging._load.cache_clear()
+    assert torch.equal(stages.obtain(config(**SMALL)).means, first.means)
 
 
 def test_the_order_of_a_configuration_does_not_matter(stages, config, monkeypatch):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import math
+import os
+import random
 import resource
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,6 +192,7 @@ def test_a_configuration_that_cannot_be_built_fails_alone(run, mode):
     [
         (ValueError("bad\nnews"), "ValueError: bad"),
         (torch.OutOfMemoryError("tried to allocate 9 GiB\nmore"), "out of memory: tried to"),
+        (MemoryError("no room"), "out of memory: no room"),
         (AssertionError(), "AssertionError"),
     ],
 )
@@ -207,6 +214,29 @@ def test_an_error_while_training_fails_alone(run, monkeypatch, error, reason):
     assert finish(trial)[-1]["outcome"] == "finished"
 
 
+def test_a_configuration_too_large_for_the_memory_fails_alone(run):
+    """Under a limit of the system on this very process."""
+    _, configure = run
+    trial = build(configure())
+    used = next(
+        int(line.split()[1]) << 10
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmData")
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (used + (600 << 20), hard))
+    try:
+        trial.reset_config(configure("00002", PLAIN | {"n_hidden": 20_000, "n_layers": 2}))
+        result = trial.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    assert result["outcome"] == "failed"
+    assert result["reason"].startswith("could not be set up: out of memory: ")
+    assert "allocate" in result["reason"]
+    assert trial.reset_config(configure("00003"))
+    assert finish(trial)[-1]["outcome"] == "finished"
+
+
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_a_loss_that_is_no_number_diverges(run, mode):
     _, configure = run
@@ -223,6 +253,43 @@ def test_a_loss_that_is_no_number_diverges(run, mode):
     assert "no longer finite" in result["reason"]
     assert trial.reset_config(configure("00002"))
     assert finish(trial)[-1]["outcome"] == "finished"
+
+
+def poison(trial, monkeypatch, *, step, value):
+    """Have the loss of one step of training, and its gradients, be no number."""
+    objective, steps = trial._loop.objective, itertools.count()
+    differentiate = objective.differentiate
+
+    def poisoned(batch, noise, *, kl_weight):
+        losses = differentiate(batch, noise, kl_weight=kl_weight)
+        if next(steps) != step:
+            return losses
+        for parameter in objective.module.parameters():
+            if parameter.grad is not None:
+                parameter.grad.fill_(value)
+        return replace(losses, reconstruction=torch.full_like(losses.reconstruction, value))
+
+    monkeypatch.setattr(objective, "differentiate", poisoned)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_number_at_a_random_step(run, monkeypatch, value):
+    """Reports of before stand, none is of after, and the next trial is none the worse."""
+    layout, configure = run
+    straight = finish(build(configure("00009")))
+    for step in random.Random(str(value)).sample(range(20), 7):
+        layout.checkpoint("00001").unlink(missing_ok=True)
+        trial = build(configure())
+        poison(trial, monkeypatch, step=step, value=value)
+        *reports, last = finish(trial)
+        assert [numbers(r) for r in reports] == [numbers(r) for r in straight[: len(reports)]]
+        assert (last["outcome"], last["reason"][:20]) == ("diverged", "the training loss is")
+        assert (last["metrics"], math.isfinite(last["elbo_validation"])) == ({}, True)
+        seen = 56 * (reports[-1]["epoch"] if reports else 0)
+        assert seen <= 16 * (step + 1), "a report was made of poisoned weights"
+        assert trial.reset_config(configure("00002"))
+        assert [numbers(r) for r in finish(trial)] == [numbers(r) for r in straight]
+        layout.checkpoint("00002").unlink()
 
 
 def test_a_learning_rate_that_explodes_is_no_crash(run):
@@ -333,16 +400,44 @@ def test_a_finished_trial_only_repeats_its_end(run):
     assert layout.checkpoint("00001").read_bytes() == written
 
 
-def test_a_damaged_checkpoint_fails_its_own_trial_only(run):
+@pytest.mark.parametrize("keep", [0, 1, 1000, 0.5, 0.99, "format"])
+def test_a_trial_with_a_damaged_checkpoint_begins_anew_and_says_so(run, keep):
     layout, configure = run
-    layout.checkpoints.mkdir(parents=True)
-    layout.checkpoint("00001").write_bytes(b"not a checkpoint")
-    trial = build(configure())
+    straight = finish(build(configure("00009")))
+    path = layout.checkpoint("00001")
+    first = build(configure())
+    first.step()
+    first.cleanup()
+    whole = path.read_bytes()
+    if keep == "format":
+        torch.save(torch.load(path, weights_only=True) | {"format": 1}, path)
+    else:
+        path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    again, *others = finish(build(configure()))
+    note = again.pop("note")
+    assert str(path) in note and note.endswith("The trial begins anew.")
+    assert "note" not in others[0]
+    assert [numbers(r) for r in [again, *others]] == [numbers(r) for r in straight]
+    assert load_checkpoint(path)["last_result"] == others[-1]
+
+
+def test_a_disk_that_does_not_give_a_checkpoint_is_no_damage(run, monkeypatch):
+    """The file may be whole, so nothing is trained over it: the study ends and can be resumed."""
+    layout, configure = run
+    first = build(configure())
+    first.step()
+    first.cleanup()
+    before = layout.checkpoint("00001").read_bytes()
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        trial = build(configure())
     result = trial.step()
-    assert result["outcome"] == "failed"
-    assert "cannot be read" in result["reason"]
-    assert trial.reset_config(configure("00002"))
-    assert finish(trial)[-1]["outcome"] == "finished"
+    assert result["disk_fault"] == "Input/output error"
+    assert layout.checkpoint("00001").read_bytes() == before
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])

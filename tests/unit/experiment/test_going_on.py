@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from scvitune.contracts import RunLayout
-from scvitune.errors import Faults, StudyError
+from scvitune.errors import Faults, InputError, StudyError
 from scvitune.experiment._going_on import describe_ending
 from scvitune.experiment._run_directory import check_storage, driver_lock
 from scvitune.experiment._stopping import Interruption, StudyStopper
@@ -30,6 +30,7 @@ def terminal(monkeypatch):
 
 def fault_of_a_taken_name(tmp_path) -> str:
     (tmp_path / "a run" / "ray").mkdir(parents=True)
+    (tmp_path / "a run" / "study.yaml").touch()
     faults = Faults()
     check_storage(tmp_path, "a run", faults)
     with pytest.raises(Exception, match="exists already") as error:
@@ -47,6 +48,16 @@ def fault_of_a_second_driver(tmp_path) -> str:
             pass
     assert held.strip() in str(error.value)
     return str(error.value)
+
+
+def test_a_run_killed_before_it_began_is_told_from_one_to_go_on_with(tmp_path):
+    (tmp_path / "a run" / "ray" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "a run" / "splits.npz").touch()
+    faults = Faults()
+    check_storage(tmp_path, "a run", faults)
+    with pytest.raises(InputError, match="killed before it began: .* Delete it") as error:
+        faults.raise_if_any()
+    assert "resume" not in str(error.value)
 
 
 def test_storage_without_locks_is_used(tmp_path, monkeypatch):

@@ -45,6 +45,24 @@ def test_elapsed_time_leaves_out_the_break(new_run) -> None:
     assert builder.read().search_s == pytest.approx(30 + 12)
 
 
+@pytest.mark.parametrize("jump", [-86_400.0, -25.0])
+def test_a_clock_that_is_set_back_takes_no_time_away(new_run, jump) -> None:
+    builder = new_run()
+    lines = [
+        {"event": "driver", "action": "start", "time": 1000.0},
+        {"event": "proposal", "trial_id": "00000", "config": {}, "origin": "default"},
+        {"event": "start", "trial_id": "00000", "time": 1020.0},
+        {"event": "end", "trial_id": "00000", "status": "finished", "time": 1022.0 + jump},
+        {"event": "driver", "action": "searched", "trials": 1, "time": 1032.0 + jump},
+    ]
+    builder.layout.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = builder.read()
+    # Only the two seconds between the lines before and after the change are lost.
+    assert run.elapsed_s == pytest.approx(30)
+    assert [moment.at_work_s for moment in run.moments] == pytest.approx([20, 20])
+    assert [moment.time for moment in run.moments] == [1020.0, 1022.0 + jump]
+
+
 def test_what_follows_the_search_is_no_time_of_it(new_run) -> None:
     builder = new_run()
     done = {"event": "confirmation", "trial_id": "00000", "seed": 1, "status": "finished"}
