@@ -45,6 +45,13 @@ def release_memory() -> None:
         torch.mps.empty_cache()
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether a device had no room for what was wanted; Metal says so in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "backend out of memory" in str(error)
+    )
+
+
 def use_tf32(enabled: bool) -> bool:
     """Let CUDA's matrix products round their factors to TF32; return whether they did before.
 

@@ -19,6 +19,7 @@ with collection_paused():  # these imports are most of what starting a process t
     import torch
     from ray import tune
 
+    from scvitune._devices import lacks_memory, release_memory, use_tf32
     from scvitune._seeding import derive_seed, trial_seed
     from scvitune.contracts import DEFAULT_TRIAL, EPOCH, UNDERWAY, RunLayout, Split, SplitName
     from scvitune.data import load_split
@@ -63,8 +64,8 @@ class StudyTrainable(tune.Trainable):
     ``mode``, ``metrics`` (fields of `AskedMetric`, the one that decides first), ``metric_options``
     (of `MetricOptions`), ``own_metrics`` (pickled functions, and the path to import from; else
     None), ``seed``, ``report_epochs``, ``rungs``, ``cell_shares`` (see
-    `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``, ``stages``
-    (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
+    `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``, ``tf32``,
+    ``stages`` (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
     that trials are judged by and do not train on, else None). ``settings``, if there is one,
     replaces some of these for one trial.
     """
@@ -88,16 +89,23 @@ class StudyTrainable(tune.Trainable):
         self._last_saved = time.monotonic()
         self._disk_fault = ""
         torch.set_num_threads(int(self._study["threads"]))
+        self._tf32_before = use_tf32(bool(self._study["tf32"]))
+        no_room = False
         try:
             self._loop = self._build(self._config)
             self._take_up(self._config)
         except Divergence as error:  # of a first stage
             self._diverged = str(error)
-        except torch.OutOfMemoryError as error:
-            self._broken = f"out of memory while it was set up: {_first_line(error)}"
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
             self._note_disk_fault(error)
-            self._broken = f"could not be set up: {type(error).__name__}: {_first_line(error)}"
+            no_room = lacks_memory(error)
+            self._broken = (
+                f"out of memory while it was set up: {_first_line(error)}"
+                if no_room
+                else f"could not be set up: {type(error).__name__}: {_first_line(error)}"
+            )
+        if no_room:
+            self._release_device()
 
     def _build(self, hyperparameters: dict[str, Any]) -> TrainingLoop:
         study = self._study
@@ -136,10 +144,9 @@ class StudyTrainable(tune.Trainable):
 
     def _take_up(self, hyperparameters: dict[str, Any]) -> None:
         """Go on from the trial's checkpoint, or from another's, if there is one."""
-        device = torch.device(self._study["device"])
         path = self._layout.checkpoint(self._trial_id)
         if path.exists():
-            state = load_checkpoint(path, device=device)
+            state = load_checkpoint(path)
             # A checkpoint of another configuration, or from before this trial took the weights of
             # another, is no beginning of this trial.
             if (
@@ -150,7 +157,7 @@ class StudyTrainable(tune.Trainable):
                 return
         if self._inheritance is not None:
             source, epoch = self._inheritance["source"], self._inheritance["epoch"]
-            self._inherit(load_checkpoint(self._layout.snapshot(source, epoch), device=device))
+            self._inherit(load_checkpoint(self._layout.snapshot(source, epoch)))
 
     def _derive_seed(self, hyperparameters: dict[str, Any]) -> int:
         """Return the seed of weights, batches and noise."""
@@ -200,7 +207,7 @@ class StudyTrainable(tune.Trainable):
         if self._repeat_last and self._last_report is not None:
             self._repeat_last = False
             return dict(self._last_report)
-        loop, study = self._loop, self._study
+        loop, study, lacking = self._loop, self._study, ""
         try:
             target = self._next_report()
             if not loop.advance(target, seconds=STEP_S):
@@ -209,15 +216,17 @@ class StudyTrainable(tune.Trainable):
             metrics |= self._judge(loop)
         except Divergence as error:
             return self._end("diverged", str(error))
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            return self._end("failed", f"out of memory: {_first_line(error)}")
         except MetricError as error:
             return self._end("failed", _first_line(error))
         except torch.AcceleratorError:
             raise  # the device's state is lost with it, so the process must go
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
-            return self._end("failed", f"{type(error).__name__}: {_first_line(error)}")
+            if not lacks_memory(error):
+                return self._end("failed", f"{type(error).__name__}: {_first_line(error)}")
+            lacking = f"out of memory: {_first_line(error)}"
+        if lacking:
+            del loop  # what the error still held of the step went with it
+            return self._end_without_memory(lacking)
         missing = [m["name"] for m in study["metrics"] if m["name"] not in metrics]
         if missing:
             return self._end("failed", f"{', '.join(missing)} cannot be measured of this model")
@@ -314,6 +323,16 @@ class StudyTrainable(tune.Trainable):
             "done": True,
         }
 
+    def _end_without_memory(self, reason: str) -> dict[str, Any]:
+        """End the trial and leave its memory to the others on the device."""
+        result = self._end("failed", reason)
+        self._release_device()
+        return result
+
+    def _release_device(self) -> None:
+        self._loop = self._best = self._held_out = None
+        release_memory()
+
     def _note_disk_fault(self, error: Exception) -> bool:
         fault = find_disk_fault(error)
         if fault is not None:
@@ -368,6 +387,7 @@ class StudyTrainable(tune.Trainable):
         """Save a trial that was cut off between checkpoints, so that a resume loses nothing."""
         if self._unsaved:
             self._save(with_loop=True)
+        use_tf32(self._tf32_before)
 
 
 def _first_line(error: BaseException) -> str:

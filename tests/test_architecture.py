@@ -69,8 +69,9 @@ EDGES: dict[str, set[str]] = {
         "staging",
         "judging",
         "process_state",
+        "_devices",
     },
-    "follow_up": {"trainable", "data", "models", "training", "metrics", "judging"},
+    "follow_up": {"trainable", "data", "models", "training", "metrics", "judging", "_devices"},
     "experiment": {
         "_machine",
         "trainable",
