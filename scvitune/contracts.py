@@ -26,7 +26,7 @@ from scvitune._search_space import Value as Value
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from scvitune.sparse import SparseCounts
+    from scvitune.sparse import Counts
 
 Config: TypeAlias = dict[str, Any]
 """A flat configuration: hyperparameter name -> value, in scvi-tools' spelling."""
@@ -161,7 +161,7 @@ class Batch:
     """
 
     cells: Tensor
-    counts: SparseCounts
+    counts: Counts
     log_library: Tensor
     batch: Tensor
     labels: Tensor

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scvitune._devices import lacks_memory
 from scvitune.contracts import EPOCH, Split, SplitName
 from scvitune.data import take_share
 from scvitune.judging import Examiner, MetricError
@@ -44,6 +45,7 @@ class FollowUpTrainable(StudyTrainable):
 
     def step(self) -> dict[str, Any]:
         """Train to the next report and return it, at the end with what was kept."""
+        lacking = ""
         try:
             self._turn_to_next_phase()
             result = super().step()
@@ -54,7 +56,11 @@ class FollowUpTrainable(StudyTrainable):
             return self._end("diverged", str(error))
         except MetricError as error:
             return self._end("failed", str(error))
-        return result
+        except RuntimeError as error:
+            if not lacks_memory(error):
+                raise
+            lacking = f"out of memory: {str(error).splitlines()[0]}"
+        return self._end_without_memory(lacking) if lacking else result
 
     def cleanup(self) -> None:
         """Save what was cut off; a schedule begins anew, for its model changes on the way."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from scvitune._devices import use_tf32
 from scvitune.errors import StudyError
 from scvitune.models import StackedVAE, architecture_of
 from scvitune.process_state import load_device_data, settle_process
@@ -64,6 +65,7 @@ class FusedTrialService:
             if key not in self._trainers:
                 settle_process()
                 torch.set_num_threads(int(study["threads"]))
+                use_tf32(bool(study["tf32"]))  # each trial finds it so, and leaves it so
                 data = load_device_data(study["data_dir"], torch.device(study["device"]))
                 self._trainers[key] = FusedTrainer(
                     data, stack=StackedVAE, architecture_of=architecture_of
@@ -99,6 +101,12 @@ class FusedTrial(StudyTrial):
         if self._joined is not None:
             self._trainer.leave(self._joined)
             self._joined = None
+
+    def _release_device(self) -> None:
+        if self._joined is not None:
+            with self._trainer.alone():
+                self._leave()
+        super()._release_device()
 
     def _advance(self, loop: TrainingLoop, target: float) -> bool:
         return self._trainer.advance(loop, target, seconds=STEP_S)

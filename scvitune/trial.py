@@ -18,6 +18,13 @@ with collection_paused():  # these imports are most of what starting a process t
     import numpy as np
     import torch
 
+    from scvitune._devices import (
+        describe_failure,
+        first_line,
+        lacks_memory,
+        release_memory,
+        use_tf32,
+    )
     from scvitune._seeding import derive_seed, trial_seed
     from scvitune.contracts import (
         DEFAULT_TRIAL,
@@ -67,10 +74,10 @@ class StudyTrial:
     ``mode``, ``metrics`` (fields of `AskedMetric`, the one that decides first), ``metric_options``
     (of `MetricOptions`), ``own_metrics`` (pickled functions, and the path to import from; else
     None), ``seed``, ``report_epochs``, ``rungs``, ``cell_shares`` (see
-    `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``, ``stages``
-    (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
-    that trials are judged by and do not train on, else None). ``settings``, if there is one,
-    replaces some of these for one trial.
+    `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``, ``tf32``,
+    ``stages`` (`Stages` of a model that is built on another, else None) and ``held_out_dir``
+    (counts of genes that trials are judged by and do not train on, else None). ``settings``, if
+    there is one, replaces some of these for one trial.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -93,6 +100,8 @@ class StudyTrial:
         self._disk_fault = ""
         self._note = ""
         torch.set_num_threads(int(self._study["threads"]))
+        self._tf32_before = use_tf32(bool(self._study["tf32"]))
+        no_room = False
         try:
             self._loop = self._build(self._config)
             self._take_up(self._config)
@@ -101,7 +110,10 @@ class StudyTrial:
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
             self._note_disk_fault(error)
             self._loop = None  # half a trial would only take memory
-            self._broken = f"could not be set up: {_describe(error)}"
+            self._broken = f"could not be set up: {describe_failure(error)}"
+            no_room = lacks_memory(error)
+        if no_room:
+            self._release_device()
 
     def _build(self, hyperparameters: dict[str, Any]) -> TrainingLoop:
         study = self._study
@@ -140,11 +152,10 @@ class StudyTrial:
 
     def _take_up(self, hyperparameters: dict[str, Any]) -> None:
         """Go on from the trial's checkpoint, or from another's, if there is one."""
-        device = torch.device(self._study["device"])
         path = self._layout.checkpoint(self._trial_id)
         if path.exists():
             try:
-                state = load_checkpoint(path, device=device)
+                state = load_checkpoint(path)
             except CheckpointError as error:  # the same seed trains the same again
                 self._note, state = f"{error} The trial begins anew.", {}
             # A checkpoint of another configuration, or from before this trial took the weights of
@@ -157,7 +168,7 @@ class StudyTrial:
                 return
         if self._inheritance is not None:
             source, epoch = self._inheritance["source"], self._inheritance["epoch"]
-            self._inherit(load_checkpoint(self._layout.snapshot(source, epoch), device=device))
+            self._inherit(load_checkpoint(self._layout.snapshot(source, epoch)))
 
     def _derive_seed(self, hyperparameters: dict[str, Any]) -> int:
         """Return the seed of weights, batches and noise."""
@@ -212,7 +223,7 @@ class StudyTrial:
         if self._repeat_last and self._last_report is not None:
             self._repeat_last = False
             return dict(self._last_report)
-        loop, study = self._loop, self._study
+        loop, study, lacking = self._loop, self._study, ""
         try:
             target = self._next_report()
             if not self._advance(loop, target):
@@ -222,13 +233,16 @@ class StudyTrial:
         except Divergence as error:
             return self._end("diverged", str(error))
         except MetricError as error:
-            return self._end("failed", _first_line(error))
+            return self._end("failed", first_line(error))
         except torch.AcceleratorError:
             raise  # the device's state is lost with it, so the process must go
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
-            if isinstance(error, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
-            return self._end("failed", _describe(error))
+            if not lacks_memory(error):
+                return self._end("failed", describe_failure(error))
+            lacking = describe_failure(error)
+        if lacking:
+            del loop  # what the error still held of the step went with it
+            return self._end_without_memory(lacking)
         missing = [m["name"] for m in study["metrics"] if m["name"] not in metrics]
         if missing:
             return self._end("failed", f"{', '.join(missing)} cannot be measured of this model")
@@ -291,12 +305,9 @@ class StudyTrial:
     def _examine(self, loop: TrainingLoop) -> dict[str, float]:
         """Measure what is always measured, and what was asked for."""
         metrics = name_metrics(loop.evaluate("validation"), "validation")
+        asked = [(m["base"], m["split"], m["name"]) for m in self._study["metrics"]]
         for split in SEARCHED:
-            wanted = {
-                m["base"]: m["name"]
-                for m in self._study["metrics"]
-                if m["split"] == split and m["base"] not in ALWAYS
-            }
+            wanted = {base: name for base, of, name in asked if of == split and base not in ALWAYS}
             values = self._examiner.measure(loop, wanted, split, config=self._config)
             metrics |= {wanted[base]: value for base, value in values.items()}
         return metrics
@@ -328,6 +339,16 @@ class StudyTrial:
             "reason": reason,
             "done": True,
         }
+
+    def _end_without_memory(self, reason: str) -> dict[str, Any]:
+        """End the trial and leave its memory to the others on the device."""
+        result = self._end("failed", reason)
+        self._release_device()
+        return result
+
+    def _release_device(self) -> None:
+        self._loop = self._best = self._held_out = None
+        release_memory()
 
     def _note_disk_fault(self, error: Exception) -> bool:
         fault = find_disk_fault(error)
@@ -383,14 +404,4 @@ class StudyTrial:
         """Save a trial that was cut off between checkpoints, so that a resume loses nothing."""
         if self._unsaved:
             self._save(with_loop=True)
-
-
-def _describe(error: BaseException) -> str:
-    """Return in a line what went wrong; torch has no error of its own for the host's memory."""
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    full = isinstance(error, kinds) or "DefaultCPUAllocator: can't allocate" in str(error)
-    return f"{'out of memory' if full else type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
+        use_tf32(self._tf32_before)

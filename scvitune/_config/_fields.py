@@ -93,6 +93,23 @@ def number(
     )
 
 
+def number_or_word(word: str, *, least: float) -> BeforeValidator:
+    """Return the check of a finite number from ``least`` on, or of one word."""
+
+    def check(value: Any) -> float | str:
+        if value == word:
+            return word
+        found = read_number(value)
+        if found is None or not math.isfinite(found) or found < least:
+            raise fault(
+                f"must be a number of at least {least:g}, or {word!r}, but is {shown(value)}."
+                + (nearest(value, [word]) if isinstance(value, str) else "")
+            )
+        return float(found)
+
+    return BeforeValidator(check)
+
+
 def whole_number(
     *, optional: bool = False, least: int | None = None, below: int | None = None
 ) -> BeforeValidator:

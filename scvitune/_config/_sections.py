@@ -11,6 +11,7 @@ from scvitune._config._fields import (
     fault,
     flag,
     number,
+    number_or_word,
     one_word_of,
     plain_mappings,
     shown,
@@ -187,21 +188,27 @@ class Resources(Section):
     cpu
         CPU cores; a share such as 0.5 is allowed.
     gpu
-        GPUs; 0.25 puts four trials on one.
+        GPUs; 0.25 puts four trials on one. ``"auto"``: as many trials on one as train most
+        epochs an hour together, which is measured before the study starts; none where there is
+        no GPU.
+    tf32
+        Whether a GPU's matrix products may round their factors to TF32: faster, and not the
+        numbers of a CPU.
     fused
         How many trials such a slot trains together, as one batched model where they share their
         architecture; see the README.
     """
 
     cpu: Annotated[float, number(above=0)] = 1.0
-    gpu: Annotated[float, number(least=0)] = 0.0
-    fused: Annotated[int, number(least=1)] = 1
+    gpu: Annotated[float | Literal["auto"], number_or_word("auto", least=0)] = 0.0
+    tf32: Annotated[bool, flag()] = False
+    fused: Annotated[int, whole_number(least=1)] = 1
 
     @classmethod
     def cross_faults(cls, values: Mapping[str, Any]) -> Iterator[str]:
         """Yield what is wrong between fields."""
         gpu = values.get("gpu")
-        if gpu is not None and gpu > 1 and gpu != int(gpu):
+        if isinstance(gpu, float) and gpu > 1 and gpu != int(gpu):
             yield (
                 f"gpu must be a share of one GPU or a whole number of them, but is {shown(gpu)}."
             )

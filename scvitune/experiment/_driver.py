@@ -167,6 +167,7 @@ def study_settings(
         "cell_shares": list(plan.cell_shares),
         "device": "cuda" if plan.slots.gpu else "cpu",
         "threads": plan.slots.threads,
+        "tf32": plan.config.resources is not None and plan.config.resources.tf32,
         "stages": None if stages is None else stages.to_plain(),
         "held_out_dir": held_out_dir,
     }

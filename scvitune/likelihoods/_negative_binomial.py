@@ -30,16 +30,9 @@ from torch import Tensor
 
 from scvitune.likelihoods._mean import ScaleActivation, compute_mean, logits_gradient
 from scvitune.likelihoods._single_pass import can_fuse, single_pass_negative_binomial
-from scvitune.sparse import SparseCounts
+from scvitune.sparse import Counts, SparseCounts
 
 EPS = 1e-8  # scvi-tools' constant, added where a logarithm is taken
-
-
-def _at(values: Tensor, counts: SparseCounts) -> Tensor:
-    """Pick (nnz,) values at the non-zeros from a (n_genes,) or (n_cells, n_genes) tensor."""
-    if values.dim() == 1:
-        return values.index_select(0, counts.columns)
-    return values.reshape(-1).index_select(0, counts.flat)
 
 
 class _NegativeBinomial(torch.autograd.Function):
@@ -50,7 +43,7 @@ class _NegativeBinomial(torch.autograd.Function):
         log_library: Tensor,
         theta: Tensor,
         pi: Tensor | None,
-        counts: SparseCounts,
+        counts: Counts,
         activation: ScaleActivation,
     ) -> Tensor:
         theta = theta.contiguous()
@@ -60,10 +53,11 @@ class _NegativeBinomial(torch.autograd.Function):
         # Differences of logarithms are taken before theta multiplies them: with a large theta
         # (a gene that is nearly Poisson) the products cancel to nothing in single precision.
         log_t = t.log()
-        mu_nz, log_t_nz = _at(mu, counts), _at(log_t, counts)
+        # What is picked may be the tensor itself, so it is used before that is overwritten.
+        picked = x * (torch.log(counts.pick(mu) + EPS) - counts.pick(log_t))
         log_share = torch.sub(torch.log(theta + EPS), log_t, out=log_t)
-        gamma_terms = torch.lgamma(x + _at(theta, counts)) - _at(torch.lgamma(theta), counts)
-        at_nonzeros = x * (torch.log(mu_nz + EPS) - log_t_nz) + gamma_terms
+        gamma_terms = torch.lgamma(x + counts.pick(theta)) - counts.pick(torch.lgamma(theta))
+        picked += gamma_terms
 
         # a: log-probability of a zero under the negative binomial, everywhere.
         if pi is None:
@@ -71,7 +65,7 @@ class _NegativeBinomial(torch.autograd.Function):
             u = None
         else:
             u = (log_share * theta).sub_(pi)
-            at_nonzeros += F.logsigmoid(_at(u, counts))
+            picked += F.logsigmoid(counts.pick(u))
             # s(u) - s(-pi), with s(v) = max(v, 0) - log sigmoid(|v|): one logarithm for both,
             # and no exponential that could overflow.
             dense = torch.clamp_min(u, 0).add_(torch.clamp_max(pi, 0))
@@ -80,23 +74,23 @@ class _NegativeBinomial(torch.autograd.Function):
 
         ctx.save_for_backward(logits, log_library, theta, pi, mu, t, log_share, u)
         ctx.counts, ctx.activation = counts, activation
-        return dense + counts.sum_by_cell(at_nonzeros) - counts.log_factorial
+        return dense + counts.sum_by_cell(counts.at_nonzeros(picked)) - counts.log_factorial
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         logits, log_library, theta, pi, mu, t, log_share, u = ctx.saved_tensors
-        counts: SparseCounts = ctx.counts
+        counts: Counts = ctx.counts
         grad = grads[0].unsqueeze(1)  # (n_cells, 1)
-        x, flat = counts.values, counts.flat
+        x = counts.values
 
         ratio = mu / t
-        ratio_nz = _at(ratio, counts)
-        mu_nz = _at(mu, counts)
+        mu_nz = counts.pick(mu)
+        by_counts = x * (mu_nz / (mu_nz + EPS) - counts.pick(ratio))
         grad_pi = q = None
         if pi is not None:
             # q: how much of a zero the negative binomial explains; 1 where the count is not 0.
             q = torch.sigmoid(u)
-            q.view(-1).scatter_(0, flat, torch.ones_like(x))
+            counts.fill(q, 1.0)
             if ctx.needs_input_grad[3]:
                 grad_pi = torch.sigmoid(pi).add_(q).sub_(1).mul_(-grad)  # sigmoid(-pi) - q
 
@@ -107,7 +101,7 @@ class _NegativeBinomial(torch.autograd.Function):
         h = ratio.mul_(theta).neg_()
         if q is not None:
             h.mul_(q)
-        h.view(-1).scatter_add_(0, flat, x * (mu_nz / (mu_nz + EPS) - ratio_nz))
+        counts.add_to(h, by_counts)
         h_by_cell = h.sum(1)
         grad_logits = logits_gradient(
             h,
@@ -122,7 +116,7 @@ class _NegativeBinomial(torch.autograd.Function):
 
 
 def _theta_gradient(
-    counts: SparseCounts,
+    counts: Counts,
     grad: Tensor,
     theta: Tensor,
     t: Tensor,
@@ -132,25 +126,26 @@ def _theta_gradient(
 ) -> Tensor:
     """Gradient by theta, of theta's shape; ``grad`` (n_cells,) comes from above."""
     x = counts.values
-    at_nonzeros = (
-        torch.digamma(x + _at(theta, counts))
-        - _at(torch.digamma(theta), counts)
-        - x / _at(t, counts)
-    ) * grad.index_select(0, counts.rows)
+    picked = (
+        torch.digamma(x + counts.pick(theta))
+        - counts.pick(torch.digamma(theta))
+        - x / counts.pick(t)
+    ) * counts.spread(grad)
+    picked = counts.at_nonzeros(picked)
     # d a / d theta = log_share + theta / (theta + eps) - theta / t, and the last two differ by
     # ratio = mu / t but for terms in eps.
     dense = log_share + ratio
     if q is not None:
         dense.mul_(q)
     if theta.dim() == 1:
-        return grad @ dense + counts.sum_by_gene(at_nonzeros)
+        return grad @ dense + counts.sum_by_gene(picked)
     dense.mul_(grad.unsqueeze(1))
-    dense.view(-1).scatter_add_(0, counts.flat, at_nonzeros)
+    counts.add_to(dense, picked)
     return dense
 
 
 def negative_binomial(
-    counts: SparseCounts,
+    counts: Counts,
     *,
     logits: Tensor,
     log_library: Tensor,
@@ -185,7 +180,7 @@ def negative_binomial(
         "theta": theta,
         "pi": pi,
     }
-    if can_fuse(counts, **inputs, activation=activation):
+    if isinstance(counts, SparseCounts) and can_fuse(counts, **inputs, activation=activation):
         return single_pass_negative_binomial(counts, **inputs)
     result: Tensor = _NegativeBinomial.apply(logits, log_library, theta, pi, counts, activation)
     return result

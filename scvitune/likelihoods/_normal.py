@@ -7,11 +7,11 @@ import math
 from torch import Tensor
 
 from scvitune.likelihoods._mean import ScaleActivation, compute_mean
-from scvitune.sparse import SparseCounts
+from scvitune.sparse import Counts
 
 
 def normal(
-    counts: SparseCounts,
+    counts: Counts,
     *,
     logits: Tensor,
     log_library: Tensor,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scvitune.likelihoods._mean import ScaleActivation, compute_mean, logits_gradient
-from scvitune.sparse import SparseCounts
+from scvitune.sparse import Counts
 
 
 class _Poisson(torch.autograd.Function):
@@ -17,22 +17,23 @@ class _Poisson(torch.autograd.Function):
         ctx: Any,
         logits: Tensor,
         log_library: Tensor,
-        counts: SparseCounts,
+        counts: Counts,
         activation: ScaleActivation,
     ) -> Tensor:
         mu = compute_mean(logits, log_library, activation)
-        log_mu_nz = mu.view(-1).index_select(0, counts.flat).log()
+        log_mu_nz = counts.pick(mu).log()
         ctx.save_for_backward(logits, log_library, mu)
         ctx.counts, ctx.activation = counts, activation
-        return counts.sum_by_cell(counts.values * log_mu_nz) - mu.sum(1) - counts.log_factorial
+        picked = counts.at_nonzeros(counts.values * log_mu_nz)
+        return counts.sum_by_cell(picked) - mu.sum(1) - counts.log_factorial
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         logits, log_library, mu = ctx.saved_tensors
-        counts: SparseCounts = ctx.counts
+        counts: Counts = ctx.counts
         grad = grads[0].unsqueeze(1)
         h = -mu
-        h.view(-1).scatter_add_(0, counts.flat, counts.values)
+        counts.add_to(h, counts.values)
         h_by_cell = h.sum(1)
         grad_logits = logits_gradient(
             h,
@@ -47,7 +48,7 @@ class _Poisson(torch.autograd.Function):
 
 
 def poisson(
-    counts: SparseCounts,
+    counts: Counts,
     *,
     logits: Tensor,
     log_library: Tensor,

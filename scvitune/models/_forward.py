@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scvitune.contracts import Noise
 from scvitune.sparse import (
+    Counts,
     SparseCounts,
     SparseRows,
     can_multiply_sparse,
@@ -40,11 +40,11 @@ def store_sparse(encoder: Any, *, density: float) -> None:
         store_by_input(_first_layer(encoder.encoder))
 
 
-def encoder_input(encoder: Any, counts: SparseCounts, *, log: bool) -> Tensor | SparseRows:
+def encoder_input(encoder: Any, counts: Counts, *, log: bool) -> Tensor | SparseRows:
     """Return the counts, or log(counts + 1), sparse if the encoder is prepared for it."""
     # log1p(0) is 0, so the logarithm is taken of the non-zeros alone.
     values = counts.values.log1p() if log else counts.values
-    if can_multiply_sparse(_first_layer(encoder.encoder)):
+    if isinstance(counts, SparseCounts) and can_multiply_sparse(_first_layer(encoder.encoder)):
         return SparseRows(counts, values)
     return counts.densify(values)
 
@@ -81,7 +81,7 @@ def run_layers(
     """Run ``scvi.nn.FCLayers`` with categories injected and dropout from ``noise``."""
     values = x.values if isinstance(x, SparseRows) else x
     one_hot = [
-        F.one_hot(codes, n_categories).to(values.dtype)
+        encode_one_hot(codes, n_categories, dtype=values.dtype)
         for n_categories, codes in zip(layers.n_cat_list, categories, strict=False)
         if n_categories > 1
     ]
@@ -104,6 +104,15 @@ def run_layers(
                 hidden = torch.cat([hidden, *one_hot], dim=-1)
             hidden = layer(hidden)
     return hidden
+
+
+def encode_one_hot(codes: Tensor, n_categories: int, *, dtype: torch.dtype) -> Tensor:
+    """Return (n,) codes as (n, n_categories) zeros and ones.
+
+    ``F.one_hot`` looks at the codes on the host, to refuse those that are too large.
+    """
+    categories = torch.arange(n_categories, device=codes.device)
+    return (codes.unsqueeze(-1) == categories).to(dtype)
 
 
 def _first_layer(layers: Any) -> nn.Linear:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +89,9 @@ class SpotObjective:
     module
         The module, on any device.
     """
+
+    reads_device: ClassVar[bool] = True
+    """Made-up spots are drawn on the host, which a recorded step cannot do."""
 
     def __init__(self, module: Any) -> None:
         self.module: Any = module

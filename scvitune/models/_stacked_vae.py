@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from scvitune.contracts import Batch, Losses, Noise, Objective
 from scvitune.likelihoods import negative_binomial
+from scvitune.models._forward import encode_one_hot
 from scvitune.models._fused_layer import FusedLayer
 from scvitune.models._vae import VAEObjective
 from scvitune.sparse import SparseCounts
@@ -305,7 +306,7 @@ class _Step:
         if batch.categorical_covariates is not None:
             codes += batch.categorical_covariates.unbind(dim=1)
         columns = [
-            F.one_hot(code, size).to(batch.log_library.dtype)
+            encode_one_hot(code, size, dtype=batch.log_library.dtype)
             for size, code in zip(layers.n_cat_list, codes, strict=False)
             if size > 1
         ]
@@ -320,7 +321,7 @@ class _Step:
             pi = self._linear(decoder.px_dropout_decoder, hidden)
         theta = self._stacked.parameter(self._first.px_r, self._rows).exp()
         library = self._batch.log_library
-        if logits.device.type == "cpu":
+        if isinstance(counts, SparseCounts):
             # The compiled pass wants one dispersion a gene, so it takes one model at a time.
             parts = split_counts(counts, self._k)
             return torch.stack(

@@ -32,7 +32,7 @@ from scvitune.models._forward import (
     store_sparse,
 )
 from scvitune.models._vae_step import VAEStep, can_step
-from scvitune.sparse import SparseRows
+from scvitune.sparse import SparseCounts, SparseRows
 
 
 class VAEObjective:
@@ -57,6 +57,8 @@ class VAEObjective:
 
     def differentiate(self, batch: Batch, noise: Noise, *, kl_weight: float) -> Losses | None:
         """Set the gradients of the mean loss by `VAEStep`, where it covers the module."""
+        if not isinstance(batch.counts, SparseCounts):
+            return None
         # Not before the first step, for the module may still move, and anew if it does later.
         if self._step is None or (self._step and not self._step.valid):
             self._step = VAEStep(self.module) if can_step(self.module) else False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scvitune._devices import widest_float
 from scvitune.contracts import Batch, Noise
 from scvitune.likelihoods import compute_mean
 from scvitune.models._forward import Posterior
@@ -36,7 +37,7 @@ def log_importance_weights(
 
     Returns
     -------
-    (n_cells, n_samples), float64.
+    (n_cells, n_samples), float64 where the device has it.
     """
     latent, library, log_library = objective.infer(batch, noise)
     weights = []
@@ -49,7 +50,7 @@ def log_importance_weights(
             weight = weight + library_weight
         joined, categories = objective.decoder_input(batch, objective.transform(z))
         probability = objective.log_probability(batch, joined, categories, log_library, noise)
-        weights.append(probability.double() + weight)
+        weights.append(probability.to(weight.dtype) + weight)
     return torch.stack(weights, dim=1)
 
 
@@ -59,13 +60,14 @@ def _draw(
     """Return a draw and its log-density under the prior minus that under the posterior, (n,)."""
     drawn = noise.normal(posterior.mean)
     z = torch.addcmul(posterior.mean, posterior.variance.sqrt(), drawn)
+    wide = widest_float(z.device)
     # Both densities lack the same factor of 2 pi.
-    by_posterior = -0.5 * (drawn.double().square() + posterior.variance.double().log())
+    by_posterior = -0.5 * (drawn.to(wide).square() + posterior.variance.to(wide).log())
     if prior is None:
-        by_prior = -0.5 * z.double().square()
+        by_prior = -0.5 * z.to(wide).square()
     else:
-        mean, variance = (part.double() for part in prior)
-        by_prior = -0.5 * ((z.double() - mean).square() / variance + variance.log())
+        mean, variance = (part.to(wide) for part in prior)
+        by_prior = -0.5 * ((z.to(wide) - mean).square() / variance + variance.log())
     return z, (by_prior - by_posterior).sum(dim=-1)
 
 

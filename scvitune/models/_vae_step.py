@@ -22,7 +22,7 @@ from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import LIKELIHOOD_KERNELS
 from scvitune.models._bound import Bound, Buffers, Matrix
 from scvitune.models._fused_layer import KERNELS, FusedLayer
-from scvitune.sparse import SparseRows
+from scvitune.sparse import SparseCounts, SparseRows
 
 
 def can_step(module: Any) -> bool:
@@ -126,7 +126,7 @@ class VAEStep:
         return Losses(reconstruction=-log_probability, kl=kl, kl_fixed=torch.zeros_like(kl))
 
     def _encode(self, batch: Batch, noise: Noise) -> Tensor:
-        counts = batch.counts
+        counts = _rows_of(batch)
         values = counts.values.log1p() if self._module.log_variational else counts.values
         hidden: Tensor | SparseRows
         if self._encoder[0].reads_sparse:
@@ -167,7 +167,7 @@ class VAEStep:
 
     def _decode(self, batch: Batch, hidden: Tensor) -> tuple[Tensor, Matrix]:
         """Return each cell's log-probability and the gradient by the last hidden layer."""
-        rows, counts = self._buffers.rows, batch.counts
+        rows, counts = self._buffers.rows, _rows_of(batch)
         n, n_genes = counts.n_cells, counts.n_genes
         # Inputs, biases, gradients by both; the second half is empty without zero inflation.
         dense, biases = [_NO_ROWS] * 2, [_EMPTY] * 2
@@ -232,6 +232,12 @@ class _Head:
 
     def __init__(self, linear: nn.Linear) -> None:
         self.weight, self.bias = Bound(linear.weight), Bound(linear.bias)
+
+
+def _rows_of(batch: Batch) -> SparseCounts:
+    if not isinstance(batch.counts, SparseCounts):
+        raise TypeError("the compiled step reads sparse counts only")
+    return batch.counts
 
 
 def _wanted(grad: Matrix | None) -> Matrix:

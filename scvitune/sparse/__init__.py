@@ -1,6 +1,7 @@
 """A minibatch's counts as CSR rows, and the dense layers that read them."""
 
 from scvitune.sparse._counts import SparseCounts
+from scvitune.sparse._dense import Counts, DenseCounts
 from scvitune.sparse._gathering import gather_counts
 from scvitune.sparse._linear import (
     DENSE_FROM,
@@ -15,6 +16,8 @@ from scvitune.sparse._linear import (
 
 __all__ = [
     "DENSE_FROM",
+    "Counts",
+    "DenseCounts",
     "SparseCounts",
     "SparseRows",
     "can_multiply_sparse",

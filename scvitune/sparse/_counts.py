@@ -67,6 +67,28 @@ class SparseCounts:
         """Share of the entries that are not zero."""
         return len(self.columns) / max(self.n_cells * self.n_genes, 1)
 
+    def pick(self, values: Tensor) -> Tensor:
+        """Pick (nnz,) values at the non-zeros from a (n_genes,) or (n_cells, n_genes) tensor."""
+        if values.dim() == 1:
+            return values.index_select(0, self.columns)
+        return values.reshape(-1).index_select(0, self.flat)
+
+    def spread(self, by_cell: Tensor) -> Tensor:
+        """Repeat (n_cells,) values at each cell's non-zeros: (nnz,)."""
+        return by_cell.index_select(0, self.rows)
+
+    def at_nonzeros(self, picked: Tensor) -> Tensor:
+        """Return what of `pick`-ed values is at non-zeros: here all."""
+        return picked
+
+    def add_to(self, dense: Tensor, picked: Tensor) -> None:
+        """Add (nnz,) values to a contiguous (n_cells, n_genes) tensor, in place."""
+        dense.view(-1).scatter_add_(0, self.flat, picked)
+
+    def fill(self, dense: Tensor, value: float) -> None:
+        """Set a contiguous (n_cells, n_genes) tensor at the non-zeros, in place."""
+        dense.view(-1).index_fill_(0, self.flat, value)
+
     def densify(self, values: Tensor | None = None) -> Tensor:
         """Return a dense (n_cells, n_genes) matrix with ``values`` (the counts) at non-zeros."""
         filled = self.values if values is None else values

@@ -42,7 +42,8 @@ class FusedAdam:
     ) -> None:
         self._parameters = list(parameters)
         self._update = _STEPS[algorithm]
-        self.lr, self.eps, self.weight_decay = lr, eps, weight_decay
+        self._lr, self.eps, self.weight_decay = lr, eps, weight_decay
+        self._lr_on_device: Tensor | None = None
         self._transposed: set[int] = set()
         self._means: dict[int, Tensor] = {}
         self._squares: dict[int, Tensor] = {}
@@ -51,6 +52,22 @@ class FusedAdam:
         # The kernel wants a count for each parameter, but all are the same one.
         device = self._parameters[0].device if self._parameters else None
         self._steps = torch.zeros((), dtype=torch.float32, device=device)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = value
+        if self._lr_on_device is not None:
+            self._lr_on_device.fill_(value)
+
+    def keep_lr_on_device(self) -> None:
+        """Have steps read the learning rate from memory, so that a recorded one finds it there."""
+        if self._lr_on_device is None:
+            self._lr_on_device = torch.full_like(self._steps, self._lr)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -69,7 +86,7 @@ class FusedAdam:
             *self._rows,
             [],
             [self._steps] * len(self._means),
-            lr=self.lr,
+            lr=self._lr if self._lr_on_device is None else self._lr_on_device,
             beta1=_BETAS[0],
             beta2=_BETAS[1],
             weight_decay=self.weight_decay,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,17 @@ from torch import Tensor
 
 from scvitune._seeding import derive_seed
 from scvitune.contracts import Batch, Losses, Objective, Split, SplitName
-from scvitune.training._adam import FusedAdam
+from scvitune.training._captured import CapturedStep, GraphRecorder, Recorder
 from scvitune.training._device_data import DeviceData
 from scvitune.training._early_stopping import EarlyStopping
 from scvitune.training._noise import GeneratorNoise
 from scvitune.training._order import TrainingOrder
 from scvitune.training._plateau import PlateauSchedule
 from scvitune.training._settings import TrainingSettings
+from scvitune.training._step import TrainingStep
+from scvitune.training._sums import LossSums
 
 EVALUATION_BATCH = 512
-
-_CLIPPING: dict[str, Any] = {
-    "norm": torch.nn.utils.clip_grad_norm_,
-    "value": torch.nn.utils.clip_grad_value_,
-}
 
 
 class Divergence(ArithmeticError):
@@ -56,6 +54,9 @@ class TrainingLoop:
         ``(until, share)``, ascending: before these epochs train on these shares of the training
         cells only, nested and the same for all trials of a study; see `TrainingOrder`. An epoch
         remains as many cells as there are to train on.
+    record
+        Makes what records steps of full minibatches, of the noise of training; None: CUDA graphs
+        on CUDA, for objectives that ask the device for nothing, else nothing does.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TrainingLoop:
         seed: int,
         evaluation_seed: int,
         cell_shares: Sequence[tuple[float, float]] = (),
+        record: Callable[[GeneratorNoise], Recorder] | None = None,
     ) -> None:
         self.objective, self.module = objective, objective.module
         self.settings = settings
@@ -75,14 +77,10 @@ class TrainingLoop:
         self._seed, self._evaluation_seed = seed, evaluation_seed
         self._n_train = len(split.train)
         self.noise = GeneratorNoise(derive_seed(seed, "noise"), data.device)
-        parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self._optimizer = FusedAdam(
-            parameters,
-            algorithm=settings.optimizer,
-            lr=settings.lr,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-        )
+        self._plain_step = TrainingStep(objective, data, settings, self.noise)
+        self._optimizer, self._sums = self._plain_step.optimizer, self._plain_step.sums
+        self._record = record
+        self._take_step = self._prepare_step()
         self._plateau = PlateauSchedule(settings) if settings.reduce_lr_on_plateau else None
         self._early_stopping = EarlyStopping(settings) if settings.early_stopping else None
         self.stopped_early = False
@@ -95,8 +93,8 @@ class TrainingLoop:
             shares=cell_shares,
             subset_seed=evaluation_seed,
         )
-        self._sums = torch.zeros(3, dtype=torch.float64, device=data.device)
         self._cells_summed = 0
+        self._cells: dict[SplitName, Tensor] = {}
         self._known_validation: tuple[int, dict[str, float]] | None = None
         self.time_s = 0.0
 
@@ -135,18 +133,14 @@ class TrainingLoop:
         self.module.train()
         while not self.has_reached(to_epoch):
             cells, kl_weight = self.next_step()
-            batch = self._data.gather(cells)
-            self._optimizer.zero_grad()
-            losses = self.objective.differentiate(batch, self.noise, kl_weight=kl_weight)
-            if losses is None:
-                losses = self.objective.compute_losses(batch, self.noise)
-                loss = (losses.reconstruction + kl_weight * losses.kl + losses.kl_fixed).mean()
-                loss.backward()
-            self.finish_step(losses)
+            self._take_step(cells, kl_weight)
+            self._count(len(cells))
             if time.perf_counter() - started > seconds:
                 break
+        finite = self._sums.are_finite()  # waits for the device
         self.time_s += time.perf_counter() - started
-        self.check_losses()
+        if not finite:
+            raise self._divergence()
         return self.has_reached(to_epoch)
 
     def has_reached(self, to_epoch: float) -> bool:
@@ -161,26 +155,41 @@ class TrainingLoop:
         return cells, settings.kl_weight(epoch=epoch, step=self._step)
 
     def finish_step(self, losses: Losses) -> None:
-        """Update the weights by the gradients that are there, and count what was seen."""
-        settings, n_cells = self.settings, len(losses.reconstruction)
-        if settings.gradient_clip_val is not None:
-            clip = _CLIPPING[settings.gradient_clip_algorithm]
-            clip(self.module.parameters(), settings.gradient_clip_val)
-        self._optimizer.step()
-        with torch.no_grad():
-            self._sums += torch.stack([losses.reconstruction, losses.kl, losses.kl_fixed]).sum(1)
+        """Take a step whose gradients and losses were computed elsewhere."""
+        self._plain_step.update(losses)
+        self._count(len(losses.reconstruction))
+
+    def check_losses(self) -> None:
+        """Raise `Divergence` if the loss became NaN or infinite since the last report."""
+        if not self._sums.are_finite():
+            raise self._divergence()
+
+    def _divergence(self) -> Divergence:
+        return Divergence(f"the training loss is no longer finite at epoch {self.epoch:g}")
+
+    def _count(self, n_cells: int) -> None:
+        """Count a step, and let the schedules look where it ended an epoch."""
         epoch = self._cells_seen // self._n_train
         self._step += 1
         self._cells_seen += n_cells
         self._cells_summed += n_cells
-        if self._cells_seen // self._n_train > epoch and settings.validates_each_epoch:
+        if self._cells_seen // self._n_train > epoch and self.settings.validates_each_epoch:
             self._after_epoch()
             self.module.train()
 
-    def check_losses(self) -> None:
-        """Raise `Divergence` if the loss became NaN or infinite since the last report."""
-        if not torch.isfinite(self._sums).all():
-            raise Divergence(f"the training loss is no longer finite at epoch {self.epoch:g}")
+    def _prepare_step(self) -> TrainingStep | CapturedStep:
+        """Return the step, or what records it where that is wanted."""
+        record, device = self._record, self._data.device
+        if record is None:
+            if device.type != "cuda" or getattr(self.objective, "reads_device", False):
+                return self._plain_step
+            record = partial(GraphRecorder, device)
+        return CapturedStep(
+            self._plain_step,
+            record(self.noise),
+            batch_size=self.settings.batch_size,
+            device=device,
+        )
 
     def _after_epoch(self) -> None:
         """Let the learning-rate schedule and early stopping look at the validation cells."""
@@ -203,8 +212,8 @@ class TrainingLoop:
         """
         if self._cells_summed == 0:
             return {}
-        means = _name_losses(self._sums / self._cells_summed)
-        self._sums.zero_()
+        means = _name_losses(self._sums, self._cells_summed)
+        self._sums.clear()
         self._cells_summed = 0
         return means
 
@@ -223,13 +232,12 @@ class TrainingLoop:
                 return known
         self.module.eval()
         noise = GeneratorNoise(derive_seed(self._evaluation_seed, split), self._data.device)
-        sums = torch.zeros(3, dtype=torch.float64, device=self._data.device)
+        sums = LossSums(self._data.device)
         for cells in self._evaluation_batches(split):
             losses = self.objective.compute_losses(self._data.gather(cells), noise)
-            sums += torch.stack(
-                [losses.reconstruction.sum(), losses.kl.sum(), losses.kl_fixed.sum()]
-            )
-        means = _name_losses(sums / len(self._split[split]))
+            parts = losses.reconstruction, losses.kl, losses.kl_fixed
+            sums.add(torch.stack([part.sum() for part in parts]))
+        means = _name_losses(sums, len(self._split[split]))
         for name, value in means.items():
             if not math.isfinite(value):
                 raise Divergence(f"{name}_{split} is {value} at epoch {self.epoch:g}")
@@ -253,8 +261,9 @@ class TrainingLoop:
         return rows
 
     def _evaluation_batches(self, split: SplitName) -> Iterator[Tensor]:
-        cells = torch.from_numpy(self._split[split]).to(self._data.device)
-        return iter(cells.split(EVALUATION_BATCH))
+        if split not in self._cells:
+            self._cells[split] = torch.from_numpy(self._split[split]).to(self._data.device)
+        return iter(self._cells[split].split(EVALUATION_BATCH))
 
     # -------------------------------------------------------------- checkpoints
 
@@ -274,7 +283,7 @@ class TrainingLoop:
             "step": self._step,
             "cells_seen": self._cells_seen,
             "order": self._order.state_dict(),
-            "sums": self._sums,
+            "sums": self._sums.tensor,
             "cells_summed": self._cells_summed,
             "time_s": self.time_s,
         }
@@ -283,6 +292,7 @@ class TrainingLoop:
         """Go on from `state_dict`."""
         _copy_into(self.module, state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._take_step = self._prepare_step()  # its moments lie elsewhere now
         if self._plateau is not None:
             self._plateau.load_state_dict(state["plateau"])
         if self._early_stopping is not None:
@@ -291,7 +301,7 @@ class TrainingLoop:
         self.noise.generator.set_state(state["noise"].cpu())
         self._step, self._cells_seen = state["step"], state["cells_seen"]
         self._order.load_state_dict(state["order"])
-        self._sums = state["sums"].to(self._data.device)
+        self._sums.restore(state["sums"])
         self._cells_summed = state["cells_summed"]
         self._known_validation = None
         self.time_s = state["time_s"]
@@ -336,8 +346,8 @@ def _copy_into(module: Any, weights: Mapping[str, Tensor]) -> None:
         value.copy_(weights[name])
 
 
-def _name_losses(means: Tensor) -> dict[str, float]:
-    reconstruction, kl, kl_fixed = means.tolist()
+def _name_losses(sums: LossSums, n_cells: int) -> dict[str, float]:
+    reconstruction, kl, kl_fixed = (total / n_cells for total in sums.read())
     return {
         "elbo": reconstruction + kl + kl_fixed,
         "reconstruction_loss": reconstruction,

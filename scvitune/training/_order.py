@@ -23,6 +23,9 @@ class TrainingOrder:
     pass alone, so a checkpoint in mid-pass needs to keep no more than where the pass began. A pass
     that has begun is ended, also where more cells are to come after an epoch within it.
 
+    The order is drawn on the host, so that every device trains on the same minibatches, and sent
+    once a pass.
+
     Parameters
     ----------
     cells
@@ -65,7 +68,7 @@ class TrainingOrder:
             generator = np.random.default_rng(derive_seed(self._seed, "order", self._pass))
             whole = self._size == len(self._cells)
             drawn = generator.permutation(self._cells if whole else self._nested[: self._size])
-            self._order = torch.from_numpy(drawn).to(self._device)
+            self._order = _send(torch.from_numpy(drawn), self._device)
         start = n_seen - self._start
         stop = start + batch_size
         if self._size - stop < _SMALLEST_BATCH:
@@ -87,3 +90,10 @@ class TrainingOrder:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on in the pass of `state_dict`."""
         self._begin_pass(int(state["pass"]), int(state["start"]))
+
+
+def _send(indices: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device; to a GPU without waiting for the steps that it still has to do."""
+    if device.type == "cuda":
+        return indices.pin_memory().to(device, non_blocking=True)
+    return indices.to(device)

@@ -107,6 +107,19 @@ def test_destvi_batch_size(tmp_path):
         assert (tmp_path / "runs" / name).stat().st_size > 500
 
 
+def test_accelerators(tmp_path):
+    small = ["--cells=400", "--genes=40", "--sizes", "64", "128", "4096", "--epochs=2"]
+    printed = run_script("examples/accelerators.py", *small, "--csv=table.csv", home=tmp_path)
+    assert "2 epochs of SCVI on 320 cells x 40 genes" in printed
+    header, *rows = (tmp_path / "table.csv").read_text().splitlines()
+    assert header == "device,batch size,lr,seconds,held-out loss"
+    rows = [row.split(",") for row in rows]
+    # 4096 is more than there are cells.
+    assert [row[:3] for row in rows[:2]] == [["cpu", "64", "0.0005"], ["cpu", "128", "0.001"]]
+    assert len(rows) % 2 == 0
+    assert all(float(row[3]) > 0 and 0 < float(row[4]) < 1000 for row in rows)
+
+
 def test_step(tmp_path):
     sizes = ("--genes=60", "--cells=300", "--epochs=1", "--likelihoods", "nb")
     (row,) = numbers_of("benchmarks/step.py", *sizes, home=tmp_path)["rows"]

@@ -123,6 +123,7 @@ def test_trials_that_want_it_diverge(data, stages, trainings, tmp_path, monkeypa
                 "device": "cpu",
                 "defaults": None,
                 "threads": 1,
+                "tf32": False,
                 "stages": stages.to_plain(),
                 "held_out_dir": str(prepared.directory) if by_genes else None,
             },

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import resource
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def run(prepared, tmp_path, monkeypatch):
                 "device": "cpu",
                 "defaults": None,
                 "threads": 1,
+                "tf32": False,
                 "stages": None,
                 "held_out_dir": None,
                 **study,
@@ -235,6 +237,86 @@ def test_a_configuration_too_large_for_the_memory_fails_alone(run):
     assert "allocate" in result["reason"]
     assert trial.reset_config(configure("00003"))
     assert finish(trial)[-1]["outcome"] == "finished"
+
+
+def run_out_of_memory(loop, *, at_step):
+    """Have a step find no room, in the midst of it; return what must not live on."""
+    objective, taken = loop.objective, []
+    held = [weakref.ref(objective), weakref.ref(loop), weakref.ref(loop._data._counts)]
+    held += [weakref.ref(parameter) for parameter in objective.module.parameters()]
+    compute = objective.compute_losses
+
+    def fill(batch, noise):
+        losses = compute(batch, noise)
+        if torch.is_grad_enabled():  # a step, and no evaluation
+            taken.append(len(batch.cells))
+        if len(taken) == at_step:
+            # What a GPU would be full of: activations that the graph of the loss keeps.
+            held.extend(weakref.ref(t) for t in (losses.kl, losses.reconstruction))
+            moments = [*loop._optimizer._means.values(), *loop._optimizer._squares.values()]
+            held.extend(weakref.ref(t) for t in moments)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore")
+        return losses
+
+    objective.differentiate = lambda batch, noise, *, kl_weight: None
+    objective.compute_losses = fill
+    return held
+
+
+def test_out_of_memory_ends_one_trial_and_frees_what_it_had(run, monkeypatch):
+    """The process's data stay, and other trials go on, in this process and beside it."""
+    _, configure = run
+    alone = finish(build(configure("00009")))
+    trial, beside = build(configure("00001")), build(configure("00003"))
+    data = weakref.ref(trial._loop._data)
+    held = run_out_of_memory(trial._loop, at_step=6)
+    assert "outcome" not in trial.step()
+    beside.step()
+    result = trial.step()
+    assert result["outcome"] == "failed"
+    assert result["done"]
+    assert result["reason"] == "out of memory: CUDA out of memory. Tried to allocate 9 GiB."
+    assert 1.0 < result["epoch"] < 2.5
+    assert len(held) > 20
+    kept = [ref() for ref in held if ref() is not None]
+    assert kept == [data()._counts], "the weights, the moments and the step are gone"
+    assert trial._best is None
+    assert finish(beside)[-1]["outcome"] == "finished"
+    assert trial.reset_config(configure("00002"))
+    assert trial._loop._data is data()
+    assert [numbers(r) for r in finish(trial)] == [numbers(r) for r in alone]
+
+
+def test_out_of_memory_while_it_is_set_up(run, monkeypatch):
+    from scvitune import trial as trial_module
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)")
+
+    _, configure = run
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_module, "TrainingLoop", fail)
+        trial = build(configure())
+    result = trial.step()
+    assert result["outcome"] == "failed"
+    assert result["reason"].startswith("could not be set up: out of memory: MPS backend")
+    assert trial.reset_config(configure("00002"))
+    assert finish(trial)[-1]["outcome"] == "finished"
+
+
+def test_tf32_is_the_studys_and_is_taken_back(run):
+    matmul = torch.backends.cuda.matmul
+    _, configure = run
+    assert not matmul.allow_tf32
+    trial = build(configure(tf32=True))
+    assert matmul.allow_tf32
+    trial.step()
+    assert trial.reset_config(configure("00002"))
+    assert not matmul.allow_tf32
+    assert trial.reset_config(configure("00003", tf32=True))
+    assert matmul.allow_tf32
+    trial.cleanup()
+    assert not matmul.allow_tf32
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])

@@ -6,6 +6,7 @@ import numpy as np
 import scvi
 import torch
 
+from scvitune._devices import widest_float
 from scvitune.data import prepare_anndata
 from scvitune.models import get_adapter
 from scvitune.training import DeviceData, GeneratorNoise, seeded_initialisation
@@ -20,10 +21,11 @@ class FixedNoise:
         self.generator = torch.Generator().manual_seed(7)
 
     def normal(self, like):
-        return torch.randn(like.shape, dtype=like.dtype, generator=self.generator)
+        drawn = torch.randn(like.shape, dtype=torch.float64, generator=self.generator)
+        return drawn.to(like.device, like.dtype)
 
     def keep(self, like, rate):
-        return torch.rand(like.shape, generator=self.generator) >= rate
+        return (torch.rand(like.shape, generator=self.generator) >= rate).to(like.device)
 
 
 class DoubleNoise:
@@ -58,15 +60,21 @@ def scvi_losses(module, tensors, monkeypatch):
     return losses
 
 
-def check_parity(model_name, adata, config, monkeypatch, training=True):
-    """Compare loss, reported parts and every gradient, in double precision."""
+def check_parity(model_name, adata, config, monkeypatch, training=True, *, place=None):
+    """Compare loss, reported parts and every gradient, in double precision where there is one.
+
+    scvi-tools computes on the CPU, we at ``place`` (None: there too).
+    """
+    device = torch.device("cpu") if place is None else place.device
+    dtype = widest_float(device)
+    rtol = 1e-5 if dtype == torch.float64 else 2e-3
     adapter = get_adapter(model_name)
     prepared = prepare_anndata(adata, model=model_name)
     model = getattr(scvi.model, model_name)(adata, **config)
     module = model.module.double()
     with seeded_initialisation(0):
         objective = adapter.build_objective(config, prepared)
-    ours = objective.module.double()
+    ours = objective.module.to(device, dtype)
     assert {n: p.shape for n, p in ours.state_dict().items()} == {
         n: p.shape for n, p in module.state_dict().items()
     }
@@ -78,8 +86,8 @@ def check_parity(model_name, adata, config, monkeypatch, training=True):
     loader = model._make_data_loader(adata, indices=cells, batch_size=64)
     (tensors,) = list(loader)
     tensors = {k: v.double() if v.is_floating_point() else v for k, v in tensors.items()}
-    batch = DeviceData(prepared, torch.device("cpu")).gather(torch.from_numpy(cells))
-    batch = exactly(batch)
+    data = DeviceData(prepared, device) if place is None else place.put(prepared)
+    batch = exactly(data.gather(torch.from_numpy(cells).to(device)), dtype)
 
     expected = scvi_losses(module, tensors, monkeypatch)
     expected.loss.backward()
@@ -92,13 +100,13 @@ def check_parity(model_name, adata, config, monkeypatch, training=True):
         by_cell = ours.ct_weight[batch.labels] * by_cell
     loss = by_cell.mean()
 
-    torch.testing.assert_close(loss, expected.loss, rtol=1e-5, atol=0)
-    torch.testing.assert_close(
-        losses.reconstruction.sum(), expected.reconstruction_loss_sum, rtol=1e-5, atol=0
-    )
-    torch.testing.assert_close(
-        (losses.kl + losses.kl_fixed).sum(), expected.kl_local_sum, rtol=1e-5, atol=1e-12
-    )
+    def assert_close(found, wanted, *, atol=0.0, msg=None):
+        found = found.detach().cpu().double()
+        torch.testing.assert_close(found, wanted.detach(), rtol=rtol, atol=atol, msg=msg)
+
+    assert_close(loss, expected.loss)
+    assert_close(losses.reconstruction.sum(), expected.reconstruction_loss_sum)
+    assert_close((losses.kl + losses.kl_fixed).sum(), expected.kl_local_sum, atol=1e-12)
     grads = dict(module.named_parameters())
     for name, parameter in ours.named_parameters():
         wanted = grads[name].grad
@@ -106,20 +114,18 @@ def check_parity(model_name, adata, config, monkeypatch, training=True):
             assert wanted is None or not wanted.any(), f"{name} lacks its gradient"
             continue
         scale = float(wanted.abs().max())
-        torch.testing.assert_close(
-            parameter.grad, wanted, rtol=1e-5, atol=1e-5 * scale + 1e-12, msg=name
-        )
+        assert_close(parameter.grad, wanted, atol=rtol * scale + 1e-12, msg=name)
 
 
-def exactly(batch):
+def exactly(batch, dtype=torch.float64):
     """The minibatch in double precision, with what follows from the counts computed anew."""
     counts = batch.counts
     counts = dataclasses.replace(
         counts,
-        values=counts.values.double(),
-        log_factorial=torch.lgamma(counts.densify().double() + 1).sum(1),
+        values=counts.values.to(dtype),
+        log_factorial=torch.lgamma(counts.densify().to(dtype) + 1).sum(1),
     )
-    convert = lambda t: t.double() if t is not None else None
+    convert = lambda t: t.to(dtype) if t is not None else None
     return dataclasses.replace(
         batch,
         counts=counts,

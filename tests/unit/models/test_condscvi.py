@@ -34,12 +34,14 @@ CPU = torch.device("cpu")
     ("prior", "weight_obs", "batch_key"),
     list(itertools.product(["normal", "mog"], [False, True], [None, "batch"])),
 )
-def test_every_prior_and_weight(rich_adata, monkeypatch, prior, weight_obs, batch_key, training):
+def test_every_prior_and_weight(
+    rich_adata, monkeypatch, prior, weight_obs, batch_key, training, plain_place
+):
     # One label below 5 %, which weight_obs treats apart, and batches a, b and c.
     rich_adata.obs["label"] = np.where(np.arange(rich_adata.n_obs) < 4, "NK", rich_adata.obs.label)
     scvi.model.CondSCVI.setup_anndata(rich_adata, labels_key="label", batch_key=batch_key)
     config = {"prior": prior, "weight_obs": weight_obs, "n_hidden": 16, "dropout_rate": 0.3}
-    check_parity("CondSCVI", rich_adata, config, monkeypatch, training)
+    check_parity("CondSCVI", rich_adata, config, monkeypatch, training, place=plain_place)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +55,11 @@ def test_every_prior_and_weight(rich_adata, monkeypatch, prior, weight_obs, batc
     ],
     ids=str,
 )
-def test_every_option(rich_adata, monkeypatch, config):
+def test_every_option(rich_adata, monkeypatch, config, plain_place):
     keys = {"labels_key": "label", "batch_key": "batch", "size_factor_key": "size"}
     scvi.model.CondSCVI.setup_anndata(rich_adata, **keys)
-    check_parity("CondSCVI", rich_adata, {"n_hidden": 16, **config}, monkeypatch)
+    config = {"n_hidden": 16, **config}
+    check_parity("CondSCVI", rich_adata, config, monkeypatch, place=plain_place)
 
 
 @pytest.mark.parametrize("config", [{}, {"prior": "mog", "weight_obs": True}], ids=str)

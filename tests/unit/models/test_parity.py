@@ -19,10 +19,12 @@ from scvitune.training import TrainingSettings
         )
     ),
 )
-def test_every_likelihood_and_dispersion(rich_adata, monkeypatch, likelihood, dispersion):
+def test_every_likelihood_and_dispersion(
+    rich_adata, monkeypatch, likelihood, dispersion, plain_place
+):
     scvi.model.SCVI.setup_anndata(rich_adata, batch_key="batch", labels_key="label")
     config = {"gene_likelihood": likelihood, "dispersion": dispersion, "n_hidden": 16}
-    check_parity("SCVI", rich_adata, config, monkeypatch)
+    check_parity("SCVI", rich_adata, config, monkeypatch, place=plain_place)
 
 
 COVARIATES = {
@@ -62,18 +64,19 @@ COVARIATES = {
     ids=str,
 )
 @pytest.mark.parametrize("training", [True, False])
-def test_every_option_of_scvi(rich_adata, monkeypatch, setup, config, training):
+def test_every_option_of_scvi(rich_adata, monkeypatch, setup, config, training, plain_place):
     scvi.model.SCVI.setup_anndata(rich_adata, **setup)
-    check_parity("SCVI", rich_adata, {"n_hidden": 16, **config}, monkeypatch, training)
+    config = {"n_hidden": 16, **config}
+    check_parity("SCVI", rich_adata, config, monkeypatch, training, place=plain_place)
 
 
 @pytest.mark.parametrize("likelihood", ["nb", "zinb", "poisson"])
 @pytest.mark.parametrize("dispersion", ["gene", "gene-batch"])
 @pytest.mark.parametrize("options", [{}, {"use_observed_lib_size": True, "bias": True}], ids=str)
-def test_linear_scvi(rich_adata, monkeypatch, likelihood, dispersion, options):
+def test_linear_scvi(rich_adata, monkeypatch, likelihood, dispersion, options, plain_place):
     scvi.model.LinearSCVI.setup_anndata(rich_adata, batch_key="batch")
     config = {"gene_likelihood": likelihood, "dispersion": dispersion, "n_layers": 2, **options}
-    check_parity("LinearSCVI", rich_adata, config, monkeypatch)
+    check_parity("LinearSCVI", rich_adata, config, monkeypatch, place=plain_place)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from scipy.special import gammaln
 from scvitune.data import simulated
 from scvitune.training import DeviceData
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(scope="module")
 def plain():
@@ -76,24 +78,69 @@ CELLS = {
 
 @pytest.mark.parametrize("dtype", COUNTS)
 @pytest.mark.parametrize("cells", CELLS.values(), ids=CELLS)
-def test_counts_are_those_of_the_rows(plain, dtype, cells):
+def test_counts_are_those_of_the_rows(plain, dtype, cells, place):
     prepared = with_counts(plain, dtype)
-    batch = DeviceData(prepared, torch.device("cpu")).gather(torch.tensor(cells))
+    batch = place.put(prepared).gather(torch.tensor(cells, device=place.device))
     rows = dense(prepared)[cells]
     assert batch.counts.densify().dtype == torch.float32
-    assert np.array_equal(batch.counts.densify().numpy(), rows.astype(np.float32))
+    assert np.array_equal(batch.counts.densify().cpu().numpy(), rows.astype(np.float32))
     np.testing.assert_allclose(
-        batch.log_library.numpy(), np.log(rows.sum(1, keepdims=True)), rtol=1e-6
+        batch.log_library.cpu().numpy(), np.log(rows.sum(1, keepdims=True)), rtol=1e-6
     )
     np.testing.assert_allclose(
-        batch.counts.log_factorial.numpy(), gammaln(rows + 1).sum(1), rtol=1e-5
+        batch.counts.log_factorial.cpu().numpy(), gammaln(rows + 1).sum(1), rtol=1e-5
     )
-    assert (batch.counts.flat.diff() > 0).all()
+    if place.layout == "rows":
+        assert (batch.counts.flat.diff() > 0).all()
+
+
+@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize("dtype", COUNTS)
+def test_counts_stay_in_the_integers_they_were_prepared_in(plain, dtype, layout):
+    prepared = with_counts(plain, dtype)
+    values, *others = DeviceData(prepared, CPU, layout=layout)._counts.tensors
+    assert values.element_size() == prepared.values.itemsize
+    if layout == "csr":
+        assert [t.dtype for t in others] == [torch.int16, torch.int64]
+
+
+def test_genes_past_the_reach_of_two_bytes_take_four(plain):
+    last = np.iinfo(np.int16).max
+    indices = np.r_[plain.indices[:-1], last].astype(np.int32)
+    for n_genes, expected in ((last + 1, torch.int16), (last + 2, torch.int32)):
+        wide = dataclasses.replace(plain, indices=indices, n_genes=n_genes)
+        data = DeviceData(wide, CPU, layout="csr")
+        assert data._counts.tensors[1].dtype == expected
+        batch = data.gather(torch.tensor([69]))
+        assert batch.counts.values[0, last] == plain.values[-1]
+
+
+def test_a_dense_matrix_is_made_in_parts(plain, monkeypatch):
+    from scvitune.training import _counts_on_device
+
+    monkeypatch.setattr(_counts_on_device, "_CHUNK", 100)
+    (matrix,) = DeviceData(plain, CPU, layout="dense")._counts.tensors
+    assert np.array_equal(matrix.numpy(), dense(plain))
+
+
+def test_dense_where_there_is_plenty_of_room(plain):
+    from scvitune.training._counts_on_device import dense_fits
+
+    mostly_zero = dataclasses.replace(plain, n_genes=500)
+    assert dense_fits(mostly_zero, free_bytes=8 * 70 * 500)
+    assert not dense_fits(mostly_zero, free_bytes=8 * 70 * 500 - 1)
+    assert not dense_fits(mostly_zero, free_bytes=None)
+    # Three bytes a count in CSR, one in a matrix: with few zeros that is no larger.
+    assert dense_fits(plain, free_bytes=None)
+
+
+def test_the_cpu_keeps_its_compressed_rows(plain):
+    assert DeviceData(plain, CPU).layout == "rows"
 
 
 def test_covariates_are_those_of_the_cells(plain):
     cells = torch.tensor([9, 2, 66, 2])
-    batch = DeviceData(plain, torch.device("cpu")).gather(cells)
+    batch = DeviceData(plain, CPU).gather(cells)
     assert np.array_equal(batch.batch, plain.batch[cells])
     assert np.array_equal(batch.labels, plain.labels[cells])
     assert np.array_equal(batch.categorical_covariates, plain.categorical_covariates[cells])
@@ -107,13 +154,13 @@ def test_what_the_data_lacks_the_minibatch_lacks(plain):
     bare = dataclasses.replace(
         plain, categorical_covariates=None, continuous_covariates=None, size_factor=None
     )
-    batch = DeviceData(bare, torch.device("cpu")).gather(torch.tensor([1, 2]))
+    batch = DeviceData(bare, CPU).gather(torch.tensor([1, 2]))
     assert batch.categorical_covariates is None
     assert batch.continuous_covariates is None
     assert batch.size_factor is None
 
 
-def test_cells_without_counts_do_not_shift_the_others(plain):
+def test_cells_without_counts_do_not_shift_the_others(plain, place):
     indptr = plain.indptr.copy()
     first, second = indptr[1], indptr[2]
     # Cell 1 gives its counts away.
@@ -122,8 +169,8 @@ def test_cells_without_counts_do_not_shift_the_others(plain):
     sparse = dataclasses.replace(
         plain, values=plain.values[keep], indices=plain.indices[keep], indptr=indptr
     )
-    batch = DeviceData(sparse, torch.device("cpu")).gather(torch.tensor([1, 0, 1, 2]))
-    assert np.array_equal(batch.counts.densify().numpy(), dense(sparse)[[1, 0, 1, 2]])
+    batch = place.put(sparse).gather(torch.tensor([1, 0, 1, 2], device=place.device))
+    assert np.array_equal(batch.counts.densify().cpu().numpy(), dense(sparse)[[1, 0, 1, 2]])
     assert batch.counts.log_factorial[0] == 0
 
 
@@ -139,5 +186,5 @@ def test_chunks_of_the_log_factorials_fit_together(plain, monkeypatch):
 def test_memory_mapped_arrays_are_not_copied(plain, tmp_path):
     np.save(tmp_path / "values.npy", plain.values)
     mapped = np.load(tmp_path / "values.npy", mmap_mode="r")
-    data = DeviceData(dataclasses.replace(plain, values=mapped), torch.device("cpu"))
-    assert data._values.data_ptr() == mapped.ctypes.data
+    data = DeviceData(dataclasses.replace(plain, values=mapped), CPU)
+    assert data._counts.tensors[0].data_ptr() == mapped.ctypes.data

@@ -1,0 +1,221 @@
+"""How a dataset's counts lie on a device, and how minibatches of them come about there.
+
+On the CPU they are compressed rows, read by compiled loops that ask how many counts a minibatch
+has. Elsewhere that question would have the host wait for the device in every step, so there a
+minibatch is a dense matrix, whose shape is known beforehand.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scvitune._devices import free_memory
+from scvitune.contracts import PreparedData
+from scvitune.sparse import Counts, DenseCounts, SparseCounts, gather_counts
+
+Layout: TypeAlias = Literal["rows", "dense", "csr"]
+"""``rows``: CSR that makes sparse minibatches. ``dense`` and ``csr`` make dense ones."""
+
+# torch indexes unsigned types of more than one byte poorly; the signed type of the same width
+# holds the same bits, and the mask gives the number back.
+_SIGNED: dict[str, tuple[Any, int | None]] = {
+    "uint16": (np.int16, 0xFFFF),
+    "uint32": (np.int32, 0xFFFFFFFF),
+}
+_MOST_OF_FREE = 1 / 8  # several processes may share the device, each with a copy
+_CHUNK = 1 << 26  # entries of a dense matrix that are made at a time
+
+
+def choose_layout(prepared: PreparedData, device: torch.device) -> Layout:
+    """Return how counts should lie on a device: dense where there is plenty of room for it."""
+    if device.type == "cpu":
+        return "rows"
+    free = free_memory(device)
+    return "dense" if dense_fits(prepared, free_bytes=free) else "csr"
+
+
+def dense_fits(prepared: PreparedData, *, free_bytes: int | None) -> bool:
+    """Whether the dense matrix takes an eighth of what is free at most, or less than CSR.
+
+    Parameters
+    ----------
+    free_bytes
+        On the device; None: unknown.
+    """
+    dense = prepared.n_cells * prepared.n_genes * prepared.values.itemsize
+    entry = prepared.values.itemsize + _index_type(prepared.n_genes)().itemsize
+    if dense <= len(prepared.values) * entry:
+        return True
+    return free_bytes is not None and dense <= free_bytes * _MOST_OF_FREE
+
+
+def place_counts(
+    prepared: PreparedData, device: torch.device, layout: Layout
+) -> Rows | DenseMatrix | CompressedRows:
+    """Return the counts on a device, as one of the classes below."""
+    if layout == "rows":
+        return Rows(prepared, device)
+    if layout == "dense" or len(prepared.values) == 0:
+        return DenseMatrix(prepared, device)
+    return CompressedRows(prepared, device)
+
+
+class Rows:
+    """CSR on the CPU: views of the memory-mapped arrays, which every process shares."""
+
+    def __init__(self, prepared: PreparedData, device: torch.device) -> None:
+        self._device, self._n_genes = device, prepared.n_genes
+        self._values = _Integers(prepared.values, device)
+        self._indices = as_tensor(prepared.indices, device)
+        self._indptr = as_tensor(prepared.indptr, device)
+        self._arrays = (
+            np.asarray(prepared.indptr),
+            np.asarray(prepared.indices),
+            np.asarray(prepared.values),
+        )
+
+    def gather(self, cells: Tensor, log_factorial: Tensor) -> tuple[Counts, Tensor]:
+        """Return the counts of cells, and the sum of each."""
+        indptr, columns, values, library = self._gather(cells)
+        counts = SparseCounts(
+            n_cells=len(cells),
+            n_genes=self._n_genes,
+            indptr=indptr,
+            columns=columns,
+            values=values,
+            log_factorial=log_factorial,
+        )
+        return counts, library
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What lies on the device."""
+        return self._values.tensor, self._indices, self._indptr
+
+    def _gather(self, cells: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the cells' counts as CSR (indptr, columns, values), and the sum of each cell."""
+        if self._device.type == "cpu":
+            gathered = gather_counts(*self._arrays, cells.numpy())
+            if gathered is not None:
+                indptr, columns, values, library = map(torch.from_numpy, gathered)
+                return indptr, columns, values, library
+        n = len(cells)
+        starts = self._indptr.index_select(0, cells)
+        lengths = self._indptr.index_select(0, cells + 1) - starts
+        ends = lengths.cumsum(0)
+        n_nonzeros = int(ends[-1])
+        rows = torch.repeat_interleave(
+            torch.arange(n, device=self._device), lengths, output_size=n_nonzeros
+        )
+        positions = (starts - ends + lengths).index_select(0, rows)
+        positions += torch.arange(n_nonzeros, device=self._device)
+        values = self._values.select(positions)
+        library = torch.zeros(n, device=self._device).index_add_(0, rows, values)
+        indptr = torch.cat([ends.new_zeros(1), ends])
+        return indptr, self._indices.index_select(0, positions).long(), values, library
+
+
+class DenseMatrix:
+    """All counts, zeros too, in the integer type that they were prepared in."""
+
+    def __init__(self, prepared: PreparedData, device: torch.device) -> None:
+        signed = _SIGNED.get(prepared.values.dtype.name, (prepared.values.dtype, None))[0]
+        shape = (prepared.n_cells, prepared.n_genes)
+        matrix = torch.zeros(
+            shape, dtype=torch.from_numpy(np.empty(0, signed)).dtype, device=device
+        )
+        step = max(1, _CHUNK // max(1, prepared.n_genes))
+        for start in range(0, prepared.n_cells, step):
+            stop = min(start + step, prepared.n_cells)
+            matrix[start:stop] = as_tensor(_dense_rows(prepared, start, stop).view(signed), device)
+        self._matrix = _Integers(prepared.values[:0], device, placed=matrix)
+
+    def gather(self, cells: Tensor, log_factorial: Tensor) -> tuple[Counts, Tensor]:
+        """Return the counts of cells, and the sum of each."""
+        values = self._matrix.select(cells)
+        return DenseCounts(values, log_factorial), values.sum(1)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What lies on the device."""
+        return (self._matrix.tensor,)
+
+
+class CompressedRows:
+    """CSR in the smallest integer types, made dense a minibatch at a time.
+
+    Each row is read as far as the longest one; past its end, its last count is written again to
+    where it is.
+    """
+
+    def __init__(self, prepared: PreparedData, device: torch.device) -> None:
+        self._n_genes = prepared.n_genes
+        index_type = _index_type(prepared.n_genes)
+        self._values = _Integers(prepared.values, device)
+        self._indices = as_tensor(prepared.indices.astype(index_type, copy=False), device)
+        self._indptr = as_tensor(prepared.indptr, device)
+        longest = int(np.diff(prepared.indptr).max())
+        self._offsets = torch.arange(longest, device=device)
+        self._last = len(prepared.values) - 1
+
+    def gather(self, cells: Tensor, log_factorial: Tensor) -> tuple[Counts, Tensor]:
+        """Return the counts of cells, and the sum of each."""
+        starts = self._indptr.index_select(0, cells).unsqueeze(1)
+        lengths = self._indptr.index_select(0, cells + 1).unsqueeze(1) - starts
+        offsets = torch.minimum(self._offsets, (lengths - 1).clamp_(min=0))
+        positions = (starts + offsets).clamp_(max=self._last).view(-1)
+        shape = (len(cells), len(self._offsets))
+        columns = self._indices.index_select(0, positions).view(shape).long()
+        read = self._values.select(positions).view(shape)
+        values = read.new_zeros((len(cells), self._n_genes))
+        values.scatter_(1, columns, torch.where(lengths > 0, read, 0.0))
+        return DenseCounts(values, log_factorial), values.sum(1)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What lies on the device."""
+        return self._values.tensor, self._indices, self._indptr
+
+
+class _Integers:
+    """Counts on a device in the bits they were prepared in, given out as numbers."""
+
+    def __init__(
+        self, values: npt.NDArray[Any], device: torch.device, *, placed: Tensor | None = None
+    ) -> None:
+        signed, self._mask = _SIGNED.get(values.dtype.name, (None, None))
+        if placed is None:
+            placed = as_tensor(values if signed is None else values.view(signed), device)
+        self.tensor = placed
+
+    def select(self, positions: Tensor) -> Tensor:
+        """Return the counts at positions of the first dimension, float32."""
+        raw = self.tensor.index_select(0, positions)
+        return (raw if self._mask is None else raw.long() & self._mask).float()
+
+
+def _index_type(n_genes: int) -> Any:
+    return np.int16 if n_genes <= np.iinfo(np.int16).max + 1 else np.int32
+
+
+def _dense_rows(prepared: PreparedData, start: int, stop: int) -> npt.NDArray[Any]:
+    indptr = np.asarray(prepared.indptr[start : stop + 1])
+    own = slice(int(indptr[0]), int(indptr[-1]))
+    rows = np.zeros((stop - start, prepared.n_genes), dtype=prepared.values.dtype)
+    rows[np.repeat(np.arange(stop - start), np.diff(indptr)), prepared.indices[own]] = (
+        prepared.values[own]
+    )
+    return rows
+
+
+def as_tensor(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Wrap an array without a copy on the CPU; memory-mapped ones are read-only by intention."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.asarray(array)).to(device)
