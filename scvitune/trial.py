@@ -19,11 +19,21 @@ with collection_paused():  # these imports are most of what starting a process t
     import torch
 
     from scvitune._devices import (
-        describe_failure, first_line, lacks_memory, release_memory, use_tf32,
+        describe_failure,
+        first_line,
+        lacks_memory,
+        release_memory,
+        use_tf32,
     )  # fmt: skip
     from scvitune._seeding import derive_seed, trial_seed
     from scvitune.contracts import (
-        DEFAULT_TRIAL, EPOCH, NOTE, UNDERWAY, RunLayout, Split, SplitName,
+        DEFAULT_TRIAL,
+        EPOCH,
+        NOTE,
+        UNDERWAY,
+        RunLayout,
+        Split,
+        SplitName,
     )  # fmt: skip
     from scvitune.data import load_split
     from scvitune.errors import CheckpointError, StudyError
