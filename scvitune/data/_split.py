@@ -134,7 +134,7 @@ def _round_table(
     )
     if not solution.success:
         raise RuntimeError(f"No stratified split was found: {solution.message}")
-    return np.rint(solution.x).astype(np.int64).reshape(n_strata, 3)
+    return np.asarray(np.rint(solution.x), dtype=np.int64).reshape(n_strata, 3)
 
 
 def take_share(split: Split, share: float, *, seed: int) -> Split:

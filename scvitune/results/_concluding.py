@@ -8,12 +8,11 @@ from typing import Any
 
 from scvitune.errors import StudyError
 from scvitune.metrics import OwnFunction
-from scvitune.results._best_model import save_best_model
+from scvitune.results._best_model import has_weights, save_best_model
 from scvitune.results._judging import judge_on_test_cells
 from scvitune.results._report import write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._tables import best_trial_id, trials_table, write_tables
-from scvitune.results._weights import load_final_fit
 
 
 def conclude(root: Path, adata: Any, functions: Mapping[str, OwnFunction] | None = None) -> None:
@@ -38,20 +37,13 @@ def conclude(root: Path, adata: Any, functions: Mapping[str, OwnFunction] | None
     if best is not None:
         if run.finished:
             judge_on_test_cells(run, functions)
-        if _has_weights(run, best):
+        if has_weights(run, best):
             save_best_model(run, adata)
         run = read_run(root)
     write_tables(run)
     write_report(run)
     if run.finished and best is None:
         _refuse(run)
-
-
-def _has_weights(run: Run, trial_id: str) -> bool:
-    """Whether a trial's model can be handed over without any more training."""
-    if run.is_of_spots:
-        return load_final_fit(run, trial_id) is not None
-    return run.layout.checkpoint(trial_id).exists()
 
 
 def _refuse(run: Run) -> None:
