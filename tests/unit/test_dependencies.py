@@ -20,6 +20,7 @@ IMPORTED_AS = {
 COMES_WITH = {
     "cloudpickle": "hyperopt",
     "h5py": "anndata",
+    "llvmlite": "numba",
     "markupsafe": "jinja2",
     "pydantic_core": "pydantic",
 }
