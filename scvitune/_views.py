@@ -99,7 +99,7 @@ class Views:
         ----------
         name
             One of `plots`.
-        options
+        **options
             Of that plot: ``metric`` of ``curves``, ``first`` and ``second`` of ``pareto``,
             ``trial_id`` of ``schedule``, ``adata`` and ``keys`` of ``umap``.
 
@@ -132,6 +132,11 @@ class Views:
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a table by name, such as ``best_trials``, ``published`` or ``rungs``.
+
+        Parameters
+        ----------
+        name
+            One of `tables`.
 
         Raises
         ------

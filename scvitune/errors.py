@@ -53,7 +53,13 @@ class ScvituneWarning(UserWarning):
 
 
 def warn_user(message: str) -> None:
-    """Warn, in the name of the line outside of this package that called it."""
+    """Warn, in the name of the line outside of this package that called it.
+
+    Parameters
+    ----------
+    message
+        What is to be known, and what to do.
+    """
     package = str(Path(__file__).parent)
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_code.co_filename.startswith(package):
@@ -77,12 +83,24 @@ class Faults:
         self._messages: list[str] = []
 
     def add(self, message: str) -> None:
-        """Remember a fault, once: several checks may find the same."""
+        """Remember a fault, once: several checks may find the same.
+
+        Parameters
+        ----------
+        message
+            What is wrong, what was given, and what is allowed.
+        """
         if message not in self._messages:
             self._messages.append(message)
 
     def extend(self, error: InputError) -> None:
-        """Remember all faults of an error raised by a part."""
+        """Remember all faults of an error raised by a part.
+
+        Parameters
+        ----------
+        error
+            Of a part that was checked by itself.
+        """
         for message in error.faults:
             self.add(message)
 
@@ -104,7 +122,15 @@ class Faults:
 
 
 def nearest(name: object, options: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string."""
+    """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string.
+
+    Parameters
+    ----------
+    name
+        What was given.
+    options
+        What is allowed.
+    """
     known = [str(option) for option in options]
     lowered = {option.lower(): option for option in known}
     close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
@@ -112,7 +138,17 @@ def nearest(name: object, options: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
-    """Return the error of a name that is not among those that there are."""
+    """Return the error of a name that is not among those that there are.
+
+    Parameters
+    ----------
+    kind
+        What it is the name of, as a noun.
+    name
+        What was given.
+    known
+        What is allowed.
+    """
     names = list(known)
     return InputError(
         f"There is no {kind} {name!r}.{nearest(name, names)} There are {one_of(names)}."
@@ -120,7 +156,13 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
 
 
 def one_of(options: Iterable[object]) -> str:
-    """Return the options as text for a message, sorted and quoted: ``'a', 'b' or 'c'``."""
+    """Return the options as text for a message, quoted: ``'a', 'b' or 'c'``.
+
+    Parameters
+    ----------
+    options
+        What is allowed, in the order in which it is to be said.
+    """
     quoted = [repr(option) for option in options]
     if len(quoted) < 2:
         return "".join(quoted)

@@ -51,6 +51,13 @@ class MetricError(ScvituneError):
 class TrainedModel:
     """A model as a metric of the user's own gets it, in evaluation mode.
 
+    Parameters
+    ----------
+    loop
+        The training that has the model.
+    config
+        The trial's hyperparameters, flat.
+
     Attributes
     ----------
     module

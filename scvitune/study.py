@@ -329,6 +329,11 @@ def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> 
 def load(path: str | Path) -> Study:
     """Open a run directory; needs neither Ray nor the data.
 
+    Parameters
+    ----------
+    path
+        The run directory.
+
     Raises
     ------
     InputError

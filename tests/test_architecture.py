@@ -29,6 +29,7 @@ BASE = {
     "ranking",
     "_disk",
     "_locking",
+    "_ownership",
     "_cut_default",
     "_ray_settings",
 }

@@ -175,7 +175,7 @@ def one_word_of(*options: str) -> BeforeValidator:
 
     def check(value: Any) -> str | None:
         if value is None or value in options:
-            return value
+            return None if value is None else str(value)
         raise fault(
             f"must be {one_of(options)} or null, but is {shown(value)}.{nearest(value, options)}"
         )
@@ -230,7 +230,8 @@ def plain_mapping() -> BeforeValidator:
             return None
         if not isinstance(value, Mapping):
             raise fault(f"must be a mapping of names to values, but is {shown(value)}.")
-        return _plain(value)
+        plain: dict[str, Any] = _plain(value)
+        return plain
 
     return BeforeValidator(check)
 

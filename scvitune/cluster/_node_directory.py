@@ -86,7 +86,7 @@ def _is_alive(owner: Path) -> bool:
     if place != _place():
         return True
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(created)) < 1.0
+        return bool(abs(psutil.Process(int(pid)).create_time() - float(created)) < 1.0)
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:

@@ -140,7 +140,8 @@ class _Reader:
         column = self._column(key)
         if column is None:
             return np.zeros(len(self._obs), dtype=np.int64)
-        codes = column.astype(pd.CategoricalDtype(mapping)).cat.codes.to_numpy().astype(np.int64)
+        known = column.astype(pd.CategoricalDtype(mapping))
+        codes = np.asarray(known.cat.codes, dtype=np.int64)
         n_unknown = int(np.count_nonzero(codes < 0))
         if n_unknown:
             self._faults.add(

@@ -320,7 +320,7 @@ def _read_truth(spots: Any, key: str, types: tuple[str, ...]) -> npt.NDArray[np.
             f"spots.obsm[{key!r}] must hold proportions: numbers from 0, with a positive sum in "
             "each spot."
         )
-    return shares / sums[:, np.newaxis]
+    return np.asarray(shares / sums[:, np.newaxis])
 
 
 def with_proportions(prepared: PreparedData, proportions: npt.NDArray[np.float64]) -> PreparedData:

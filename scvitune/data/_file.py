@@ -184,6 +184,11 @@ def check_file(path: str | Path) -> None:
 def read_anndata(path: str | Path) -> Any:
     """Read an ``.h5ad`` file, or make the built-in dataset of that name.
 
+    Parameters
+    ----------
+    path
+        The file, or a key of the built-in datasets, such as ``pbmc68k``.
+
     Raises
     ------
     InputError

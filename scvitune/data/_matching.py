@@ -18,6 +18,13 @@ def check_matches(adata: Any, prepared: PreparedData) -> None:
     scvi-tools transfers the set-up of the one to the other: the same layer, the same columns of
     ``obs``, and in them no category that the model does not know.
 
+    Parameters
+    ----------
+    adata
+        What the model is to be put on.
+    prepared
+        The cells that were tuned on.
+
     Raises
     ------
     InputError

@@ -134,7 +134,7 @@ def _round_table(
     )
     if not solution.success:
         raise RuntimeError(f"No stratified split was found: {solution.message}")
-    return np.rint(solution.x).astype(np.int64).reshape(n_strata, 3)
+    return np.asarray(np.rint(solution.x), dtype=np.int64).reshape(n_strata, 3)
 
 
 def take_share(split: Split, share: float, *, seed: int) -> Split:
@@ -142,6 +142,8 @@ def take_share(split: Split, share: float, *, seed: int) -> Split:
 
     Parameters
     ----------
+    split
+        Of all cells.
     share
         Of the training cells, in (0, 1]; rounded up.
     seed
@@ -174,6 +176,11 @@ def save_split(split: Split, path: Path) -> None:
 
 def load_split(path: Path) -> Split:
     """Read a split that `save_split` wrote.
+
+    Parameters
+    ----------
+    path
+        The ``.npz`` file.
 
     Raises
     ------

@@ -55,6 +55,15 @@ def add_setting_faults(
     """Note every setting of the composition model that is out of range.
 
     ``n_spots`` is noted by its reader; here it bounds ``smoothness`` if it is a number.
+
+    Parameters
+    ----------
+    faults
+        Where faults go.
+    n_spots
+        How many spots there are to be.
+    max_cells, concentration, smoothness
+        As in `simulate_composition`.
     """
     add_whole_fault(faults, "max_cells", max_cells, least=1)
     if is_whole(max_cells, least=_MOST_CELLS + 1):

@@ -30,7 +30,7 @@ def draw_shares(
     """Return Dirichlet shares on a grid, (n_spots, n_labels), smooth or independent."""
     fields = _draw_fields(rng, n_labels, compute_side(n_spots), smoothness)
     logs = _log_gamma_quantiles(fields.reshape(n_labels, -1).T[:n_spots], concentration / n_labels)
-    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
+    shares: npt.NDArray[np.float64] = np.exp(logs - logs.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     return shares
 

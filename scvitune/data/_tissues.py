@@ -22,6 +22,13 @@ _HELD_OUT = 0.15
 def split_reference(reference: PreparedData, seed: int) -> Split:
     """Split the cells of each type: to train CondSCVI on, and to sum into two tissues.
 
+    Parameters
+    ----------
+    reference
+        The prepared single cells, with their types as labels.
+    seed
+        Of the order in which the cells of a type are taken.
+
     Returns
     -------
     Split
@@ -42,7 +49,15 @@ def split_reference(reference: PreparedData, seed: int) -> Split:
 
 
 def take_genes(prepared: PreparedData, kept: npt.NDArray[np.bool_]) -> PreparedData:
-    """Return prepared spots with some of their genes, the (n_genes,) mask's."""
+    """Return prepared spots with some of their genes, the (n_genes,) mask's.
+
+    Parameters
+    ----------
+    prepared
+        The spots.
+    kept
+        (n_genes,) bool: which genes stay.
+    """
     counts = sp.csr_matrix(
         (prepared.values, prepared.indices, prepared.indptr),
         shape=(prepared.n_cells, prepared.n_genes),

@@ -96,7 +96,7 @@ class TaskQueue(Searcher):
             known = {task.task_id for task in self.proposed}
             self._waiting.extend(t for t in self._choose_next() if t.task_id not in known)
             if not self._waiting:
-                return Searcher.FINISHED
+                return str(Searcher.FINISHED)
         task = self._waiting.popleft()
         self.proposed.append(task)
         self._live.add(trial_id)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scvitune._ownership import OWN, find_foreign
 from scvitune.config import StudyConfig
 from scvitune.contracts import Mode, PreparedData, RunLayout, Split
 from scvitune.errors import Faults, InputError, one_of
@@ -152,16 +151,14 @@ def own_functions(
         If one cannot be had.
     """
     missing = [spec["name"] for spec in config.own_metrics if spec["name"] not in given]
-    for path in (layout.root, layout.study) if missing else ():
-        found = path.stat()
-        if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise InputError(
-                f"This study is measured by {one_of(missing)}, a function that {layout.study} "
-                f"names, but {path} belongs to somebody else or can be written by others, who "
-                "could have named any function. Look at it, then give the function yourself "
-                "(resume(..., metric={'name': ..., 'function': ...})), or keep others out: "
-                f"chmod go-w {layout.root} {layout.study}."
-            )
+    foreign = find_foreign((layout.root, layout.study)) if missing else None
+    if foreign is not None:
+        raise InputError(
+            f"This study is measured by {one_of(missing)}, a function that {layout.study} names, "
+            f"but {foreign} {OWN}, who could have named any function. Look at it, then give the "
+            "function yourself (resume(..., metric={'name': ..., 'function': ...})), or keep "
+            f"others out: chmod go-w {layout.root} {layout.study}."
+        )
     faults = Faults()
     functions = resolve_functions(config.own_metrics, given, faults)
     faults.raise_if_any()

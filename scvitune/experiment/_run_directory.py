@@ -20,6 +20,7 @@ from scvitune._no_run import (
     is_configuration,
     is_run_file,
 )
+from scvitune._ownership import OWN, find_foreign
 from scvitune.config import StudyConfig, dump_yaml, read_yaml_mapping
 from scvitune.contracts import PastTrial, PreparedData, RunLayout
 from scvitune.data import save_split
@@ -174,11 +175,25 @@ def read_study(layout: RunLayout) -> tuple[StudyConfig, dict[str, Any]]:
 def read_ready(layout: RunLayout) -> dict[str, Any]:
     """Return the ready searcher and scheduler of a study that was given some.
 
-    This unpickles a file of the run directory: resume only runs that you trust.
+    They are unpickled, which runs what the file says: only if it and the directories that it lies
+    in belong to this user and nobody else can write them.
+
+    Raises
+    ------
+    InputError
+        If others may have written the file.
     """
     path = layout.ray / _READY
     if not path.exists():
         return {}
+    foreign = find_foreign((layout.root, layout.ray, path))
+    if foreign is not None:
+        raise InputError(
+            f"This study was given a ready Ray object, which a resume unpickles from {path}, but "
+            f"{foreign} {OWN}, who could have put any code there. If you trust those who could, "
+            f"go on with a copy of your own (cp -r), or keep others out: chmod go-w {layout.root} "
+            f"{layout.ray} {path}. Reading its results (scvitune.load, report) unpickles nothing."
+        )
     import cloudpickle
 
     ready: dict[str, Any] = cloudpickle.loads(path.read_bytes())

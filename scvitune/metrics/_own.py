@@ -57,6 +57,11 @@ def load_function(path: str) -> OwnFunction:
     This runs the user's code, by the user's wish: the path must come from the user's own
     configuration.
 
+    Parameters
+    ----------
+    path
+        ``package.module:function``.
+
     Raises
     ------
     InputError
@@ -86,7 +91,17 @@ def resolve_functions(
     given: Mapping[str, OwnFunction],
     faults: Faults,
 ) -> dict[str, OwnFunction]:
-    """Return the function of every own metric: those given, else imported by their paths."""
+    """Return the function of every own metric: those given, else imported by their paths.
+
+    Parameters
+    ----------
+    own_metrics
+        Name, path of the function (None without one), and what else a metric says of itself.
+    given
+        Functions by the metric's name, which need no import.
+    faults
+        Where faults go.
+    """
     functions = {}
     for own in own_metrics:
         name = own["name"]

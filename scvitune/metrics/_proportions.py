@@ -171,7 +171,7 @@ def _unit_deviations(x: Vectors) -> Vectors:
     deviations = x - x.mean(axis=1, keepdims=True)
     # Proportions may be as small as 1e-200, whose squares would vanish.
     deviations /= np.abs(deviations).max(axis=1, keepdims=True)
-    return deviations / np.sqrt((deviations**2).sum(axis=1, keepdims=True))
+    return np.asarray(deviations / np.sqrt((deviations**2).sum(axis=1, keepdims=True)))
 
 
 def _structural_similarity(x: Vectors, y: Vectors) -> npt.NDArray[np.float64]:
@@ -184,7 +184,7 @@ def _structural_similarity(x: Vectors, y: Vectors) -> npt.NDArray[np.float64]:
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
     contrast = (2 * sd_x * sd_y + _C2) / (sd_x**2 + sd_y**2 + _C2)
     structure = ((x * y).mean(axis=1) + _C3) / (sd_x * sd_y + _C3)
-    return luminance * contrast * structure
+    return np.asarray(luminance * contrast * structure)
 
 
 def _jensen_shannon(x: Vectors, y: Vectors) -> npt.NDArray[np.float64]:
@@ -196,4 +196,4 @@ def _jensen_shannon(x: Vectors, y: Vectors) -> npt.NDArray[np.float64]:
     middle = (x + y) / 2
     divergence = (rel_entr(x, middle).sum(axis=1) + rel_entr(y, middle).sum(axis=1)) / 2
     # Rounding may leave a divergence of zero just below it, whose root would be undefined.
-    return np.sqrt(np.maximum(divergence, 0.0))
+    return np.asarray(np.sqrt(np.maximum(divergence, 0.0)))

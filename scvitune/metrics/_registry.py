@@ -199,7 +199,13 @@ _OTHER_NAMES = {
 
 
 def searchable_metrics(offers: Callable[[str], bool] = lambda name: True) -> list[str]:
-    """Return the full names that a study may ask for, of those that a model is measured by."""
+    """Return the full names that a study may ask for, of those that a model is measured by.
+
+    Parameters
+    ----------
+    offers
+        Tells whether a model is measured by the metric of a name.
+    """
     return [
         full
         for metric, info in METRICS.items()
@@ -297,11 +303,25 @@ def ask_metrics(
 
 
 def is_dear(name: str) -> bool:
-    """Tell whether a full name's metric is measured at some reports only; unknown ones may be."""
+    """Tell whether a full name's metric is measured at some reports only; unknown ones may be.
+
+    Parameters
+    ----------
+    name
+        With the split: ``marginal_ll_validation``.
+    """
     info = METRICS.get(name) or METRICS.get(name.rpartition("_")[0])
     return info is None or info.cost == "dear"
 
 
 def name_metrics(values: Mapping[str, float], split: SplitName) -> dict[str, float]:
-    """Return values by name without the split as values by full name."""
+    """Return values by name without the split as values by full name.
+
+    Parameters
+    ----------
+    values
+        Name without the split -> value.
+    split
+        ``train``, ``validation`` or ``test``.
+    """
     return {f"{name}_{split}": value for name, value in values.items()}

@@ -109,6 +109,15 @@ def compute_unintegrated(
     Counts are scaled to 10,000 a cell, log(1 + x) taken, 50 components kept, or fewer where there
     are fewer cells or genes.
 
+    Parameters
+    ----------
+    prepared
+        The prepared cells.
+    cells
+        Indices of those to look at.
+    seed
+        Of the components' randomised solver.
+
     Returns
     -------
     (n_cells, n_components) float32.

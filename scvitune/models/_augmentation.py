@@ -76,7 +76,7 @@ def draw_states(
     label = np.arange(n_labels)
     normal = rng.standard_normal((*n_samples, n_labels, n_latent), dtype=np.float32)
     drawn: npt.NDArray[np.float32] = means[label, component]
-    return drawn + standard_deviations[label, component] * normal
+    return np.asarray(drawn + standard_deviations[label, component] * normal)
 
 
 @torch.no_grad()

@@ -1,4 +1,8 @@
-"""The best model, handed over as scvi-tools' own."""
+"""The best model, handed over as scvi-tools' own.
+
+scvi-tools unpickles the models that it loads. So ``best/`` is loaded where it is the user's own,
+and else made anew from the checkpoints, which are read without running code.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from scvitune._ownership import OWN
 from scvitune.errors import StudyError
 from scvitune.results._first_stage import FIRST_STAGE, write_first_stage
-from scvitune.results._handing_over import Trained, read_model, write_model
+from scvitune.results._handing_over import (
+    Trained,
+    hand_over,
+    is_safe_to_load,
+    read_model,
+    write_model,
+)
 from scvitune.results._run_directory import Run
 from scvitune.results._spots import train_on_spots
 from scvitune.results._tables import best_trial_id
-from scvitune.results._weights import load_final_fit, load_weights
+from scvitune.results._weights import load_final_fit, load_weights, weights_path
 
 
 def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None) -> Path:
@@ -30,19 +41,7 @@ def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None)
         raise StudyError(
             f"{run.layout.root} has no trial with a result, so there is no best model."
         )
-    if (final := load_final_fit(run, trial_id)) is not None:
-        trained = Trained(
-            run.records[trial_id].config, final["weights"], final["reports"], on_all_cells=True
-        )
-    elif run.is_of_spots:
-        trained = train_on_spots(run, trial_id)
-    else:
-        record = run.records[trial_id]
-        trained = Trained(
-            record.config,
-            load_weights(run, trial_id),
-            [(report.epoch, report.metrics) for report in record.lineage],
-        )
+    trained = _obtain(run, trial_id)
     target = run.layout.best
     partial = target.with_name(".best.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -63,7 +62,42 @@ def load_best_model(run: Run, adata: Any) -> Any:
     adata
         Cells with the genes that were tuned on; more genes are left out on a copy. None: the
         cells that were tuned on, rebuilt from the prepared arrays.
+
+    Raises
+    ------
+    StudyError
+        If others may have written the saved model, which scvi-tools unpickles, and there is
+        nothing else to make it from.
     """
-    if not run.layout.best.exists():
+    directory = run.layout.best
+    if not directory.exists():
         save_best_model(run)
-    return read_model(run, run.layout.best, adata)
+    if is_safe_to_load(directory):
+        return read_model(run, directory, adata)
+    best = best_trial_id(run)
+    if best is None or not has_weights(run, best):
+        raise StudyError(
+            f"scvi-tools unpickles the model that it saved in {directory}, but that {OWN}, who "
+            "could have put any code there, and the run directory has not kept the weights to "
+            "make it anew from. If you trust those who could, load a copy of your own (cp -r) by "
+            f"scvi.model.{run.settings['model']}.load."
+        )
+    return hand_over(run, _obtain(run, best), adata)
+
+
+def has_weights(run: Run, trial_id: str) -> bool:
+    """Tell whether a trial's model can be handed over without any more training."""
+    if run.is_of_spots:
+        return load_final_fit(run, trial_id) is not None
+    return weights_path(run, trial_id) is not None
+
+
+def _obtain(run: Run, trial_id: str) -> Trained:
+    """Return a trial's weights, from checkpoints that run no code when they are read."""
+    record = run.records[trial_id]
+    if (final := load_final_fit(run, trial_id)) is not None:
+        return Trained(record.config, final["weights"], final["reports"], on_all_cells=True)
+    if run.is_of_spots:
+        return train_on_spots(run, trial_id)
+    reports = [(report.epoch, report.metrics) for report in record.lineage]
+    return Trained(record.config, load_weights(run, trial_id), reports)

@@ -120,7 +120,7 @@ def compare_trials(run: Run) -> Comparable:
 
 
 def _limited(values: list[float], mode: Mode) -> npt.NDArray[np.float64]:
-    return np.clip(np.array(values, dtype=float), *good_range(values, mode))
+    return np.asarray(np.clip(np.array(values, dtype=float), *good_range(values, mode)))
 
 
 def _encode(one: Searched, values: list[Any], default: Any) -> list[float]:

@@ -9,12 +9,11 @@ from typing import Any
 
 from scvitune.errors import CheckpointError, StudyError
 from scvitune.metrics import OwnFunction
-from scvitune.results._best_model import save_best_model
+from scvitune.results._best_model import has_weights, save_best_model
 from scvitune.results._judging import judge_on_test_cells
 from scvitune.results._report import write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._tables import best_trial_id, trials_table, write_tables
-from scvitune.results._weights import load_final_fit
 
 
 def conclude(root: Path, adata: Any, functions: Mapping[str, OwnFunction] | None = None) -> None:
@@ -42,7 +41,7 @@ def conclude(root: Path, adata: Any, functions: Mapping[str, OwnFunction] | None
         try:
             if run.finished:
                 judge_on_test_cells(run, functions)
-            if _has_weights(run, best):
+            if has_weights(run, best):
                 save_best_model(run, adata)
         except CheckpointError as error:
             lost = error
@@ -62,13 +61,6 @@ def conclude(root: Path, adata: Any, functions: Mapping[str, OwnFunction] | None
             f"{run.layout.report}. `scvitune.replay(scvitune.load({str(root)!r}))` trains one "
             "like it."
         ) from lost
-
-
-def _has_weights(run: Run, trial_id: str) -> bool:
-    """Whether a trial's model can be handed over without any more training."""
-    if run.is_of_spots:
-        return load_final_fit(run, trial_id) is not None
-    return run.layout.checkpoint(trial_id).exists()
 
 
 def _refuse(run: Run) -> None:

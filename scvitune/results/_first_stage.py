@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from scvitune.data import load_prepared, load_split, rebuild_anndata
 from scvitune.errors import StudyError
 from scvitune.models import get_adapter
-from scvitune.results._handing_over import Trained, load_saved, save_model
+from scvitune.results._handing_over import Trained, is_safe_to_load, load_saved, save_model
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import best_trial_id
 from scvitune.results._weights import stages_of
@@ -69,6 +70,10 @@ def load_first_stage(run: Run, reference: Any) -> Any:
         )
     prepared = load_prepared(Path(stages_of(run).reference_dir))
     directory = run.layout.best / FIRST_STAGE
-    if not directory.exists():
-        write_first_stage(run, run.records[best].config, directory)
-    return load_saved(FIRST_MODEL, directory, reference, prepared)
+    if directory.exists() and is_safe_to_load(directory.parent) and is_safe_to_load(directory):
+        return load_saved(FIRST_MODEL, directory, reference, prepared)
+    with tempfile.TemporaryDirectory(prefix="scvitune-") as folder:
+        # From the first stages' own checkpoints, which are read without running code.
+        anew = Path(folder) / FIRST_STAGE
+        write_first_stage(run, run.records[best].config, anew)
+        return load_saved(FIRST_MODEL, anew, reference, prepared)

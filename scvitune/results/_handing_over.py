@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scvitune._ownership import find_foreign
 from scvitune.contracts import Config, PreparedData, Split
 from scvitune.data import check_matches, rebuild_anndata
 from scvitune.errors import StudyError
@@ -114,6 +115,11 @@ def read_model(run: Run, directory: Path, adata: Any) -> Any:
     """
     prepared, _ = load_run_data(run)
     return load_saved(run.settings["model"], directory, adata, prepared)
+
+
+def is_safe_to_load(directory: Path) -> bool:
+    """Tell whether nobody else can have written what scvi-tools unpickles of a saved model."""
+    return find_foreign((directory, *directory.iterdir())) is None
 
 
 def load_saved(model: str, directory: Path, adata: Any, prepared: PreparedData) -> Any:

@@ -54,8 +54,8 @@ class ScheduleCandidate:
     def learning_rate(self, epoch: float) -> float:
         """Return the learning rate at an epoch."""
         if self.name == "exponential":
-            return self.lr * self.gamma**epoch
-        return self.lr * self.gamma ** sum(epoch >= m for m in self.milestones)
+            return float(self.lr * self.gamma**epoch)
+        return float(self.lr * self.gamma ** sum(epoch >= m for m in self.milestones))
 
     def __str__(self) -> str:
         if self.name == "exponential":

@@ -74,14 +74,14 @@ class PopulationScheduler(TrialScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Let a trial wait where its population is compared."""
         if tune_controller is None or self._metric not in result:
-            return TrialScheduler.CONTINUE
+            return str(TrialScheduler.CONTINUE)
         trial_id = trial.config["trial_id"]
         value = float(result[self._metric])
         if not self.population.report(trial_id, epoch=float(result[EPOCH]), value=value):
-            return TrialScheduler.CONTINUE
+            return str(TrialScheduler.CONTINUE)
         self._kept.add(trial_id)
         self._give_up_processes(_unwrapped(tune_controller))
-        return TrialScheduler.NOOP
+        return str(TrialScheduler.NOOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Let a trial go."""

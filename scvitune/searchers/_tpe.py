@@ -187,6 +187,5 @@ def _decode(domain: SpaceDomain, raw: Any) -> Value:
 
 
 def _encode(domain: SpaceDomain, value: Any) -> int | float:
-    if isinstance(domain, Choice):
-        return domain.values.index(value)
-    return value
+    code: int | float = domain.values.index(value) if isinstance(domain, Choice) else value
+    return code

@@ -67,10 +67,22 @@ def conditional(domain: Any, when: Mapping[str, Any]) -> Declared:
 
 
 def mutable(domain: Any) -> Declared:
-    """Return a domain that population-based training may change in a live model."""
+    """Return a domain that population-based training may change in a live model.
+
+    Parameters
+    ----------
+    domain
+        In any form that `scvitune.spaces.parse_space` accepts.
+    """
     return Declared(domain, mutable=True)
 
 
 def structural(domain: Any) -> Declared:
-    """Return a domain that is drawn once a trial and never changed in a live model."""
+    """Return a domain that is drawn once a trial and never changed in a live model.
+
+    Parameters
+    ----------
+    domain
+        In any form that `scvitune.spaces.parse_space` accepts.
+    """
     return Declared(domain, mutable=False)

@@ -43,7 +43,8 @@ def sample_config(
 def _sample(domain: Domain, rng: np.random.Generator) -> Value:
     drawn = to_ray_domain(domain).sample(random_state=rng)
     if isinstance(domain, Choice):
-        return drawn
+        chosen: Value = drawn
+        return chosen
     # exp(log(high)) may come out above high, and 3 * 0.1 is not 0.3
     if isinstance(domain, IntRange):
         step = domain.quantum or 1

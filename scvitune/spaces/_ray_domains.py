@@ -66,7 +66,13 @@ def from_ray_domain(domain: Any, *, what: str) -> Domain:
 
 
 def to_ray_domain(domain: Domain) -> Any:
-    """Return a domain as ``ray.tune.search.sample.Domain``, with the same values."""
+    """Return a domain as ``ray.tune.search.sample.Domain``, with the same values.
+
+    Parameters
+    ----------
+    domain
+        One of `scvitune.contracts`.
+    """
     from ray import tune
 
     if isinstance(domain, Choice):

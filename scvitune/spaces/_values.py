@@ -41,7 +41,13 @@ def plain(value: Any, *, what: str) -> Value:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Return whether two values are equal, where True is not 1."""
+    """Return whether two values are equal, where True is not 1.
+
+    Parameters
+    ----------
+    a, b
+        Values of a hyperparameter.
+    """
     a, b = unwrap_scalar(a), unwrap_scalar(b)
     return bool(isinstance(a, bool) == isinstance(b, bool) and a == b)
 

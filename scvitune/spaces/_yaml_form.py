@@ -124,6 +124,11 @@ def space_to_yaml(space: SearchSpace) -> dict[str, Any]:
     """Return a space as plain values that JSON and YAML can hold.
 
     `scvitune.spaces.parse_space` gives the same space back.
+
+    Parameters
+    ----------
+    space
+        A space that was parsed.
     """
     plain: dict[str, Any] = {h.name: _hyperparameter_to_yaml(h) for h in space.hyperparameters}
     return plain | dict(space.constants)
