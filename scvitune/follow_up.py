@@ -10,8 +10,8 @@ import numpy as np
 from scvitune._devices import lacks_memory
 from scvitune.contracts import EPOCH, Split, SplitName
 from scvitune.data import take_share
-from scvitune.judging import Examiner, MetricError
-from scvitune.metrics import name_metrics, proportion_means
+from scvitune.judging import Examiner, MetricError, measure_proportions
+from scvitune.metrics import name_metrics
 from scvitune.models import ModelAdapter
 from scvitune.trainable import StudyTrainable
 from scvitune.training import Divergence, TrainingLoop
@@ -147,11 +147,7 @@ class FollowUpTrainable(StudyTrainable):
     def _measure(self, loop: TrainingLoop, name: SplitName) -> dict[str, float]:
         """Measure the loop's weights on a split; the only place where test cells are seen."""
         if self._truth is not None:
-            objective: Any = loop.objective
-            found = loop.collect(objective.proportions)
-            if not np.isfinite(found).all():
-                raise Divergence("the proportions are not finite")
-            return name_metrics(proportion_means(self._truth, found), name)
+            return name_metrics(measure_proportions(loop, self._truth), name)
         asked = [m["base"] for m in self._study["metrics"] if m["base"] not in ALWAYS]
         try:
             values = self._examiner_of(name).measure(loop, asked, name, config=self._config)

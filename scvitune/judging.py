@@ -30,6 +30,7 @@ from scvitune.metrics import (
     compute_scib_scores,
     compute_unintegrated,
     corrupt_counts,
+    proportion_means,
 )
 from scvitune.models import (
     VAEObjective,
@@ -97,6 +98,21 @@ def latent_of(loop: TrainingLoop, cells: npt.NDArray[np.int64] | None) -> npt.ND
         lambda batch: latent_means(objective, batch, noise), cells
     )
     return found
+
+
+def measure_proportions(loop: TrainingLoop, truth: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Return how near a model's composition of spots comes to what is known, mean over spots.
+
+    Raises
+    ------
+    Divergence
+        If it is no longer finite.
+    """
+    objective: Any = loop.objective
+    found = loop.collect(objective.proportions)
+    if not np.isfinite(found).all():
+        raise Divergence(f"the proportions are no longer finite at epoch {loop.epoch:g}")
+    return proportion_means(truth, found)
 
 
 class Examiner:

@@ -15,7 +15,6 @@ from scvitune._collecting import collection_paused
 from scvitune._disk import DISK_FAULT, describe_disk_fault, find_disk_fault
 
 with collection_paused():  # these imports are most of what starting a process takes
-    import numpy as np
     import torch
 
     from scvitune._devices import (
@@ -24,7 +23,7 @@ with collection_paused():  # these imports are most of what starting a process t
         lacks_memory,
         release_memory,
         use_tf32,
-    )  # fmt: skip
+    )
     from scvitune._seeding import derive_seed, trial_seed
     from scvitune.contracts import (
         DEFAULT_TRIAL,
@@ -34,11 +33,11 @@ with collection_paused():  # these imports are most of what starting a process t
         RunLayout,
         Split,
         SplitName,
-    )  # fmt: skip
+    )
     from scvitune.data import load_split
     from scvitune.errors import CheckpointError, StudyError
-    from scvitune.judging import MetricError
-    from scvitune.metrics import METRICS, name_metrics, proportion_means
+    from scvitune.judging import MetricError, measure_proportions
+    from scvitune.metrics import METRICS, name_metrics
     from scvitune.models import ModelAdapter, get_adapter
     from scvitune.process_state import (
         examiner_once,
@@ -88,6 +87,7 @@ class StudyTrial:
         self._loop: TrainingLoop | None = None
         self._study = config["study"] | config.get("settings", {})
         self._layout = RunLayout(Path(self._study["run_dir"]))
+        self._sign = 1.0 if self._study["mode"] == "min" else -1.0
         self._trial_id: str = config["trial_id"]
         self._config: dict[str, Any] = dict(config["hyperparameters"])
         self._inheritance: dict[str, Any] | None = config.get("inheritance")
@@ -275,14 +275,13 @@ class StudyTrial:
         """Return what Ray wants of a step in the middle of a stretch of training."""
         self._unsaved = True
         self._save_if_due()
-        sign = 1.0 if self._study["mode"] == "min" else -1.0
         metric = self._study["metric"]
         return {
             EPOCH: loop.epoch,
             "time_s": loop.time_s,
             "n_params": loop.n_parameters,
             "metrics": {},
-            metric: (self._last_report or {}).get(metric, sign * WORST),
+            metric: (self._last_report or {}).get(metric, self._sign * WORST),
             UNDERWAY: True,
         }
 
@@ -296,11 +295,7 @@ class StudyTrial:
             return self._held_out.measure(loop)
         if self._truth is None:
             return self._examine(loop)
-        objective: Any = loop.objective
-        found = loop.collect(objective.proportions)
-        if not np.isfinite(found).all():
-            raise Divergence(f"the proportions are no longer finite at epoch {loop.epoch:g}")
-        return proportion_means(self._truth, found)
+        return measure_proportions(loop, self._truth)
 
     def _examine(self, loop: TrainingLoop) -> dict[str, float]:
         """Measure what is always measured, and what was asked for."""
@@ -321,20 +316,18 @@ class StudyTrial:
     def _keep_if_best(self, metrics: dict[str, float], loop: TrainingLoop) -> None:
         self._unsaved = True
         value = metrics[self._study["metric"]]
-        sign = 1.0 if self._study["mode"] == "min" else -1.0
-        if self._best is None or sign * value < sign * self._best["value"]:
+        if self._best is None or self._sign * value < self._sign * self._best["value"]:
             self._best = {"value": value, "epoch": loop.epoch, "weights": loop.copy_weights()}
 
     def _end(self, outcome: str, reason: str) -> dict[str, Any]:
         self._unsaved = False
         loop = self._loop
-        sign = 1.0 if self._study["mode"] == "min" else -1.0
         return {
             EPOCH: loop.epoch if loop is not None else 0.0,
             "time_s": loop.time_s if loop is not None else 0.0,
             "n_params": loop.n_parameters if loop is not None else 0,
             "metrics": {},
-            self._study["metric"]: sign * WORST,
+            self._study["metric"]: self._sign * WORST,
             "outcome": outcome,
             "reason": reason,
             "done": True,
