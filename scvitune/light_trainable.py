@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError
 
 _RESTART_S = 120.0
 
@@ -21,13 +21,17 @@ class LightTrainable(tune.Trainable):
 
     Its configuration is that of a `StudyTrial`; ``trainer`` in it names the Ray actor
     (`FusedTrialService`) that does the work. Reports, checkpoints and decisions are the trial's
-    own.
+    own. A trainer that does not answer for ``max_silence_s`` is ended, and all of its trials go on
+    from their checkpoints in the next.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Have the trial built, or go on from its checkpoint if there is one."""
         self._trial_id: str = config["trial_id"]
         self._service = ray.get_actor(config["trainer"])
+        silence = config["study"]["max_silence_s"]
+        # Before the driver takes this very process for frozen, which only waits.
+        self._patience = None if silence is None else 0.9 * silence
         give_up = time.monotonic() + _RESTART_S
         while True:
             try:
@@ -62,4 +66,9 @@ class LightTrainable(tune.Trainable):
         self._ask("cleanup")
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        return ray.get(self._service.call.remote(self._trial_id, method, *arguments))
+        answer = self._service.call.remote(self._trial_id, method, *arguments)
+        try:
+            return ray.get(answer, timeout=self._patience)
+        except GetTimeoutError:
+            ray.kill(self._service, no_restart=False)  # frozen: Ray starts another
+            raise

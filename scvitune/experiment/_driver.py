@@ -162,6 +162,7 @@ def study_settings(
         "metric_options": plan.config.metric_options.model_dump(),
         "own_metrics": pack_functions(functions),
         "seed": plan.config.search.seed,
+        "max_silence_s": plan.config.search.max_silence_s,
         "report_epochs": list(plan.report_epochs),
         "rungs": list(plan.rungs),
         "cell_shares": list(plan.cell_shares),

@@ -111,6 +111,38 @@ def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(cells, t
     )
 
 
+@pytest.mark.slow
+def test_a_frozen_trainer_is_replaced(cells, tmp_path):
+    run = tmp_path / "frozen"
+
+    def freeze():
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            log = run / "events.jsonl"
+            if log.exists() and any(e["event"] == "report" for e in read_events(log)):
+                (trainer,) = processes("ray::FusedTrialService.call")
+                os.kill(trainer.pid, signal.SIGSTOP)
+                return
+            time.sleep(0.02)
+
+    freezer = threading.Thread(target=freeze)
+    freezer.start()
+    study = scvitune.tune(
+        "SCVI",
+        cells,
+        **(COMMON | {"max_epochs": 200}),
+        scheduler="fifo",
+        num_samples=2,
+        resources={"cpu": 1, "fused": 4},
+        max_concurrent=4,
+        max_silence_s=30,
+        storage=tmp_path,
+        name="frozen",
+    )
+    freezer.join()
+    assert set(study.trials["status"]) == {"finished"}
+
+
 def test_asha_stops_fused_trials_and_others_take_their_places(cells, tmp_path):
     study = scvitune.tune(
         "SCVI",
