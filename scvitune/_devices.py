@@ -59,7 +59,7 @@ def use_tf32(enabled: bool) -> bool:
     Ten of a factor's 23 bits are left, so trainings end elsewhere than on a CPU, by less than
     another seed moves them; products are several times as fast from Ampere on.
     """
-    before = torch.backends.cuda.matmul.allow_tf32
+    before: bool = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = enabled
     return before
 
