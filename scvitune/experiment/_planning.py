@@ -12,9 +12,8 @@ from scvitune.config import StudyConfig
 from scvitune.contracts import Config, Mode, PreparedData, Proposal, SearchSpace, Split
 from scvitune.data import split_cells
 from scvitune.errors import Faults, InputError
-from scvitune.experiment._follow_ups import check_follow_ups, faults_of_test_cells
+from scvitune.experiment._follow_ups import faults_of_test_cells
 from scvitune.experiment._metrics import (
-    check_metrics,
     check_several,
     faults_of_data,
     optimised_together,
@@ -33,29 +32,24 @@ from scvitune.experiment._scheduling import (
 from scvitune.experiment._space import (
     advised_proposals,
     default_configuration,
-    faults_of_space,
     first_proposals,
     space_of,
 )
 from scvitune.experiment._strategy import (
     ChosenStrategy,
     Situation,
-    check_strategy_name,
     choose_strategy,
 )
 from scvitune.metrics import AskedMetric, ask_metrics
-from scvitune.models import MODELS, check_model_name, get_adapter
-from scvitune.recording import check_wandb
+from scvitune.models import MODELS, get_adapter
 from scvitune.schedulers import (
     BuiltScheduler,
     RungValue,
     SchedulingProblem,
     build_scheduler,
-    check_scheduler_name,
 )
 from scvitune.searchers import (
     SearchProblem,
-    check_searcher_name,
     count_combinations,
     try_searcher,
 )
@@ -174,34 +168,6 @@ def count_trials(queue: Sequence[Proposal], num_samples: int) -> int:
     """Return trials in all; points given count among the samples, the default does not."""
     default = sum(p.origin == "default" for p in queue)
     return default + max(num_samples, _count_points(queue))
-
-
-def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: Faults) -> None:
-    """Check what needs no data: model, metric, searcher, scheduler, space, options."""
-    with faults.collecting():
-        check_model_name(config.model)
-    check_metrics(config, faults)
-    searcher = config.search.searcher if searcher is None else searcher
-    scheduler = config.search.scheduler if scheduler is None else scheduler
-    n_faults = len(faults)
-    for check, given in ((check_searcher_name, searcher), (check_scheduler_name, scheduler)):
-        if given is not None:
-            with faults.collecting():
-                check(given)
-    if len(faults) == n_faults:
-        with faults.collecting():
-            choose_pair(searcher, scheduler)
-    if config.search.strategy is not None:
-        with faults.collecting():
-            check_strategy_name(config.search.strategy)
-    of_spots = config.model in MODELS and get_adapter(config.model).first_stage_prefix is not None
-    check_follow_ups(config, of_spots=of_spots, faults=faults)
-    if config.wandb is not None:
-        with faults.collecting():
-            check_wandb(config.wandb)
-    with faults.collecting():
-        space = space_of(config)
-        faults_of_space(config.model, space, faults)
 
 
 def with_model_defaults(config: StudyConfig) -> StudyConfig:
