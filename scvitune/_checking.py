@@ -23,8 +23,13 @@ def check(config: StudyConfig) -> list[str]:
     return describe_preparation(prepare_experiment(config))
 
 
-def check_without_data(config: StudyConfig) -> None:
+def check_without_data(config: StudyConfig, doubtful: frozenset[str] = frozenset()) -> None:
     """Check a configuration before its data are at hand, as on a cluster's login node.
+
+    Parameters
+    ----------
+    doubtful
+        Places that are not checked, for they are wrong already.
 
     Raises
     ------
@@ -33,4 +38,17 @@ def check_without_data(config: StudyConfig) -> None:
     """
     from scvitune import experiment
 
-    experiment.check_without_data(config)
+    experiment.check_without_data(config, doubtful)
+
+
+def check_beside(config: StudyConfig, doubtful: frozenset[str]) -> None:
+    """Check what can be of a configuration whose form is wrong in some places, the doubtful ones.
+
+    Raises
+    ------
+    InputError
+        With all faults that do not hang on those.
+    """
+    from scvitune import experiment
+
+    experiment.check_beside(config, doubtful)

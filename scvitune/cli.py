@@ -272,7 +272,14 @@ def _load_config(
 ) -> StudyConfig:
     from scvitune.config import load_config
 
-    return load_config(path, overrides=[*(overrides or ()), *(more_overrides or ())])
+    def check_rest(config: StudyConfig, doubtful: frozenset[str]) -> None:
+        _begin(config)
+        from scvitune._checking import check_beside
+
+        check_beside(config, doubtful)
+
+    changes = [*(overrides or ()), *(more_overrides or ())]
+    return load_config(path, overrides=changes, rest=check_rest)
 
 
 def _begin(config: StudyConfig) -> None:

@@ -6,14 +6,13 @@ scheduler is checked where the registries are known, and the search space by `sc
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 
-from scvitune._config._building import build_section, field_names, section_fault
+from scvitune._config._building import build_section, field_names, place_meant, section_fault
 from scvitune._config._fields import (
     directory,
     one_word_of,
@@ -24,8 +23,9 @@ from scvitune._config._fields import (
     text_list,
     whole_number,
 )
-from scvitune._config._metrics import own_metric_list, split_metric
+from scvitune._config._metrics import DEFAULT_METRIC, own_metric_list, split_metric
 from scvitune._config._numbers import number_if_exponent, read_number, unwrap_scalar
+from scvitune._config._overriding import apply_override
 from scvitune._config._sections import (
     ConfirmConfig,
     DataConfig,
@@ -110,7 +110,7 @@ class StudyConfig(Section):
     model: Annotated[str, text()]
     data: DataConfig | None = None
     space: Annotated[dict[str, Any] | None, plain_mapping()] = None
-    metric: Annotated[str, text()] = "elbo_validation"
+    metric: Annotated[str, text()] = DEFAULT_METRIC
     further_metrics: Annotated[tuple[str, ...], text_list(empty=True)] = ()
     own_metrics: Annotated[tuple[dict[str, Any], ...], own_metric_list()] = ()
     metric_options: MetricOptions = MetricOptions()
@@ -142,7 +142,7 @@ class StudyConfig(Section):
         if not isinstance(raw, Mapping):
             raise InputError(f"A configuration must be a mapping, but is {shown(raw)}.")
         faults = Faults()
-        config = _build(raw, named_by_section=True, faults=faults)
+        config = _build(raw, named_by_section=True, faults=faults, doubtful=set())
         faults.raise_if_any()
         if config is None:
             raise InputError("The configuration is not valid.")
@@ -179,7 +179,7 @@ class StudyConfig(Section):
                 raw[key] = value
             elif section == "search" or value is not None:
                 raw.setdefault(section, {})[key] = value
-        config = _build(raw, named_by_section=False, faults=faults)
+        config = _build(raw, named_by_section=False, faults=faults, doubtful=set())
         faults.raise_if_any()
         if config is None:
             raise InputError("The arguments are not valid.")
@@ -226,9 +226,12 @@ _ARGUMENTS = {
 
 
 def _build(
-    raw: Mapping[str, Any], *, named_by_section: bool, faults: Faults
+    raw: Mapping[str, Any], *, named_by_section: bool, faults: Faults, doubtful: set[str]
 ) -> StudyConfig | None:
-    """Return the configuration, or None after adding faults."""
+    """Return the configuration, after adding faults without what is wrong; None if none is left.
+
+    ``doubtful`` gets the places, dotted, that may not hold what was asked for.
+    """
     version = raw.get("schema", SCHEMA_VERSION)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         faults.add(f"schema must be {SCHEMA_VERSION}, but is {shown(version)}.")
@@ -240,29 +243,39 @@ def _build(
     for key in raw:
         if key not in _TOP:
             faults.add(section_fault(key, _TOP, _PLACES, ""))
+            doubtful.add(place_meant(key, _TOP, _PLACES, ""))
     top: dict[str, Any] = {key: raw[key] for key in _TOP if key in raw}
     top.pop("schema", None)
+    before = len(faults)
     if "metric" in top:
         named = split_metric(top["metric"], faults)
         if "further_metrics" in named and top.get("further_metrics"):
             faults.add("metric is a list, and further_metrics is given too. Use one of the two.")
         top |= named
+    if len(faults) > before:
+        doubtful.add("metric")
+    before = len(faults)
     if isinstance(top.get("space"), Mapping):
         top["space"] = plain_value(top["space"], where="space", faults=faults)
+    if len(faults) > before:
+        doubtful.add("space")
     for name, section in _SECTIONS.items():
         value = top.pop(name, None)
         if value is None:
             continue
-        built = _build_section(name, section, value, named_by_section, faults)
+        built = _build_section(name, section, value, named_by_section, faults, doubtful)
         if built is not None:
             top[name] = built
-    before = len(faults)
-    config = build_section(StudyConfig, top, prefix="", faults=faults)
-    return config if len(faults) == before else None
+    return build_section(StudyConfig, top, prefix="", faults=faults, doubtful=doubtful)
 
 
 def _build_section(
-    name: str, section: type[Section], value: Any, named_by_section: bool, faults: Faults
+    name: str,
+    section: type[Section],
+    value: Any,
+    named_by_section: bool,
+    faults: Faults,
+    doubtful: set[str],
 ) -> Section | None:
     own = field_names(section)
     if not isinstance(value, Mapping):
@@ -270,20 +283,33 @@ def _build_section(
             f"{name} must be a mapping of {one_of(own)} or null, but is {shown(value)}."
             + _SUCH_AS.get((name, type(value)), "").format(value)
         )
+        doubtful.add(name)
         return None
     for key in value:
         if key not in own:
             faults.add(section_fault(key, own, _PLACES, name))
+            doubtful.add(place_meant(key, own, _PLACES, name))
     known = {key: value[key] for key in own if key in value}
     prefix = f"{name}." if named_by_section or name in _OWN_ARGUMENTS else ""
+    inside: set[str] = set()
+    before = len(faults)
     if isinstance(known.get("points_to_evaluate"), (list, tuple)):
         known["points_to_evaluate"] = plain_value(
             known["points_to_evaluate"], where=f"{prefix}points_to_evaluate", faults=faults
         )
-    return build_section(section, known, prefix=prefix, faults=faults)
+    if len(faults) > before:
+        inside.add("points_to_evaluate")
+    built = build_section(section, known, prefix=prefix, faults=faults, doubtful=inside)
+    doubtful |= {f"{name}.{key}" for key in inside}
+    return built
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
+def load_config(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    rest: Callable[[StudyConfig, frozenset[str]], None] = lambda config, doubtful: None,
+) -> StudyConfig:
     """Return the configuration in a YAML file.
 
     Parameters
@@ -292,6 +318,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
         The file.
     overrides
         Changes such as ``search.num_samples=10``: a dotted key, ``=``, a value in YAML.
+    rest
+        Called where there are faults already, so that others can be told with them: with what is
+        right of the configuration, and the places, dotted, that may not hold what was asked for.
+        Raises an `InputError` of what it finds.
 
     Raises
     ------
@@ -304,23 +334,29 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
         raise InputError(_describe_frozen(path, raw))
     faults = Faults()
     for override in overrides:
-        _apply_override(raw, override, faults)
+        apply_override(raw, override, faults)
     data = raw.get("data")
     if data is None or (isinstance(data, Mapping) and data.get("path") is None):
         faults.add(
             "data.path is missing. Name an .h5ad file or a built-in dataset: "
             "`data: {path: cells.h5ad}`."
         )
-    config = _build(raw, named_by_section=True, faults=faults)
+    doubtful: set[str] = set()
+    config = _build(raw, named_by_section=True, faults=faults, doubtful=doubtful)
+    if config is not None and config.data is not None:
+        found = {
+            key: _resolve_path(value, directory=path.parent)
+            for key in ("path", "reference")
+            if (value := getattr(config.data, key)) is not None
+        }
+        config = config.model_copy(update={"data": config.data.model_copy(update=found)})
+    if len(faults) and config is not None:
+        with faults.collecting():
+            rest(config, frozenset(doubtful))
     faults.raise_if_any()
-    if config is None or config.data is None:
+    if config is None:
         raise InputError(f"{path} is not a valid configuration.")
-    found = {
-        key: _resolve_path(value, directory=path.parent)
-        for key in ("path", "reference")
-        if (value := getattr(config.data, key)) is not None
-    }
-    return config.model_copy(update={"data": config.data.model_copy(update=found)})
+    return config
 
 
 def _describe_frozen(path: Path, raw: Mapping[Any, Any]) -> str:
@@ -331,37 +367,6 @@ def _describe_frozen(path: Path, raw: Mapping[Any, Any]) -> str:
         f"{path.parent}` goes on with that run. To repeat it, copy the file, give the copy "
         f"another name (name: ...), and delete from it: {', '.join(found)}."
     )
-
-
-def _apply_override(raw: dict[Any, Any], override: str, faults: Faults) -> None:
-    dotted, equals, written = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        faults.add(
-            f"The override {override!r} must be KEY=VALUE with a dotted key, such as "
-            "'search.num_samples=10'."
-        )
-        return
-    try:
-        value = parse_yaml(written, origin=f"The value of the override {override!r}")
-    except InputError as error:
-        faults.extend(error)
-        return
-    target = raw
-    for depth, key in enumerate(keys[:-1], 1):
-        if target.get(key) is None:
-            target[key] = {}
-        elif not isinstance(target[key], dict):
-            inside = ".".join(keys[:depth])
-            faults.add(
-                f"The override {override!r} cannot be set: {inside!r} is {shown(target[key])}, "
-                "not a mapping."
-            )
-            return
-        else:
-            target[key] = copy.copy(target[key])  # an anchor may share it with another key
-        target = target[key]
-    target[keys[-1]] = value
 
 
 def _resolve_path(written: str, *, directory: Path) -> str:

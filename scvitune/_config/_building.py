@@ -46,10 +46,20 @@ def section_fault(key: object, own: Iterable[str], places: Mapping[str, str], he
     return f"Unknown key {written!r}.{close} Allowed {place}: {one_of(own)}."
 
 
+def place_meant(key: object, own: Iterable[str], places: Mapping[str, str], here: str) -> str:
+    """Return, dotted, what a key that does not belong where it stands was probably to set."""
+    if str(key) in places:
+        return places[str(key)]
+    for name in own:
+        if repr(name) in nearest(key, own):
+            return f"{here}.{name}" if here else name
+    return here or str(key)
+
+
 def build_section(
-    section: type[S], raw: Mapping[str, Any], *, prefix: str, faults: Faults
+    section: type[S], raw: Mapping[str, Any], *, prefix: str, faults: Faults, doubtful: set[str]
 ) -> S | None:
-    """Return the section made of these values, or None after adding its faults.
+    """Return the section made of these values, without those that are wrong; None if none can be.
 
     Parameters
     ----------
@@ -61,6 +71,8 @@ def build_section(
         What comes before a field's name in messages, such as ``search.``.
     faults
         Where faults go.
+    doubtful
+        Gets the names of fields that are not what was asked for.
     """
     try:
         return section.model_validate(dict(raw))
@@ -72,7 +84,8 @@ def build_section(
             key = str(part["loc"][0])
             wrong.add(key)
             if part["type"] == FAULT:
-                faults.add(f"{prefix}{key} {part['msg']}")
+                for message in part["ctx"]["messages"]:
+                    faults.add(f"{prefix}{key} {message}")
             elif part["type"] == "missing":
                 faults.add(f"{prefix}{key} is missing. Give it a value.")
             else:
@@ -82,9 +95,15 @@ def build_section(
             for name, field in section.model_fields.items()
             if name not in wrong
         }
-        for message in section.cross_faults({k: _as_number(v) for k, v in right.items()}):
+        crossing = list(section.cross_faults({k: _as_number(v) for k, v in right.items()}))
+        for message in crossing:
             faults.add(prefix + message)
-    return None
+        doubtful |= section.model_fields.keys() if crossing else wrong
+        try:
+            return section.model_validate({k: v for k, v in raw.items() if k not in wrong})
+        except ValidationError:
+            doubtful |= section.model_fields.keys()
+            return None
 
 
 def _as_number(value: Any) -> Any:

@@ -21,9 +21,16 @@ _LONGEST_NAME = 200
 _EXTRA_NAME_CHARACTERS = "._-+="
 
 
-def fault(message: str) -> PydanticCustomError:
-    """Return a validation error with just this message."""
-    return PydanticCustomError(FAULT, "{message}", {"message": message})
+def fault(*messages: str) -> PydanticCustomError:
+    """Return a validation error with just these messages."""
+    said = {"message": " ".join(messages), "messages": messages}
+    return PydanticCustomError(FAULT, "{message}", said)
+
+
+def messages_of(error: PydanticCustomError) -> tuple[str, ...]:
+    """Return the messages of an error made by `fault`."""
+    found: tuple[str, ...] = (error.context or {})["messages"]
+    return found
 
 
 def shown(value: Any) -> str:
@@ -150,11 +157,19 @@ def text_list(*, empty: bool = False) -> BeforeValidator:
             return () if empty else None
         if not isinstance(value, (list, tuple)):
             raise fault(f"must be a list ([a, b]) or null, but is {shown(value)}.")
-        parts = tuple(_check_text(part) for part in value)
+        wrong: list[str] = []
+        parts: list[str | None] = []
+        for part in value:
+            try:
+                parts.append(_check_text(part))
+            except PydanticCustomError as error:
+                wrong += messages_of(error)
         repeated = sorted({str(part) for part in parts if parts.count(part) > 1})
         if repeated:
-            raise fault(f"must not name anything twice, but repeats {one_of(repeated)}.")
-        return parts
+            wrong.append(f"must not name anything twice, but repeats {one_of(repeated)}.")
+        if wrong:
+            raise fault(*wrong)
+        return tuple(parts)
 
     return BeforeValidator(check)
 
@@ -257,5 +272,5 @@ def _plain(value: Any) -> Any:
     try:
         faults.raise_if_any()
     except InputError as error:
-        raise fault("is wrong: " + " ".join(error.faults)) from error
+        raise fault(*(f"is wrong: {message}" for message in error.faults)) from error
     return plain

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 from scvitune._config._fields import fault, shown
 from scvitune.errors import Faults, nearest, one_of
 
+DEFAULT_METRIC = "elbo_validation"
 OWN_KEYS = ("name", "function", "mode", "cost")
 _MODES, _COSTS = ("min", "max"), ("cheap", "dear")
 _SPLITS = ("_train", "_validation", "_test")
@@ -53,16 +54,17 @@ def split_metric(value: Any, faults: Faults) -> dict[str, Any]:
             own.append(spec)
             names.append(spec["name"])
     texts = [name for name in names if isinstance(name, str)]
-    if several and len(texts) < len(names):
-        wrong = next(name for name in names if not isinstance(name, str))
-        faults.add(f"metric must be a name or a list of names, but holds {shown(wrong)}.")
-        return {}
+    for name in names if several else ():
+        if not isinstance(name, str):
+            faults.add(f"metric must be a name or a list of names, but holds {shown(name)}.")
     repeated = sorted({name for name in texts if texts.count(name) > 1})
     if repeated:
         faults.add(f"metric must not name anything twice, but repeats {one_of(repeated)}.")
-    fields: dict[str, Any] = {"metric": names[0]}
-    if names[1:]:
-        fields["further_metrics"] = names[1:]
+        texts = list(dict.fromkeys(texts))
+    # What was said to be wrong is left out, so that it is said once.
+    fields: dict[str, Any] = {"metric": (texts or [DEFAULT_METRIC])[0] if several else names[0]}
+    if texts[1:]:
+        fields["further_metrics"] = texts[1:]
     if own:
         fields["own_metrics"] = own
     return fields
@@ -90,35 +92,41 @@ def own_metric_list() -> BeforeValidator:
     def check(value: Any) -> tuple[dict[str, Any], ...]:
         if not isinstance(value, (list, tuple)):
             raise fault(f"must be a list of mappings, but is {shown(value)}.")
-        return tuple(_check_own(entry) for entry in value)
+        wrong: list[str] = []
+        checked = tuple(_check_own(entry, wrong) for entry in value)
+        if wrong:
+            raise fault(*wrong)
+        return checked
 
     return BeforeValidator(check)
 
 
-def _check_own(entry: Any) -> dict[str, Any]:
+def _check_own(entry: Any, wrong: list[str]) -> dict[str, Any]:
+    """Return an own metric with all its keys; what is wrong with it is added to a list."""
     if not isinstance(entry, Mapping):
-        raise fault(f"must be a list of mappings, but holds {shown(entry)}.")
+        wrong.append(f"must be a list of mappings, but holds {shown(entry)}.")
+        return {}
     own = dict.fromkeys(OWN_KEYS) | dict(entry)
     name, function, mode, cost = (own[key] for key in OWN_KEYS)
     if not isinstance(name, str) or not name.isidentifier() or name.endswith(_SPLITS):
-        raise fault(
+        wrong.append(
             f"holds the name {shown(name)}: the name of a metric of your own must be made of "
             f"letters, digits and _, and not end with {one_of(_SPLITS)}."
         )
-    if name in _TAKEN:
-        raise fault(
+    elif name in _TAKEN:
+        wrong.append(
             f"holds the name {name!r}, which tables and reports have already: give your metric "
             "another, such as my_score."
         )
     if function is not None and not _is_path(function):
-        raise fault(
+        wrong.append(
             f"holds the function {shown(function)} for {name!r}: it must be written "
             "package.module:function."
         )
     if mode not in (None, *_MODES):
-        raise fault(f"holds the mode {shown(mode)} for {name!r}: it must be {one_of(_MODES)}.")
+        wrong.append(f"holds the mode {shown(mode)} for {name!r}: it must be {one_of(_MODES)}.")
     if cost not in (None, *_COSTS):
-        raise fault(f"holds the cost {shown(cost)} for {name!r}: it must be {one_of(_COSTS)}.")
+        wrong.append(f"holds the cost {shown(cost)} for {name!r}: it must be {one_of(_COSTS)}.")
     return own | {"cost": cost or "cheap"}
 
 

@@ -56,7 +56,7 @@ def prepare_submission(
     request: SlurmRequest,
     *,
     submit: bool,
-    check: Callable[[StudyConfig], None] = lambda config: None,
+    check: Callable[[StudyConfig, frozenset[str]], None] = lambda config, doubtful: None,
 ) -> Submission:
     """Write the script of a study to its run directory, and submit it if that is wanted.
 
@@ -66,7 +66,7 @@ def prepare_submission(
         As for ``scvitune tune``. A study without a name gets that of its model and the time.
     check
         Raises an `InputError` of what else is wrong with the study, which is better known now
-        than when the job's turn has come.
+        than when the job's turn has come; as ``rest`` of `scvitune.config.load_config`.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def prepare_submission(
     """
     faults = Faults()
     with faults.collecting():
-        config = load_config(config_path, overrides)
-        check(config)
+        config = load_config(config_path, overrides, rest=check)
+        check(config, frozenset())
     request.check(faults)
     sbatch = shutil.which("sbatch")
     if submit and sbatch is None:

@@ -21,6 +21,9 @@ LARGEST_COUNT = 2**31
 _BLOCK_VALUES = 1 << 22
 """Values looked at at a time; bounds the temporaries of a check to some 32 MB."""
 
+_WIDE = {"f": np.float64, "i": np.int64, "u": np.uint64}
+"""Kind of a type -> the type in which entries of one place are added."""
+
 _BLOCK_BYTES = 1 << 26
 """Bytes of a dense or on-disk matrix read at a time."""
 
@@ -195,28 +198,37 @@ def canonical_csr(block: Any) -> sp.csr_matrix:
         If the type holds no real numbers, or the sparse structure is broken.
     """
     if not sp.issparse(block):
+        if np.ma.is_masked(block):
+            raise InputError(
+                "The count matrix is a masked array with masked values, which are no counts. Fill "
+                "them in, for example with 0: adata.X = adata.X.filled(0)."
+            )
         dense = np.asarray(block)
         _require_numbers(dense.dtype)
+        if dense.dtype == np.float16:  # which sparse matrices cannot hold
+            dense = dense.astype(np.float32)
         rows, columns = np.nonzero(dense)
         indptr = np.zeros(dense.shape[0] + 1, dtype=np.int64)
         np.cumsum(np.bincount(rows, minlength=dense.shape[0]), out=indptr[1:])
         return sp.csr_matrix((dense[rows, columns], columns, indptr), shape=dense.shape)
     _require_numbers(block.dtype)
-    # A matrix object of its own: what is cached on it, or done in place to a copy of its arrays,
-    # never reaches the user's.
-    csr = sp.csr_matrix(block.tocsr())
     try:
-        csr.check_format(full_check=True)
+        if hasattr(
+            block, "check_format"
+        ):  # before anything follows its columns, wherever they lead
+            block.check_format(full_check=True)
     except ValueError as error:
         raise InputError(
             f"The sparse count matrix is broken ({error}). Build it again, for example from its "
             "file."
         ) from error
+    # A matrix object of its own: what is cached on it, or done in place to a copy of its arrays,
+    # never reaches the user's.
+    csr = sp.csr_matrix(block.tocsr())
     if csr.dtype == np.bool_:
         csr = csr.astype(np.uint8)
     if not csr.has_canonical_format:
-        wide = np.float64 if csr.dtype.kind == "f" else np.int64
-        csr = csr.astype(wide, copy=True)
+        csr = csr.astype(_WIDE[csr.dtype.kind], copy=True)
         csr.sum_duplicates()
     if np.count_nonzero(csr.data) < csr.nnz:
         csr = csr.copy()

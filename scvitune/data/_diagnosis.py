@@ -157,7 +157,9 @@ def _holds_counts(matrix: Any) -> bool:
     if matrix is None:
         return False
     rows = matrix[:_SAMPLE_CELLS]
-    rows = rows.toarray() if sp.issparse(rows) else np.asarray(rows)
+    rows = rows.compute() if hasattr(rows, "compute") else rows
+    # What is stored, rather than all of it: columns of a broken matrix lead anywhere.
+    rows = rows.data if sp.issparse(rows) else np.asarray(rows)
     if rows.dtype.kind not in "biuf" or rows.size == 0 or not np.isfinite(rows).all():
         return False
     return bool((rows >= 0).all() and (np.rint(rows) == rows).all() and rows.any())

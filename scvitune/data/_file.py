@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -19,9 +20,16 @@ from scvitune.data._filtering import Limits, filter_counts
 from scvitune.data._gene_selection import select_genes
 from scvitune.data._large_file import LargeFile, open_large, read_kept, survey
 from scvitune.data._message import missing_key, name_some
-from scvitune.data._preparation import prepare_anndata
-from scvitune.data._registration import find_model_class, setup_arguments
+from scvitune.data._preparation import add_size_faults, prepare_anndata
+from scvitune.data._registration import (
+    OWN_COLUMNS,
+    find_model_class,
+    own_column_fault,
+    setup_arguments,
+)
 from scvitune.errors import Faults, InputError, nearest, one_of, warn_user
+
+_LONGEST_REASON = 300
 
 _LISTS = ("categorical_covariate_keys", "continuous_covariate_keys")
 
@@ -106,10 +114,12 @@ def prepare_file(
     except InputError as error:
         faults.extend(error)
     if source is not None:
+        add_size_faults(source.n_obs, source.n_vars, faults)
         _check_number_of_genes(source, n_top_genes, faults)
     if isinstance(source, LargeFile):
         faults.raise_if_any()  # rather than after minutes of reading
-        adata = _keep_of_large(source, limits, layer, n_top_genes, batch_key)
+        with _unreadable_explained(path):
+            adata = _keep_of_large(source, limits, layer, n_top_genes, batch_key)
     else:
         counts = _read(source, layer, faults)
         faults.raise_if_any()
@@ -130,7 +140,10 @@ def prepare_file(
 def _open(path: str | Path, layer: str | None) -> Any:
     """Return the file's AnnData, or a `LargeFile` that stands in for it."""
     check_file(path)
-    large = None if str(path) in BUILT_IN else open_large(Path(path).expanduser(), layer)
+    large = None
+    if str(path) not in BUILT_IN:
+        with _unreadable_explained(path):
+            large = open_large(Path(path).expanduser(), layer)
     return large or read_anndata(path)
 
 
@@ -167,11 +180,8 @@ def check_file(path: str | Path) -> None:
             "adata.write_h5ad('cells.h5ad'); scanpy reads other formats (sc.read_10x_mtx, "
             "sc.read_loom, ...)."
         )
-    try:
-        with h5py.File(file, "r") as content:
-            names = sorted(content)
-    except OSError as error:
-        raise InputError(_unreadable(path, error)) from error
+    with _unreadable_explained(path), h5py.File(file, "r") as content:
+        names = sorted(content)
     lacking = [name for name in ("obs", "var") if name not in names]
     if lacking:
         raise InputError(
@@ -199,17 +209,24 @@ def read_anndata(path: str | Path) -> Any:
     check_file(path)
     if str(path) in BUILT_IN:
         return BUILT_IN[str(path)]()
-    try:
+    with _unreadable_explained(path):
         return anndata.read_h5ad(Path(path).expanduser())
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(_unreadable(path, error)) from error
 
 
-def _unreadable(path: str | Path, error: Exception) -> str:
-    return (
-        f"{str(path)!r} cannot be read as an AnnData ({error}). It may be cut short, or "
-        f"written by a newer anndata than {version('anndata')}."
-    )
+@contextmanager
+def _unreadable_explained(path: str | Path) -> Iterator[None]:
+    """Raise what a damaged file makes anndata and HDF5 raise, which is anything, as one fault."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split())  # HDF5 writes a stack of lines
+        why = why if len(why) <= _LONGEST_REASON else f"{why[:_LONGEST_REASON]} ..."
+        raise InputError(
+            f"{str(path)!r} cannot be read as an AnnData ({type(error).__name__}: {why}). It may "
+            f"be cut short or damaged, or written by a newer anndata than {version('anndata')}."
+        ) from error
 
 
 def _missing_file(path: str | Path, file: Path) -> str:
@@ -263,6 +280,8 @@ def _check_keys(adata: Any, kwargs: Mapping[str, Any], faults: Faults) -> None:
         for key in value if name in _LISTS else [value]:
             if key not in adata.obs:
                 faults.add(missing_key(name, key, "adata.obs", adata.obs.columns))
+            elif key in OWN_COLUMNS:
+                faults.add(own_column_fault(key))
             elif name not in ("size_factor_key", "continuous_covariate_keys"):
                 n_missing = int(adata.obs[key].isna().sum())
                 if n_missing:

@@ -53,15 +53,23 @@ class LargeFile:
 
     def __init__(self, path: Path) -> None:
         import h5py
+        import pandas as pd
         from anndata.io import read_elem
 
         self._file = h5py.File(path, "r")
         self.obs, self.var = read_elem(self._file["obs"]), read_elem(self._file["var"])
+        for name, table in (("obs", self.obs), ("var", self.var)):
+            if not isinstance(table, pd.DataFrame):
+                raise ValueError(f"{name} is no table, but a {type(table).__name__}")
         self.X = _stored(self._file, "X")
         names = list(self._file["layers"]) if "layers" in self._file else []
         self.layers = {name: _stored(self._file, f"layers/{name}") for name in names}
         raw = _stored(self._file, "raw/X")
         self.raw = None if raw is None else SimpleNamespace(X=raw)
+        for name, matrix in {"X": self.X, **self.layers}.items():
+            shape = (self.n_obs, self.n_vars)
+            if matrix is not None and tuple(matrix.shape) != shape:
+                raise ValueError(f"{name} is of shape {tuple(matrix.shape)}, not {shape}")
         self.uns = dict.fromkeys(self._file["uns"]) if "uns" in self._file else {}
 
     @property

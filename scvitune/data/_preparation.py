@@ -17,6 +17,7 @@ from scvitune.data._registration import (
     SUPPORTED_FIELDS,
     WHY_NOT,
     find_manager,
+    read_counts_matrix,
     read_setup_arguments,
 )
 from scvitune.errors import Faults, InputError, one_of, warn_user
@@ -59,7 +60,7 @@ def prepare_anndata(adata: Any, *, model: str) -> PreparedData:
     layer = manager.data_registry["X"]["attr_key"]
     counts = None
     try:
-        counts = read_counts(manager.get_from_registry("X"))
+        counts = read_counts(read_counts_matrix(manager))
     except InputError as error:
         faults.extend(error)
     covariates = read_covariates(adata, manager, faults)
@@ -130,16 +131,7 @@ def _check_form(adata: Any, manager: Any, model: str) -> None:
             f"{registered[1]} when setup_anndata was called. Call scvi.model.{model}"
             ".setup_anndata again."
         )
-    if n_cells < MIN_CELLS:
-        faults.add(
-            f"The AnnData has {n_cells} cells; at least {MIN_CELLS} are needed to train, validate "
-            "and test, and hundreds for a model worth tuning."
-        )
-    if n_genes < MIN_GENES:
-        faults.add(
-            f"The AnnData has {n_genes} gene{'s' * (n_genes != 1)}; at least {MIN_GENES} are "
-            "needed, and some hundreds make sense."
-        )
+    add_size_faults(n_cells, n_genes, faults)
     others = sorted(set(manager.data_registry) - SUPPORTED_FIELDS)
     if others:
         reasons = "".join(f" ({WHY_NOT[name]})" for name in others if name in WHY_NOT)
@@ -149,6 +141,20 @@ def _check_form(adata: Any, manager: Any, model: str) -> None:
             "covariates only."
         )
     faults.raise_if_any()
+
+
+def add_size_faults(n_cells: int, n_genes: int, faults: Faults) -> None:
+    """Refuse data of which no model can be trained."""
+    if n_cells < MIN_CELLS:
+        faults.add(
+            f"The AnnData has {n_cells} cell{'s' * (n_cells != 1)}; at least {MIN_CELLS} are "
+            "needed to train, validate and test, and hundreds for a model worth tuning."
+        )
+    if n_genes < MIN_GENES:
+        faults.add(
+            f"The AnnData has {n_genes} gene{'s' * (n_genes != 1)}; at least {MIN_GENES} are "
+            "needed, and some hundreds make sense."
+        )
 
 
 def _check_cells(counts: Counts, faults: Faults) -> None:

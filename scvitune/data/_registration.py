@@ -24,6 +24,18 @@ WHY_NOT = {
 }
 """Registered field -> why prepared data cannot hold it, where that needs saying."""
 
+OWN_COLUMNS = frozenset({f"_scvi_{BATCH}", f"_scvi_{LABELS}"})
+"""Columns of ``obs`` that scvi-tools writes itself, at each set-up anew."""
+
+
+def own_column_fault(key: str) -> str:
+    """Return what to say where one of `OWN_COLUMNS` is to be read."""
+    return (
+        f"adata.obs[{key!r}] is written by scvi-tools itself, over what stood there, each time "
+        "setup_anndata is called. Name the column that it was made from, or copy it to a column "
+        "of another name first."
+    )
+
 
 def find_model_class(model: str) -> Any:
     """Return the scvi-tools model class of that name.
@@ -111,6 +123,25 @@ def _other_registrations(adata: Any, model: str) -> list[str]:
 def read_setup_arguments(manager: Any) -> dict[str, Any]:
     """Return the keyword arguments that ``setup_anndata`` was called with, as JSON types."""
     return {name: to_json(value) for name, value in manager.registry["setup_args"].items()}
+
+
+def read_counts_matrix(manager: Any) -> Any:
+    """Return the matrix of counts that was registered.
+
+    Raises
+    ------
+    InputError
+        If it is gone.
+    """
+    layer = manager.data_registry[COUNTS]["attr_key"]
+    held = manager.adata.X if layer is None else manager.adata.layers.get(layer)
+    if held is None:
+        place = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        raise InputError(
+            f"{place} was there when setup_anndata was called and is gone. Put the counts back, "
+            "or call setup_anndata again with the layer that holds them."
+        )
+    return held
 
 
 def to_json(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from scvitune.experiment._learning import train_learning_curve
 from scvitune.experiment._preparing import (
     Preparation,
+    check_beside,
     check_without_data,
     prepare_experiment,
 )
@@ -15,6 +16,7 @@ from scvitune.experiment._session import wait_for_shutdown
 
 __all__ = [
     "Preparation",
+    "check_beside",
     "check_without_data",
     "continue_experiment",
     "find_functions",

@@ -1,7 +1,8 @@
-"""Names in a configuration against what there is; needs no data."""
+"""Whether the names in a configuration are known: what needs no data."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from scvitune.config import StudyConfig
@@ -18,11 +19,27 @@ from scvitune.searchers import check_searcher_name
 from scvitune.staging import HELD_OUT_METRIC
 
 
-def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: Faults) -> None:
-    """Check what needs no data: model, metric, searcher, scheduler, space, options."""
+def check_names(
+    config: StudyConfig,
+    *,
+    searcher: Any,
+    scheduler: Any,
+    faults: Faults,
+    doubtful: Iterable[str] = (),
+) -> None:
+    """Check what needs no data: model, metric, searcher, scheduler, space, options.
+
+    ``doubtful`` are places, such as ``search.searcher``, of which a fault is known already and
+    nothing more is to be said.
+    """
+
+    def sure_of(*places: str) -> bool:
+        return not any(is_within(place, doubtful) for place in places)
+
     with faults.collecting():
         check_model_name(config.model)
-    check_metrics(config, faults)
+    if sure_of("metric", "further_metrics", "own_metrics", "mode"):
+        check_metrics(config, faults)
     searcher = config.search.searcher if searcher is None else searcher
     scheduler = config.search.scheduler if scheduler is None else scheduler
     n_faults = len(faults)
@@ -30,20 +47,30 @@ def check_names(config: StudyConfig, *, searcher: Any, scheduler: Any, faults: F
         if given is not None:
             with faults.collecting():
                 check(given)
-    if len(faults) == n_faults:
+    if len(faults) == n_faults and sure_of("search.searcher", "search.scheduler"):
         with faults.collecting():
             choose_pair(searcher, scheduler)
     if config.search.strategy is not None:
         with faults.collecting():
             check_strategy_name(config.search.strategy)
     of_spots = config.model in MODELS and get_adapter(config.model).first_stage_prefix is not None
-    check_follow_ups(config, of_spots=of_spots, faults=faults)
+    if sure_of("confirm", "search.test_size", "final_fit"):
+        check_follow_ups(config, of_spots=of_spots, faults=faults)
     if config.wandb is not None:
         with faults.collecting():
             check_wandb(config.wandb)
-    with faults.collecting():
-        space = space_of(config)
-        faults_of_space(config.model, space, faults)
+    if sure_of("space"):
+        with faults.collecting():
+            space = space_of(config)
+            faults_of_space(config.model, space, faults)
+
+
+def is_within(place: str, doubtful: Iterable[str]) -> bool:
+    """Tell whether a place is doubtful: itself, what it lies in, or something in it."""
+    return any(
+        place == other or place.startswith(f"{other}.") or other.startswith(f"{place}.")
+        for other in doubtful
+    )
 
 
 def with_model_defaults(config: StudyConfig) -> StudyConfig:

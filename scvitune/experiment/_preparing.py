@@ -18,11 +18,20 @@ from scvitune.experiment._deconvolution import (
     simulate_tissues,
     with_simulation,
 )
-from scvitune.experiment._names import check_names, with_model_defaults
+from scvitune.experiment._names import check_names, is_within, with_model_defaults
 from scvitune.experiment._planning import Plan, plan_study
 from scvitune.experiment._run_directory import check_storage, choose_name
 from scvitune.metrics import OwnFunction, resolve_functions
 from scvitune.models import MODELS, get_adapter
+
+_HARMLESS = {
+    f"data.{name}"
+    for name in (
+        *("batch_key", "labels_key", "size_factor_key"),
+        *("categorical_covariate_keys", "continuous_covariate_keys"),
+    )
+}
+"""Places without which the rest of the data can be judged."""
 
 _QUICK_BYTES = 50e6
 """Files up to this size are read, to find their faults too, although others are known already."""
@@ -106,8 +115,14 @@ def prepare_experiment(
     return Preparation(plan, prepared, adata, layout, name, tissues, functions)
 
 
-def check_without_data(config: StudyConfig) -> None:
+def check_without_data(config: StudyConfig, doubtful: frozenset[str] = frozenset()) -> None:
     """Check a configuration as far as that needs no reading of its data.
+
+    Parameters
+    ----------
+    doubtful
+        Places that may not hold what was asked for, since the file's form is wrong there; what
+        hangs on them is not checked.
 
     Raises
     ------
@@ -115,13 +130,43 @@ def check_without_data(config: StudyConfig) -> None:
         With all faults.
     """
     faults = Faults()
-    check_names(with_model_defaults(config), searcher=None, scheduler=None, faults=faults)
+    _check_without_data(config, doubtful, faults)
+    faults.raise_if_any()
+
+
+def check_beside(config: StudyConfig, doubtful: frozenset[str]) -> None:
+    """Find what else is wrong with a configuration that has faults already; see `check_names`.
+
+    Raises
+    ------
+    InputError
+        With all faults of names, space, storage and data that do not hang on those known.
+    """
+    faults = Faults()
+    _check_without_data(config, doubtful, faults)
+    if not {"storage", "name"} & doubtful:
+        check_storage(Path(config.storage), choose_name(config), faults)
+    unread = {place for place in doubtful if is_within(place, ["data"])} - _HARMLESS
+    plain = config.model in MODELS and get_adapter(config.model).first_stage_prefix is None
+    if plain and not unread and config.data is not None and not _is_slow_to_read(config):
+        with faults.collecting():
+            _prepare(config, None, choose_genes=False)
+    faults.raise_if_any()
+
+
+def _check_without_data(config: StudyConfig, doubtful: frozenset[str], faults: Faults) -> None:
+    check_names(
+        with_model_defaults(config),
+        searcher=None,
+        scheduler=None,
+        faults=faults,
+        doubtful=doubtful,
+    )
     resolve_functions(config.own_metrics, {}, faults)
     for path in (config.data.path, config.data.reference) if config.data is not None else ():
         if path is not None:
             with faults.collecting():
                 check_file(path)
-    faults.raise_if_any()
 
 
 def _is_slow_to_read(config: StudyConfig) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from scvitune.contracts import Mode, SplitName
-from scvitune.errors import InputError, nearest, one_of
+from scvitune.errors import Faults, InputError, nearest, one_of
 
 Cost: TypeAlias = Literal["cheap", "dear"]
 
@@ -284,21 +284,25 @@ def ask_metrics(
     """
     own = {spec["name"]: spec for spec in own_metrics}
     asked = []
+    faults = Faults()
     for i, name in enumerate(names):
         if name not in own:
             # Not as strict as what a new study is checked by: older runs may be of such a name.
-            info, split = _split_name(name, lambda name: True)
-            asked.append(AskedMetric(name, info.name, split, info.mode, info.cost))
+            with faults.collecting():
+                info, split = _split_name(name, lambda name: True)
+                asked.append(AskedMetric(name, info.name, split, info.mode, info.cost))
             continue
         spec = own[name]
         direction = spec.get("mode") or (mode if i == 0 else None)
         if direction is None:
-            raise InputError(
+            faults.add(
                 f"The direction of your metric {name!r} is not known. Say mode: min or mode: max "
                 f"with it: {{name: {name}, function: ..., mode: max}}."
             )
+            continue
         cost: Cost = spec.get("cost") or "cheap"
         asked.append(AskedMetric(name, name, "validation", direction, cost, own=True))
+    faults.raise_if_any()
     return tuple(asked)
 
 

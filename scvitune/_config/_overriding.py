@@ -1,0 +1,42 @@
+"""Changes of a configuration on the command line: ``search.num_samples=10``."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from scvitune._config._fields import shown
+from scvitune._config._yaml_text import parse_yaml
+from scvitune.errors import Faults, InputError
+
+
+def apply_override(raw: dict[Any, Any], override: str, faults: Faults) -> None:
+    """Set in a mapping what an override says: a dotted key, ``=``, a value in YAML."""
+    dotted, equals, written = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        faults.add(
+            f"The override {override!r} must be KEY=VALUE with a dotted key, such as "
+            "'search.num_samples=10'."
+        )
+        return
+    try:
+        value = parse_yaml(written, origin=f"The value of the override {override!r}")
+    except InputError as error:
+        faults.extend(error)
+        return
+    target = raw
+    for depth, key in enumerate(keys[:-1], 1):
+        if target.get(key) is None:
+            target[key] = {}
+        elif not isinstance(target[key], dict):
+            inside = ".".join(keys[:depth])
+            faults.add(
+                f"The override {override!r} cannot be set: {inside!r} is {shown(target[key])}, "
+                "not a mapping."
+            )
+            return
+        else:
+            target[key] = copy.copy(target[key])  # an anchor may share it with another key
+        target = target[key]
+    target[keys[-1]] = value
