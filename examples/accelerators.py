@@ -1,9 +1,9 @@
 """What a batch size costs and brings on every device that there is: the CPU, CUDA, Apple's GPU.
 
 Repeats the published table of SCVI trained for five epochs at batch sizes from 128 to 4096, with
-the learning rate scaled in proportion (`scvitune.heuristics.scaled_lr`). A larger minibatch keeps a
-GPU busier, so an epoch takes less time, but five epochs are fewer steps, which the larger learning
-rate does not always make up for: the loss of held-out cells tells.
+the learning rate scaled in proportion (`scvitune.heuristics.scaled_lr`). A larger minibatch keeps
+a GPU busier, so an epoch takes less time, but five epochs are fewer steps, which the larger
+learning rate does not always make up for: the loss of held-out cells tells.
 
 Every device trains on the same minibatches from the same first weights. Noise is drawn on the
 device, so losses differ between devices as between two seeds. Before the clock starts, each device

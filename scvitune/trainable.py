@@ -65,9 +65,9 @@ class StudyTrainable(tune.Trainable):
     (of `MetricOptions`), ``own_metrics`` (pickled functions, and the path to import from; else
     None), ``seed``, ``report_epochs``, ``rungs``, ``cell_shares`` (see
     `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``, ``tf32``,
-    ``stages`` (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
-    that trials are judged by and do not train on, else None). ``settings``, if there is one,
-    replaces some of these for one trial.
+    ``stages`` (`Stages` of a model that is built on another, else None) and ``held_out_dir``
+    (counts of genes that trials are judged by and do not train on, else None). ``settings``, if
+    there is one, replaces some of these for one trial.
     """
 
     def setup(self, config: dict[str, Any]) -> None:

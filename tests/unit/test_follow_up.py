@@ -59,7 +59,7 @@ def start(prepared, split, tmp_path):
             "device": "cpu",
             "defaults": None,
             "threads": 1,
-                "tf32": False,
+            "tf32": False,
             "stages": None,
             "held_out_dir": None,
         }

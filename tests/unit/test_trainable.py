@@ -211,7 +211,7 @@ def test_an_error_while_training_fails_alone(run, monkeypatch, error, reason):
 
 def run_out_of_memory(loop, *, at_step):
     """Have a step find no room, in the midst of it; return what must not live on."""
-    objective, noise, taken = loop.objective, loop._noise, []
+    objective, taken = loop.objective, []
     held = [weakref.ref(objective), weakref.ref(loop), weakref.ref(loop._data._counts)]
     held += [weakref.ref(parameter) for parameter in objective.module.parameters()]
     compute = objective.compute_losses
