@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
+import psutil
 import torch
 
 
@@ -25,6 +26,8 @@ def widest_float(device: torch.device) -> torch.dtype:
 
 def free_memory(device: torch.device) -> int | None:
     """Return the bytes that are free on a device, or None where nobody can tell."""
+    if device.type == "cpu":
+        return int(psutil.virtual_memory().available)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":

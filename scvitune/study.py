@@ -162,7 +162,7 @@ def tune(
     epoch_budget: float | None = None,
     points_to_evaluate: Sequence[Mapping[str, Any]] = (),
     default_trial: bool = True,
-    resources: Mapping[str, float] | None = None,
+    resources: Mapping[str, float | str | bool] | None = None,
     max_concurrent: int | None = None,
     max_failures: int = 2,
     max_silence_s: float | None = 3600.0,
@@ -235,7 +235,10 @@ def tune(
     default_trial
         Whether the default configuration runs as trial ``00000``, the measure of all others.
     resources
-        Of a trial: ``{"cpu": 1, "gpu": 0.25}``; a trial has as many threads as CPUs. None: a GPU
+        Of a trial: ``{"cpu": 1, "gpu": 0.25}``; a trial has as many threads as CPUs. ``"gpu":
+        "auto"`` puts as many trials on a GPU as train most cells a second together, measured
+        before the study starts (none where there is no GPU); ``"tf32": True`` lets a GPU's matrix
+        products round, which is faster and not the numbers of a CPU. None: a GPU
         and one CPU if there is a GPU. If there is none, one CPU, or up to 4 where there are fewer
         trials (or ``max_concurrent``, unless the searcher is random, grid or qmc) than CPUs; on a
         Ray that is there already, one. A ``resume`` keeps the number; on a machine with fewer CPUs

@@ -60,6 +60,7 @@ EDGES: dict[str, set[str]] = {
     "schedulers": {"spaces"},
     "recording": set(),
     "staging": {"data", "models", "training"},
+    "_trial_speed": {"data", "models", "training", "_devices"},
     "judging": {"models", "training", "metrics"},
     "process_state": {"data", "training", "judging"},
     "trial": {

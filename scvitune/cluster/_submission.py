@@ -148,7 +148,14 @@ def describe_slots(request: SlurmRequest, config: StudyConfig) -> str:
     """
     gpus = request.n_gpus
     cpu = config.resources.cpu if config.resources else 1.0
-    gpu = config.resources.gpu if config.resources else float(gpus > 0)
+    asked = config.resources.gpu if config.resources else float(gpus > 0)
+    if isinstance(asked, str):  # auto: found on the node, and one trial a GPU at least
+        each = slots_on(request.cpus_per_node, gpus, cpu=cpu, gpu=float(gpus > 0))
+        return (
+            f"at least {each * request.nodes} trials at a time; how many share a GPU is measured "
+            "when the study starts"
+        )
+    gpu = asked
     wants = f"{cpu:g} CPU" + (f" and {gpu:g} GPU" if gpu else "")
     if not gpus and any("gpu" in option or "gres" in option for option in request.extra):
         return f"as many as the GPUs of --extra hold, {wants} each"

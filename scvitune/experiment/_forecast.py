@@ -70,6 +70,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
         + (f" for each {plan.slots.fused} of them" if plan.slots.fused > 1 else " each")
         + (f", so {plan.slots.threads} threads" if plan.slots.threads > 1 else ""),
+        *([f"            {plan.slots.note}"] if plan.slots.note else []),
         *follow_ups,
         f"Time:       about {_duration(seconds)} (rough; the live display knows better)",
         f"Memory:     about {memory:.0f} MB a trial process at the largest configuration, and "

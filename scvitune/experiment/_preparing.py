@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from scvitune.experiment._deconvolution import (
 from scvitune.experiment._names import check_names, is_within, with_model_defaults
 from scvitune.experiment._planning import Plan, plan_study
 from scvitune.experiment._run_directory import check_storage, choose_name
+from scvitune.experiment._sharing import settle_sharing
 from scvitune.metrics import OwnFunction, resolve_functions
 from scvitune.models import MODELS, get_adapter
 
@@ -110,7 +111,9 @@ def prepare_experiment(
     faults.raise_if_any()
     if prepared is None:
         raise InputError("There is no data.")
+    config, note = settle_sharing(config, prepared)
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
+    plan = replace(plan, slots=replace(plan.slots, note=note))
     layout = RunLayout(Path(config.storage) / name)
     return Preparation(plan, prepared, adata, layout, name, tissues, functions)
 

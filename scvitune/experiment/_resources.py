@@ -25,6 +25,8 @@ class SlotPlan:
     ----------
     fused
         How many trials one process trains together.
+    note
+        In a line how they were found, where that was not asked for by number.
     """
 
     cpu: float
@@ -33,6 +35,7 @@ class SlotPlan:
     total_cpu: int
     total_gpu: int
     fused: int = 1
+    note: str = ""
 
     @property
     def trainers(self) -> int:
@@ -43,6 +46,13 @@ class SlotPlan:
     def threads(self) -> int:
         """Threads of a trial's process."""
         return max(1, int(self.cpu))
+
+
+def numbered_gpu(resources: Resources) -> float:
+    """Return the GPUs of a trial, of resources in which ``auto`` has become a number."""
+    if isinstance(resources.gpu, str):
+        raise ValueError(f"gpu is still {resources.gpu!r}; settle_sharing comes first")
+    return resources.gpu
 
 
 def trials_at_once(num_trials: int, max_concurrent: int | None, *, searcher: Any) -> int:
@@ -98,7 +108,7 @@ def plan_slots(
     else:
         nodes, where = cluster, "any node of the Ray cluster"
     cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
-    gpu = resources.gpu if resources else (1.0 if gpus else 0.0)
+    gpu = numbered_gpu(resources) if resources else (1.0 if gpus else 0.0)
     if resources:
         cpu = resources.cpu
     elif threads is not None:

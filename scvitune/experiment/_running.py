@@ -239,6 +239,8 @@ def _announce(
             highlight=False,
             soft_wrap=True,
         )
+    if slots.note:
+        console.print(slots.note, highlight=False, markup=False, soft_wrap=True)
     for line in describe_cut_grid(plan):
         console.print(f"WARNING: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(

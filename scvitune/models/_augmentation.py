@@ -139,6 +139,7 @@ def augment(
     return Augmented(
         counts=torch.cat([single.unsqueeze(0), blended]).to(counts.dtype),
         draws=as_tensor(draws).to(counts.dtype),
-        compositions=as_tensor(compositions).to(counts.dtype),
+        # Converted first, for not every device has double precision.
+        compositions=torch.from_numpy(compositions).to(counts.dtype).to(counts.device),
         blend=as_tensor(blend).to(counts.dtype),
     )

@@ -42,6 +42,14 @@ def test_the_loss_of_each_cell_is_finite(bench):
     assert any(gradient.any() for gradient in gradients)
 
 
+def test_nothing_of_it_is_in_double_precision(bench):
+    """Apple's GPUs have none: what is, could not be moved there."""
+    loop = bench.loop()
+    loop.advance(1)
+    for name, value in loop.module.state_dict().items():
+        assert value.dtype in (torch.float32, torch.int64), name
+
+
 def test_the_loss_falls(bench):
     loop = bench.loop(bench.config(batch_size=16, lr=5e-3))
     before = loop.evaluate("train")["elbo"]

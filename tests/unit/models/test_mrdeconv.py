@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 import scvitune
+from scvitune._devices import widest_float
 from scvitune.contracts import Batch
 from scvitune.models._augmentation import augment, draw_states
 from scvitune.models._mrdeconv import SpotObjective
@@ -48,16 +49,16 @@ def build(reference, spots, **options):
     return model, SpotObjective(model.module)
 
 
-def minibatch(model, dtype, cells=None):
+def minibatch(model, dtype, cells=None, device="cpu"):
     cells = torch.arange(model.adata.n_obs) if cells is None else cells
-    counts = torch.from_numpy(model.adata.X)[cells].to(dtype)
+    counts = torch.from_numpy(model.adata.X)[cells].to(dtype).to(device)
     batch = torch.from_numpy(model.adata_manager.get_from_registry("batch").astype(np.int64))
     return Batch(
-        cells=cells,
+        cells=cells.to(device),
         counts=SparseCounts.from_dense(counts),
         log_library=counts.sum(dim=1, keepdim=True).log(),
-        batch=batch.ravel()[cells],
-        labels=torch.zeros(len(cells), dtype=torch.int64),
+        batch=batch.ravel()[cells].to(device),
+        labels=torch.zeros(len(cells), dtype=torch.int64, device=device),
     )
 
 
@@ -73,20 +74,22 @@ def in_double(monkeypatch):
 
 
 @pytest.mark.parametrize(("amortization", "prior_mode"), PAIRS)
-def test_loss_and_gradients(reference, spots, in_double, monkeypatch, amortization, prior_mode):
+def test_loss_and_gradients(
+    reference, spots, in_double, monkeypatch, amortization, prior_mode, device
+):
     """In training, on the same made-up spots; the decoder's dropout is off on both sides."""
+    if widest_float(device) != torch.float64:
+        pytest.skip(f"{device} has no double precision")
     model, objective = build(reference, spots, amortization=amortization, prior_mode=prior_mode)
-    module = model.module.double().train()
+    module = model.module.double().to(device).train()
     for layer in module.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
-    batch, made = minibatch(model, torch.float64), []
+    batch, made = minibatch(model, torch.float64, device=device), []
     ours_augment = objective._augment
     monkeypatch.setattr(objective, "_augment", lambda *a: made.append(ours_augment(*a)) or made[0])
 
-    losses = objective.differentiate(
-        batch, GeneratorNoise(0, torch.device("cpu")), kl_weight=KL_WEIGHT
-    )
+    losses = objective.differentiate(batch, GeneratorNoise(0, device), kl_weight=KL_WEIGHT)
     ours = {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
     module.zero_grad(set_to_none=True)
 
@@ -119,28 +122,31 @@ def test_loss_and_gradients(reference, spots, in_double, monkeypatch, amortizati
 
 
 @pytest.mark.parametrize(("amortization", "prior_mode"), PAIRS)
-def test_proportions_are_those_of_get_proportions(reference, spots, amortization, prior_mode):
+def test_proportions_are_those_of_get_proportions(
+    reference, spots, amortization, prior_mode, device
+):
     model, objective = build(reference, spots, amortization=amortization, prior_mode=prior_mode)
     model.is_trained_ = True
     cells = torch.randperm(N_SPOTS, generator=torch.Generator().manual_seed(0))
-    ours = objective.proportions(minibatch(model, torch.float32, cells))
     expected = model.get_proportions().to_numpy()[cells]
+    model.module.to(device)
+    ours = objective.proportions(minibatch(model, torch.float32, cells, device)).cpu()
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_single_precision_comes_to_the_same_loss(reference, spots):
+def test_single_precision_comes_to_the_same_loss(reference, spots, device):
     model, objective = build(reference, spots)
-    batch = minibatch(model, torch.float32)
-    model.module.eval()
-    single = objective.compute_losses(batch, GeneratorNoise(0, torch.device("cpu")))
-    model.module.double()
+    model.module.eval().to(device)
+    batch = minibatch(model, torch.float32, device=device)
+    single = objective.compute_losses(batch, GeneratorNoise(0, device))
+    model.module.cpu().double()
     double = objective.compute_losses(
         minibatch(model, torch.float64), GeneratorNoise(0, torch.device("cpu"))
     )
     torch.testing.assert_close(
-        single.reconstruction.double(), double.reconstruction, rtol=1e-4, atol=0
+        single.reconstruction.cpu().double(), double.reconstruction, rtol=1e-4, atol=0
     )
-    torch.testing.assert_close(single.kl.double(), double.kl, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(single.kl.cpu().double(), double.kl, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_made_up_has_the_moments_it_should_have():

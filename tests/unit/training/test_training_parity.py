@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scvi
-import torch
 
 from scvitune.contracts import Split
 from scvitune.data import prepare_anndata
@@ -34,13 +33,14 @@ def split(cells):
     return Split(*(np.sort(part) for part in np.split(order, ends)))
 
 
-def build_ours(model_name, adata, split, config, seed):
+def build_ours(model_name, adata, split, config, seed, device):
     adapter, prepared = get_adapter(model_name), prepare_anndata(adata, model=model_name)
     with seeded_initialisation(seed):
         objective = adapter.build_objective(config, prepared)
+    objective.module.to(device)
     return TrainingLoop(
         objective,
-        DeviceData(prepared, torch.device("cpu")),
+        DeviceData(prepared, device),
         split,
         TrainingSettings(**adapter.training_arguments(config)),
         seed=seed,
@@ -68,10 +68,11 @@ def train_theirs(model_name, adata, split, config, seed):
     return float(model.history["elbo_validation"].iloc[-1, 0])
 
 
-def check_training(model_name, adata, split, config):
+def check_training(model_name, adata, split, config, device):
+    """We train on the device, scvi-tools on the CPU."""
     ours, theirs = [], []
     for seed in SEEDS:
-        loop = build_ours(model_name, adata, split, config, seed)
+        loop = build_ours(model_name, adata, split, config, seed, device)
         start = loop.evaluate("validation")["elbo"]
         loop.advance(EPOCHS)
         ours.append(loop.evaluate("validation")["elbo"])
@@ -86,21 +87,21 @@ def check_training(model_name, adata, split, config):
 
 @pytest.mark.parametrize("likelihood", ["zinb", "nb"])
 @pytest.mark.filterwarnings("ignore")
-def test_training_ends_where_scvi_tools_ends(cells, split, likelihood):
+def test_training_ends_where_scvi_tools_ends(cells, split, likelihood, device):
     config = {
         "gene_likelihood": likelihood,
         "n_hidden": 64,
         "lr": 4e-3,
         "n_epochs_kl_warmup": 20,
     }
-    check_training("SCVI", cells, split, config)
+    check_training("SCVI", cells, split, config, device)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weight_obs", [False, True])
 @pytest.mark.parametrize("prior", ["normal", "mog"])
 @pytest.mark.filterwarnings("ignore")
-def test_training_of_condscvi_ends_where_scvi_tools_ends(cells, split, prior, weight_obs):
+def test_training_of_condscvi_ends_where_scvi_tools_ends(cells, split, prior, weight_obs, device):
     config = {
         "prior": prior,
         "weight_obs": weight_obs,
@@ -108,4 +109,4 @@ def test_training_of_condscvi_ends_where_scvi_tools_ends(cells, split, prior, we
         "lr": 4e-3,
         "n_epochs_kl_warmup": 20,
     }
-    check_training("CondSCVI", cells, split, config)
+    check_training("CondSCVI", cells, split, config, device)
