@@ -21,7 +21,7 @@ import scvitune.results._concluding
 import scvitune.trainable
 
 SPACE = {"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}, "n_hidden": 32}
-N_TRIALS, EPOCHS = 12, 400
+N_TRIALS, EPOCHS = 16, 200
 
 
 def small_cells(n_cells: int = 400) -> Any:
