@@ -1,7 +1,7 @@
 """A fused trial on Ray: a process that holds no model and asks the trainer for each step.
 
 It imports neither torch nor scvi-tools, so that a trial more costs a tenth of a gigabyte and no
-seconds.
+seconds. Nor does the class of the Ray actor that it asks, which Ray has whoever asks import.
 """
 
 from __future__ import annotations
@@ -16,11 +16,24 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError
 _RESTART_S = 120.0
 
 
+class TrainerProcess:
+    """The Ray actor that trains: a `FusedTrialService`, whose imports are made once it runs."""
+
+    def __init__(self) -> None:
+        from scvitune.fused_service import FusedTrialService
+
+        self._service = FusedTrialService()
+
+    def call(self, trial_id: str, method: str, *arguments: Any) -> Any:
+        """Call a method of a trial."""
+        return self._service.call(trial_id, method, *arguments)
+
+
 class LightTrainable(tune.Trainable):
     """A trial of a study that trains together with others, in one of the study's trainers.
 
     Its configuration is that of a `StudyTrial`; ``trainer`` in it names the Ray actor
-    (`FusedTrialService`) that does the work. Reports, checkpoints and decisions are the trial's
+    (`TrainerProcess`) that does the work. Reports, checkpoints and decisions are the trial's
     own. A trainer that does not answer for ``max_silence_s`` is ended, and all of its trials go on
     from their checkpoints in the next.
     """

@@ -74,7 +74,7 @@ EDGES: dict[str, set[str]] = {
         "_devices",
     },
     "trainable": {"trial", "training"},
-    "light_trainable": set(),
+    "light_trainable": {"fused_service"},
     "fused_service": {"trial", "models", "training", "process_state", "_devices"},
     "follow_up": {
         "trainable",
@@ -90,7 +90,6 @@ EDGES: dict[str, set[str]] = {
         "_machine",
         "trainable",
         "light_trainable",
-        "fused_service",
         "follow_up",
         "staging",
         "recording",

@@ -113,10 +113,10 @@ def fused_trainers(slots: SlotPlan) -> Iterator[list[str]]:
     """
     import ray
 
-    from scvitune.fused_service import FusedTrialService
+    from scvitune.light_trainable import TrainerProcess
 
     study = secrets.token_hex(4)
-    actor = ray.remote(FusedTrialService)
+    actor = ray.remote(TrainerProcess)
     handles = {}
     for i in range(slots.trainers):
         name = f"scvitune-trainer-{study}-{i}"
