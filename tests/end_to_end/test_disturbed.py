@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import drivers
@@ -75,74 +76,96 @@ def check_is_whole(run, undisturbed, *, first_lines=b""):
     assert (run / "best" / "model.pt").exists()
 
 
-def test_a_driver_is_killed_twenty_times_over_one_study(driver, undisturbed, tmp_path, wait_for):
-    """From its first moments on: while it opens the run, starts Ray, trains and records."""
-    run, chance = tmp_path / "killed", random.Random(20)
-    log = run / "events.jsonl"
+class Killing:
+    """Starts drivers of one study and kills them at random moments.
 
-    def kill(process, *, quickly):
-        before = log.stat().st_size if log.exists() else 0
-        if quickly:
-            time.sleep(chance.uniform(0, 4))
+    One in three within the seconds in which it opens the run and starts Ray, the others when they
+    have written some more lines.
+    """
+
+    def __init__(self, driver, storage, wait_for):
+        self._driver, self._storage, self._wait_for = driver, storage, wait_for
+        self.run = storage / "killed"
+        self._chance, self._log = random.Random(20), self.run / "events.jsonl"
+        self.lines, self.n_killed = b"", 0
+
+    def kill_next(self):
+        if self.n_killed == 0:
+            process = self._driver.start("tune", self._storage, self.run.name)
+            self._wait_for(self._log.exists)
         else:
-            grown = before + chance.randint(1, 9000)
-            wait_for(
-                lambda: (
-                    (log.exists() and log.stat().st_size > grown) or process.exitcode is not None
-                )
-            )
-            time.sleep(chance.uniform(0, 0.2))
-        assert process.exitcode is None, driver.output(process)
+            process = self._driver.start("resume", self.run)
+        if self.n_killed % 3 == 2:
+            time.sleep(self._chance.uniform(0, 4))
+        else:
+            size = len(self.lines) + self._chance.randint(1, 9000)
+            self._wait_for(lambda: self._log.stat().st_size > size or process.exitcode is not None)
+            time.sleep(self._chance.uniform(0, 0.2))
+        assert process.exitcode is None, self._driver.output(process)
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        return log.read_bytes()
-
-    process = driver.start("tune", tmp_path, "killed")
-    wait_for(log.exists)
-    lines = kill(process, quickly=False)
-    for n_killed in range(2, KILLED_DRIVERS + 1):
-        process = driver.start("resume", run)
-        now = kill(process, quickly=n_killed % 3 == 0)
-        assert now.startswith(lines), "something that was written is there no more"
-        lines = now
-        loaded = scvitune.load(run)
+        self.n_killed += 1
+        now = self._log.read_bytes()
+        assert now.startswith(self.lines), "something that was written is there no more"
+        self.lines = now
+        loaded = scvitune.load(self.run)
         assert not loaded.finished
         assert len(loaded.trials) <= drivers.N_TRIALS
+
+
+@pytest.fixture(scope="module")
+def killing(driver, tmp_path_factory, wait_for):
+    return Killing(driver, tmp_path_factory.mktemp("killing"), wait_for)
+
+
+def test_a_driver_is_killed_ten_times(killing):
+    while killing.n_killed < KILLED_DRIVERS // 2:
+        killing.kill_next()
+
+
+def test_it_is_killed_twenty_times_and_then_let_be(driver, undisturbed, killing):
+    while killing.n_killed < KILLED_DRIVERS:
+        killing.kill_next()
+    run = killing.run
     assert n_ended(run) >= 3, "none of what could be lost"
     driver.run("resume", run)
     starts = [e for e in of_kind(run, "driver") if e["action"] in ("start", "resume")]
     assert len({e["pid"] for e in starts}) > KILLED_DRIVERS / 2, "most were killed too early"
-    check_is_whole(run, undisturbed, first_lines=lines)
+    check_is_whole(run, undisturbed, first_lines=killing.lines)
 
 
 def trial_processes(process):
-    return [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "Trainable.train" in " ".join(child.cmdline())
-    ]
+    """Those that train now; processes come and go while this looks."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a zombie among them
+            if "Trainable.train" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_trial_processes_are_killed_and_frozen(driver, undisturbed, tmp_path, wait_for):
-    run, chance = tmp_path / "lost", random.Random(21)
+    run, chance, frozen = tmp_path / "lost", random.Random(21), []
     process = driver.start("tune", tmp_path, "lost", max_failures=10, max_silence_s=30)
 
     def disturb(sent, *, after):
-        wait_for(lambda: n_ended(run) >= after and trial_processes(process))
+        wait_for(lambda: n_ended(run) >= after)
         time.sleep(chance.uniform(0, 0.5))
-        victim = chance.choice(trial_processes(process))
+        wait_for(lambda: set(trial_processes(process)) - set(frozen))
+        victim = chance.choice(sorted(set(trial_processes(process)) - set(frozen), key=str))
         victim.send_signal(sent)
         return victim
 
     for n_killed in range(KILLED_TRIALS):
         disturb(signal.SIGKILL, after=2 * n_killed)
-    frozen = [disturb(signal.SIGSTOP, after=2 * KILLED_TRIALS + n) for n in range(FROZEN_TRIALS)]
+    for _ in range(FROZEN_TRIALS):
+        frozen.append(disturb(signal.SIGSTOP, after=2 * KILLED_TRIALS))
     output = driver.finish(process)
     assert not any(victim.is_running() and victim.status() != "zombie" for victim in frozen)
     lost = [line for line in output.splitlines() if "lost its process" in line]
     silent = [line for line in lost if "no sign of life for 3" in line]
-    assert 1 <= len(silent) <= len({victim.pid for victim in frozen})
+    assert len(silent) == FROZEN_TRIALS, output
     assert len(lost) - len(silent) <= KILLED_TRIALS
     assert all("it goes on from its checkpoint" in line for line in lost)
     check_is_whole(run, undisturbed)
