@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from scvitune.models import MODELS
+from scvitune.models import MODELS, get_adapter
 from scvitune.schedulers import SCHEDULERS
 from scvitune.searchers import SEARCHERS
 
@@ -17,8 +17,35 @@ HUGE = 10**400
 
 _words = st.sampled_from(
     [
-        *("", " ", "null", "~", "yes", "1e-4", "1e5", "1_000", "0x1F", "1:30", ".5", "-", "=", "auto"),
-        *("../../etc", "/proc/1", "s3://bucket/x", "a\nb", "\t", "\x00", "\x7f", "é細🧬", "\u202e"),
+        *(
+            "",
+            " ",
+            "null",
+            "~",
+            "yes",
+            "1e-4",
+            "1e5",
+            "1_000",
+            "0x1F",
+            "1:30",
+            ".5",
+            "-",
+            "=",
+            "auto",
+        ),
+        *(
+            "~nobody-of-this-name/x",
+            "/root/../proc/1/root/x",
+            "../../etc",
+            "/proc/1",
+            "s3://bucket/x",
+            "a\nb",
+            "\t",
+            "\x00",
+            "\x7f",
+            "é細🧬",
+            "\u202e",
+        ),
         *("x" * 5000, "%s{}{0}{x!r}", "json:dumps", "os.path:join", "a:b:c", "name", "__class__"),
         *("elbo_validation", "nmi_validation", "scib_total", "elbo_test", "proportion_jsd"),
         *("tpe", "asha", "grid", "pbt", "nsga2", "min", "max", "best", "uniform", "all_cells"),
@@ -52,11 +79,22 @@ ANYTHING = st.recursive(
 
 def _field(*right: Any) -> st.SearchStrategy[Any]:
     """Draw a right value, more often than anything else."""
-    return st.one_of(st.sampled_from(right), st.sampled_from(right), st.sampled_from(right), ANYTHING)
+    return st.one_of(
+        st.sampled_from(right), st.sampled_from(right), st.sampled_from(right), ANYTHING
+    )
 
 
-_NAMES = sorted({name for model in MODELS.values() for name in model().hyperparameters})
-_TYPES = ("uniform", "quniform", "loguniform", "randint", "qrandint", "lograndint", "choice", "bool")
+_NAMES = sorted({name for model in MODELS for name in get_adapter(model).hyperparameters})
+_TYPES = (
+    "uniform",
+    "quniform",
+    "loguniform",
+    "randint",
+    "qrandint",
+    "lograndint",
+    "choice",
+    "bool",
+)
 _bound = st.one_of(st.sampled_from([1, 2, 5, 64, 128, 0.1, 0.001, 0.5, "1e-3"]), _numbers)
 _values = st.lists(
     st.one_of(st.sampled_from([32, 64, 128, 0.1, "nb", "zinb", "gene", True]), SCALARS), max_size=4
@@ -113,7 +151,9 @@ def sections(path: str) -> dict[str, st.SearchStrategy[Any]]:
             ANYTHING,
         ),
         "space": st.one_of(_space, _space, _space, ANYTHING),
-        "metric": st.one_of(_metric, _own, st.lists(st.one_of(_metric, _own), max_size=3), ANYTHING),
+        "metric": st.one_of(
+            _metric, _own, st.lists(st.one_of(_metric, _own), max_size=3), ANYTHING
+        ),
         "mode": _field("min", "max", None),
         "metric_options": st.one_of(
             st.fixed_dictionaries(
@@ -157,7 +197,7 @@ def sections(path: str) -> dict[str, st.SearchStrategy[Any]]:
         "target": _field("simulated", "likelihood"),
         "simulation": _field(None, {"max_cells": 5, "concentration": 1.0}),
         "wandb": _field(None, "project"),
-        "storage": _field("runs"),
+        "storage": _field("runs", "study.yaml", "no/such/place"),
         "name": _field(None, "mine"),
     }
 
@@ -171,9 +211,9 @@ def configurations(draw: Any, path: str = "cells.h5ad") -> dict[Any, Any]:
     for key in [*dict.fromkeys(chosen), *draw(st.sampled_from([[], [], ["data"], ["model"]]))]:
         found[key] = draw(known[key])
     if draw(st.integers(0, 5)) == 0:
-        found[draw(st.one_of(_words, st.sampled_from(["serch", "num_samples", "n_latent", 3])))] = (
-            draw(ANYTHING)
-        )
+        found[
+            draw(st.one_of(_words, st.sampled_from(["serch", "num_samples", "n_latent", 3])))
+        ] = draw(ANYTHING)
     if draw(st.integers(0, 9)) == 0:
         del found[draw(st.sampled_from(sorted(found, key=str)))]
     return found
@@ -183,9 +223,32 @@ def configurations(draw: Any, path: str = "cells.h5ad") -> dict[Any, Any]:
 def texts(draw: Any, whole: str) -> str:
     """Draw a file's text: a whole one cut, doubled, misspelt or mixed with what YAML minds."""
     odd = st.sampled_from(
-        ["\t", ":", ": ", "- ", "&a ", "*a", "!!python/object:os.system ", "!!binary ", "<<: ", "|"]
+        [
+            "\t",
+            ":",
+            ": ",
+            "- ",
+            "&a ",
+            "*a",
+            "!!python/object:os.system ",
+            "!!binary ",
+            "<<: ",
+            "|",
+        ]
         + ["[", "]", "{", "}", '"', "'", "#", "\n", "\n\n  ", "? ", "---\n", "...\n", "%YAML 9\n"]
-        + ["\x00", "\x85", "\ufeff", "é", "🧬", "@", "`", "!!set ", "!!timestamp ", "9" * 5000, ">"]
+        + [
+            "\x00",
+            "\x85",
+            "\ufeff",
+            "é",
+            "🧬",
+            "@",
+            "`",
+            "!!set ",
+            "!!timestamp ",
+            "9" * 5000,
+            ">",
+        ]
     )
     text = whole
     for _ in range(draw(st.integers(1, 6))):
