@@ -272,8 +272,8 @@ def _build(
     if config is not None and "own_metrics" in doubtful and isinstance(given, list):
         # Their names mean nothing without them.
         own = [spec.get("name") for spec in given if isinstance(spec, Mapping)]
-        named = [name for name in config.metrics if name not in own] or [DEFAULT_METRIC]
-        left = {"metric": named[0], "further_metrics": tuple(named[1:])}
+        kept = [name for name in config.metrics if name not in own] or [DEFAULT_METRIC]
+        left: dict[str, Any] = {"metric": kept[0], "further_metrics": tuple(kept[1:])}
         config = config.model_copy(update=left)
     return config
 

@@ -32,8 +32,8 @@ def apply_override(raw: dict[Any, Any], override: str, faults: Faults) -> None:
         elif not isinstance(target[key], dict):
             inside = ".".join(keys[:depth])
             faults.add(
-                f"The override {override!r:.200} cannot be set: {inside!r} is {shown(target[key])}, "
-                "not a mapping."
+                f"The override {override!r:.200} cannot be set: {inside!r:.80} is "
+                f"{shown(target[key])}, not a mapping."
             )
             return
         else:

@@ -87,8 +87,8 @@ def _flatten(
                 )
         elif not isinstance(name, str) or not name.isidentifier() or len(name) > _LONGEST_NAME:
             faults.add(
-                f"{name!r:.80} cannot be a hyperparameter's name, which is made of letters, digits "
-                f"and underscores, at most {_LONGEST_NAME}, such as 'n_latent'."
+                f"{name!r:.80} cannot be a hyperparameter's name, which is made of letters, "
+                f"digits and underscores, at most {_LONGEST_NAME}, such as 'n_latent'."
             )
         else:
             yield name, written, group

@@ -1,4 +1,4 @@
-"""Configurations of every form that a YAML file can have, mostly right and wrong in a few places."""
+"""Configurations of every form that YAML can hold, most of them right but in a few places."""
 
 from __future__ import annotations
 
