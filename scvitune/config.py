@@ -7,6 +7,7 @@ scheduler is checked where the registries are known, and the search space by `sc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -266,7 +267,15 @@ def _build(
         built = _build_section(name, section, value, named_by_section, faults, doubtful)
         if built is not None:
             top[name] = built
-    return build_section(StudyConfig, top, prefix="", faults=faults, doubtful=doubtful)
+    config = build_section(StudyConfig, top, prefix="", faults=faults, doubtful=doubtful)
+    given = top.get("own_metrics")
+    if config is not None and "own_metrics" in doubtful and isinstance(given, list):
+        # Their names mean nothing without them.
+        own = [spec.get("name") for spec in given if isinstance(spec, Mapping)]
+        kept = [name for name in config.metrics if name not in own] or [DEFAULT_METRIC]
+        left: dict[str, Any] = {"metric": kept[0], "further_metrics": tuple(kept[1:])}
+        config = config.model_copy(update=left)
+    return config
 
 
 def _build_section(
@@ -371,13 +380,15 @@ def _describe_frozen(path: Path, raw: Mapping[Any, Any]) -> str:
 
 def _resolve_path(written: str, *, directory: Path) -> str:
     """Return where a relative path leads, seen from here or else from the file's directory."""
-    path = Path(written).expanduser()
-    bare_word = path.suffix == "" and len(path.parts) == 1
-    for base in (Path.cwd(), directory.absolute()):
-        candidate = base / path
-        # a word alone may be a built-in dataset's name, so a directory of that name is no match
-        if candidate.is_file() or (candidate.exists() and not bare_word):
-            return str(candidate)
+    # A home of nobody, a name too long, a closed directory: said where the file is opened.
+    with suppress(OSError, RuntimeError):
+        path = Path(written).expanduser()
+        bare_word = path.suffix == "" and len(path.parts) == 1
+        for base in (Path.cwd(), directory.absolute()):
+            candidate = base / path
+            # a word alone may be a built-in dataset's name, and no directory of that name
+            if candidate.is_file() or (candidate.exists() and not bare_word):
+                return str(candidate)
     return written
 
 

@@ -30,7 +30,7 @@ def section_fault(key: object, own: Iterable[str], places: Mapping[str, str], he
         Where the key stands, dotted; empty at the top level.
     """
     own = tuple(own)
-    written = f"{here}.{key}" if here else str(key)
+    written = f"{here}.{key!s:.80}" if here else f"{key!s:.80}"
     if str(key) in places:
         target = places[str(key)]
         section, _, _ = target.rpartition(".")

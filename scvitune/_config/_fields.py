@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BeforeValidator
@@ -132,8 +132,8 @@ def _check_text(value: Any, *, optional: bool = False) -> str | None:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
-        nested = value is None or isinstance(value, (list, tuple, Mapping))
-        remedy = "" if nested else f' Put it in quotes: "{value}".'
+        quotable = value is not None and not isinstance(value, Collection)
+        remedy = f' Put it in quotes: "{value!s:.80}".' if quotable else ""
         raise fault(
             f"must be text{' or null' if optional else ''}, but is {shown(value)}.{remedy}"
         )

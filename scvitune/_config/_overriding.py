@@ -16,12 +16,12 @@ def apply_override(raw: dict[Any, Any], override: str, faults: Faults) -> None:
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         faults.add(
-            f"The override {override!r} must be KEY=VALUE with a dotted key, such as "
+            f"The override {override!r:.200} must be KEY=VALUE with a dotted key, such as "
             "'search.num_samples=10'."
         )
         return
     try:
-        value = parse_yaml(written, origin=f"The value of the override {override!r}")
+        value = parse_yaml(written, origin=f"The value of the override {override!r:.200}")
     except InputError as error:
         faults.extend(error)
         return
@@ -32,8 +32,8 @@ def apply_override(raw: dict[Any, Any], override: str, faults: Faults) -> None:
         elif not isinstance(target[key], dict):
             inside = ".".join(keys[:depth])
             faults.add(
-                f"The override {override!r} cannot be set: {inside!r} is {shown(target[key])}, "
-                "not a mapping."
+                f"The override {override!r:.200} cannot be set: {inside!r:.80} is "
+                f"{shown(target[key])}, not a mapping."
             )
             return
         else:

@@ -124,9 +124,11 @@ def plain_value(value: Any, *, where: str, faults: Faults, depth: int = 0) -> An
         plain = {}
         for key, part in value.items():
             if not isinstance(key, str):
-                faults.add(f"The key {key!r} in {where} must be text. Put it in quotes.")
+                faults.add(f"The key {key!r:.80} in {where} must be text. Put it in quotes.")
                 continue
-            plain[key] = plain_value(part, where=f"{where}.{key}", faults=faults, depth=depth + 1)
+            plain[key] = plain_value(
+                part, where=f"{where}.{key:.80}", faults=faults, depth=depth + 1
+            )
         return plain
     faults.add(
         f"{where} is a {type(value).__name__} ({value!r:.80}); allowed are numbers, text, "

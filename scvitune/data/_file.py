@@ -170,9 +170,15 @@ def check_file(path: str | Path) -> None:
 
     if str(path) in BUILT_IN:
         return
-    file = Path(path).expanduser()
-    if not file.exists():
-        raise InputError(_missing_file(path, file))
+    try:
+        file = Path(path).expanduser()
+        if not file.exists():
+            raise InputError(_missing_file(path, file))
+    except (OSError, RuntimeError) as error:  # a closed directory, a name too long, no such home
+        why = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise InputError(
+            f"The data file {str(path)!r:.200} cannot be looked for: {why}. Check the path."
+        ) from error
     if not file.is_file() or not h5py.is_hdf5(file):
         kind = "a directory" if file.is_dir() else "no HDF5 file"
         raise InputError(

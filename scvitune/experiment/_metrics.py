@@ -32,32 +32,41 @@ _WHAT_IS_MISSING = {
 }
 
 
-def check_metrics(config: StudyConfig, faults: Faults) -> None:
-    """Check what needs no data: names, directions, packages, and whether the model has them."""
+def check_metrics(config: StudyConfig, faults: Faults, *, names_alone: bool = False) -> None:
+    """Check what needs no data: names, directions, packages, and whether the model has them.
+
+    ``names_alone`` where which of the metrics decides, or its direction, is not sure.
+    """
     own = {spec["name"] for spec in config.own_metrics}
-    n_faults = len(faults)
     adapter = get_adapter(config.model) if config.model in MODELS else None
+    known = []
     for name in config.metrics:
-        if name not in own:
-            with faults.collecting():
+        with faults.collecting():
+            if name in own and name in METRICS:
+                raise InputError(f"{name!r} is a metric of scvitune; give yours another name.")
+            if name not in own:
                 metric_info(name) if adapter is None else metric_info(name, offers=adapter.offers)
-    for name in sorted(own & set(METRICS)):
-        faults.add(f"{name!r} is a metric of scvitune; give yours another name.")
-    if len(faults) > n_faults:
+            known.append(name)
+    if names_alone:
         return
-    with faults.collecting():
-        asked = ask_metrics(config.metrics, config.own_metrics, mode=config.mode)
-        for metric in asked:
-            _check_metric(config, metric, faults)
-        if config.model in MODELS and get_adapter(config.model).first_stage_prefix is not None:
-            _check_spots(asked, faults)
-        declared = asked[0]
-        if config.mode is not None and config.mode != declared.mode and not declared.own:
-            faults.add(
-                f"mode is {config.mode!r}, but {config.metric} is to be "
-                f"{'minimised' if declared.mode == 'min' else 'maximised'}. Leave mode out; only "
-                "a metric of your own needs it."
-            )
+    asked: list[AskedMetric] = []
+    for name in known:
+        mode = config.mode if name == config.metric else None
+        with faults.collecting():
+            asked += ask_metrics([name], config.own_metrics, mode=mode)
+    for metric in asked:
+        _check_metric(config, metric, faults)
+    if adapter is not None and adapter.first_stage_prefix is not None:
+        _check_spots(asked, faults)
+    if not asked or asked[0].name != config.metric:
+        return
+    declared = asked[0]
+    if config.mode is not None and config.mode != declared.mode and not declared.own:
+        faults.add(
+            f"mode is {config.mode!r}, but {config.metric} is to be "
+            f"{'minimised' if declared.mode == 'min' else 'maximised'}. Leave mode out; only "
+            "a metric of your own needs it."
+        )
 
 
 def _check_spots(asked: Sequence[AskedMetric], faults: Faults) -> None:

@@ -38,8 +38,8 @@ def check_names(
 
     with faults.collecting():
         check_model_name(config.model)
-    if sure_of("metric", "further_metrics", "own_metrics", "mode"):
-        check_metrics(config, faults)
+    sure_of_metrics = sure_of("metric", "further_metrics", "own_metrics", "mode")
+    check_metrics(config, faults, names_alone=not sure_of_metrics)
     searcher = config.search.searcher if searcher is None else searcher
     scheduler = config.search.scheduler if scheduler is None else scheduler
     n_faults = len(faults)

@@ -43,6 +43,16 @@ def choose_name(config: StudyConfig) -> str:
 
 def check_storage(storage: Path, name: str, faults: Faults) -> None:
     """Check that ``storage/name`` is free and can be made."""
+    try:
+        _check_place(storage, name, faults)
+    except OSError as error:  # a name too long, a directory that is closed
+        faults.add(
+            f"storage is {str(storage)!r:.200}, which cannot be used "
+            f"({error.strerror or error}). Choose a directory of yours (storage: PATH)."
+        )
+
+
+def _check_place(storage: Path, name: str, faults: Faults) -> None:
     root = storage / name
     layout = RunLayout(root)
     if root.exists() and not layout.is_free():

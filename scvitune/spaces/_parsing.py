@@ -22,6 +22,8 @@ from scvitune.spaces._ray_domains import from_ray_domain, is_ray_domain
 from scvitune.spaces._values import is_among, plain
 from scvitune.spaces._yaml_form import domain_from_yaml
 
+_LONGEST_NAME = 100
+
 _NESTED = ("model_params", "train_params", "plan_kwargs")
 """The groups of `scvi.autotune`'s form; the names in them are flat here."""
 
@@ -83,10 +85,10 @@ def _flatten(
                 faults.add(
                     f"space.{name} must be a mapping of hyperparameters, but is {written!r:.80}."
                 )
-        elif not isinstance(name, str) or not name.isidentifier():
+        elif not isinstance(name, str) or not name.isidentifier() or len(name) > _LONGEST_NAME:
             faults.add(
-                f"{name!r} cannot be a hyperparameter's name, which is made of letters, digits "
-                "and underscores, such as 'n_latent'."
+                f"{name!r:.80} cannot be a hyperparameter's name, which is made of letters, "
+                f"digits and underscores, at most {_LONGEST_NAME}, such as 'n_latent'."
             )
         else:
             yield name, written, group

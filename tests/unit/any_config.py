@@ -1,4 +1,4 @@
-"""Configurations of every form that a YAML can have, mostly right and wrong in a few places."""
+"""Configurations of every form that YAML can hold, most of them right but in a few places."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from scvitune.models import MODELS
+from scvitune.models import MODELS, get_adapter
 from scvitune.schedulers import SCHEDULERS
 from scvitune.searchers import SEARCHERS
 
@@ -34,6 +34,8 @@ _words = st.sampled_from(
             "auto",
         ),
         *(
+            "~nobody-of-this-name/x",
+            "/root/../proc/1/root/x",
             "../../etc",
             "/proc/1",
             "s3://bucket/x",
@@ -82,7 +84,7 @@ def _field(*right: Any) -> st.SearchStrategy[Any]:
     )
 
 
-_NAMES = sorted({name for model in MODELS.values() for name in model().hyperparameters})
+_NAMES = sorted({name for model in MODELS for name in get_adapter(model).hyperparameters})
 _TYPES = (
     "uniform",
     "quniform",
@@ -195,7 +197,7 @@ def sections(path: str) -> dict[str, st.SearchStrategy[Any]]:
         "target": _field("simulated", "likelihood"),
         "simulation": _field(None, {"max_cells": 5, "concentration": 1.0}),
         "wandb": _field(None, "project"),
-        "storage": _field("runs"),
+        "storage": _field("runs", "study.yaml", "no/such/place"),
         "name": _field(None, "mine"),
     }
 

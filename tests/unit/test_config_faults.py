@@ -209,3 +209,78 @@ def test_faults_of_a_simulation_come_at_once():
 def test_a_key_of_a_simulation_elsewhere_is_put_in_its_place(tmp_path):
     (fault,) = faults_of(tmp_path, "model: DestVI\ndata: {path: x}\nsmoothness: 3\n")
     assert "belongs in the section 'simulation', as 'simulation.smoothness'" in fault
+
+
+# ------------------------------------------------- faults of form, and of all else with them
+
+
+def with_the_rest(tmp_path: Path, text: str) -> str:
+    from scvitune._checking import check_beside
+
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_config(path, rest=check_beside)
+    return str(caught.value)
+
+
+def test_an_unknown_key_hides_no_other_fault(tmp_path, rich_adata):
+    rich_adata.X = -rich_adata.X
+    rich_adata.write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "file").write_text("")
+    text = with_the_rest(
+        tmp_path,
+        "model: SCVI\n"
+        "metrics: x\n"
+        f"data: {{path: {tmp_path}/cells.h5ad, bach_key: batch, labels_key: labl}}\n"
+        "space: {n_hiden: 3}\n"
+        "search: {num_samples: many, searcher: tpee}\n"
+        f"storage: {tmp_path}/file\n",
+    )
+    for part in (
+        "Unknown key 'metrics'",
+        "Unknown key 'data.bach_key'",
+        "search.num_samples must be a whole number",
+        "'tpee'",
+        "'n_hiden'",
+        "labels_key 'labl' is not in adata.obs",
+        "negative values",
+        "is a file, not a directory",
+    ):
+        assert part in text, text
+    assert text.startswith("8 things are wrong")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # What a wrong key was to say is not known, so nothing that hangs on it is said.
+        "data: {path: PATH, layr: counts}",
+        "data: {path: PATH, min_count: 1}",
+        "spce: {lr: 0.1}\nsearch: {points_to_evaluate: [{lr: 5}]}\ndata: {path: PATH}",
+        "metric: {name: mine, function: 'json:dumps', mode: up}\ndata: {path: PATH}",
+        "metric: {name: mine, function: 'json:dumps'}\nmode: upwards\ndata: {path: PATH}",
+        "search: {searchr: pbt, scheduler: pbt}\ndata: {path: PATH}",
+        "confirm: {top_k: 3, seeds: none}\nsearch: {test_size: 0}\ndata: {path: PATH}",
+    ],
+)
+def test_nothing_follows_from_what_is_not_known(tmp_path, rich_adata, text):
+    import numpy as np
+
+    rich_adata.layers["counts"] = rich_adata.X.copy()
+    if "layr" in text:
+        rich_adata.X = rich_adata.X * np.float32(0.37)
+    elif "min_count" in text:
+        rich_adata.X[0] = 0
+    path = tmp_path / "cells.h5ad"
+    rich_adata.write_h5ad(path)
+    said = with_the_rest(tmp_path, "model: SCVI\n" + text.replace("PATH", str(path)))
+    assert "things are wrong" not in said, said
+
+
+def test_a_wrong_model_with_a_wrong_form(tmp_path):
+    text = with_the_rest(tmp_path, "model: 3\nsearch: {num_samples: many}\ndata: {path: x}\n")
+    assert text.startswith("2 things are wrong")
+    text = with_the_rest(tmp_path, "model: SCVY\nmetrics: x\ndata: {path: pbmc68k}\n")
+    assert text.startswith("2 things are wrong")
+    assert "Did you mean 'SCVI'?" in text

@@ -219,3 +219,20 @@ def test_what_was_written_on_the_command_line_is_chosen(tmp_path):
     assert with_model_defaults(load_config(path)).metric == "proportion_jsd"
     chosen = load_config(path, ["metric=elbo_validation"])
     assert with_model_defaults(chosen).metric == "elbo_validation"
+
+
+def test_every_wrong_metric_of_a_list_is_named():
+    with pytest.raises(InputError) as error:
+        config([3, None, MINE | {"name": "a b", "mode": "up"}, MINE | {"cost": "free"}])
+    text = str(error.value)
+    for part in ("holds 3", "holds nothing", "name 'a b'", "mode 'up'", "cost 'free'"):
+        assert part in text
+    assert len(error.value.faults) == 5
+
+
+def test_every_unknown_metric_is_named_and_every_missing_direction():
+    two = [MINE | {"name": name, "mode": None} for name in ("one", "two")]
+    text = faults_of(["elbo_validaton", "nmi_valid", "scib_total_train", *two])
+    for part in ("'elbo_validaton'", "'nmi_valid'", "'scib_total_train'", "'one'", "'two'"):
+        assert part in text
+    assert text.startswith("5 things are wrong")

@@ -396,3 +396,83 @@ def test_silent_genes_and_double_names_only_warn(rich_adata):
     assert any("2 of 40 genes have no counts" in m and "'gene4', 'gene7'" in m for m in messages)
     assert any("1 names of genes are not unique" in m for m in messages)
     assert prepared.n_genes == 40
+
+
+# ----------------------------------------------------------- what would be silently wrong
+
+
+def fault_of(adata, **kwargs):
+    with pytest.raises(InputError) as error:
+        prepare(adata, **kwargs)
+    (fault,) = error.value.faults
+    return fault
+
+
+def test_numbers_that_float32_cannot_hold(rich_adata):
+    rich_adata.obs.loc["cell7", "age"] = 1e300
+    fault = fault_of(rich_adata, continuous_covariate_keys=["age"])
+    assert "'age'] is beyond 3.4e+38" in fault
+    assert "in 1 of 120 cells (first: 1e+300)" in fault
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.to_timedelta(np.arange(120), unit="D"),
+        pd.to_datetime("2020-01-01") + pd.to_timedelta(np.arange(120), unit="D"),
+        np.arange(120) * 1j,
+    ],
+    ids=["durations", "dates", "complex"],
+)
+def test_columns_that_numpy_would_make_numbers_of(rich_adata, column):
+    rich_adata.obs["age"] = column
+    assert "must hold numbers" in fault_of(rich_adata, continuous_covariate_keys=["age"])
+
+
+def test_a_nullable_column_with_a_gap_is_told_as_such(rich_adata):
+    rich_adata.obs["age"] = pd.array([None, *range(119)], dtype="Int64")
+    fault = fault_of(rich_adata, continuous_covariate_keys=["age"])
+    assert "'age'] is NaN or infinite in 1 of 120 cells" in fault
+
+
+def test_two_columns_of_one_name(rich_adata):
+    rich_adata.obs = pd.concat([rich_adata.obs, rich_adata.obs[["age"]]], axis=1)
+    fault = fault_of(rich_adata, continuous_covariate_keys=["age"])
+    assert "2 columns named 'age'" in fault
+
+
+def test_a_column_that_scvi_tools_writes_itself(rich_adata):
+    rich_adata.obs["_scvi_batch"] = rich_adata.obs["batch"]
+    fault = fault_of(rich_adata, batch_key="_scvi_batch")
+    assert "written by scvi-tools itself" in fault
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_columns_exchanged_for_others_since_the_set_up(rich_adata):
+    """scvi-tools would train on what it copied then, we on what stands there now."""
+    scvi.model.SCVI.setup_anndata(rich_adata, **EVERYTHING)
+    for key in ("batch", "site", "age"):
+        rich_adata.obs[key] = rich_adata.obs[key].to_numpy()[::-1]
+    with pytest.raises(InputError) as error:
+        prepare_anndata(rich_adata, model="SCVI")
+    for key, fault in zip(("batch", "site", "age"), error.value.faults, strict=True):
+        assert f"'{key}'] has changed since setup_anndata was called" in fault
+        assert "have another value now" in fault
+
+
+def test_counts_that_are_gone_since_the_set_up(rich_adata):
+    rich_adata.layers["counts"] = rich_adata.X.copy()
+    for layer, place in ((None, "adata.X"), ("counts", "adata.layers['counts']")):
+        adata = rich_adata.copy()
+        scvi.model.SCVI.setup_anndata(adata, layer=layer)
+        adata.X = None
+        del adata.layers["counts"]
+        with pytest.raises(InputError) as error:
+            prepare_anndata(adata, model="SCVI")
+        assert str(error.value).startswith(f"{place} was there when")
+
+
+def test_categories_that_json_cannot_name(rich_adata):
+    pairs = [(i % 3, 1) for i in range(120)]
+    rich_adata.obs["batch"] = pd.Series(pairs, index=rich_adata.obs_names)
+    assert "are of type tuple" in fault_of(rich_adata, batch_key="batch")

@@ -200,3 +200,17 @@ def test_limits_that_leave_nothing(path):
     assert "Filtering by min_counts=1000000 leaves 0 of 120 cells" in fault
     (fault,) = faults_of(path, model="SCVI", min_cells=121)
     assert "0 of 40 genes" in fault
+
+
+def test_a_file_without_cells(rich_adata, tmp_path):
+    rich_adata[:0].copy().write_h5ad(tmp_path / "none.h5ad")
+    faults = faults_of(tmp_path / "none.h5ad", model="SCVI")
+    assert "has 0 cells; at least 10 are needed" in faults[0]
+    assert "Filtering by " not in str(faults)
+
+
+def test_paths_that_cannot_even_be_looked_for():
+    for path in ("x" * 5000, "~nobody-of-this-name/cells.h5ad"):
+        (fault,) = faults_of(path, model="SCVI")
+        assert "cannot be looked for" in fault
+        assert len(fault) < 500

@@ -156,3 +156,26 @@ def test_a_broken_sparse_matrix_is_refused():
     matrix.indices[0] = 9
     with pytest.raises(InputError, match="broken"):
         read_counts(matrix)
+
+
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.csc_array])
+def test_columns_that_lead_out_of_the_matrix_are_never_followed(form):
+    """Converting such a matrix writes where nothing of it lies, and may end the process."""
+    matrix = form(np.ones((50, 40), dtype=np.float32))
+    matrix.indices[-1] = 10**6
+    with pytest.raises(InputError, match="broken"):
+        read_counts(matrix)
+
+
+def test_masked_values_are_no_counts():
+    masked = np.ma.array(DENSE)
+    assert read_counts(masked).values.tolist() == [3, 1, 200, 2, 5]
+    masked[0, 1] = np.ma.masked
+    with pytest.raises(InputError, match="masked"):
+        read_counts(masked)
+
+
+def test_large_unsigned_duplicates_do_not_wrap_around():
+    values = np.array([2**63, 2**62], dtype=np.uint64)
+    tally = read_counts(sp.csr_matrix((values, [0, 0], [0, 2]), shape=(1, 2))).tally
+    assert tally.number == {"too large": 1}

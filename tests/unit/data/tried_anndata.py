@@ -55,7 +55,7 @@ def check_message(error: InputError) -> None:
     for fault in error.faults:
         assert fault.strip(), "an empty fault"
         assert len(fault) < 1500, fault
-        assert fault.rstrip()[-1] in ".)", fault
+        assert fault.rstrip()[-1] in ".)?", fault
         assert "Traceback" not in fault
 
 
