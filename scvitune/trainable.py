@@ -25,7 +25,7 @@ with collection_paused():  # these imports are most of what starting a process t
     from scvitune.errors import StudyError
     from scvitune.judging import MetricError
     from scvitune.metrics import METRICS, name_metrics, proportion_means
-    from scvitune.models import ModelAdapter, get_adapter
+    from scvitune.models import ModelAdapter, TooLargeError, get_adapter, refuse_too_large
     from scvitune.process_state import (
         examiner_once,
         load_device_data,
@@ -63,7 +63,8 @@ class StudyTrainable(tune.Trainable):
     ``mode``, ``metrics`` (fields of `AskedMetric`, the one that decides first), ``metric_options``
     (of `MetricOptions`), ``own_metrics`` (pickled functions, and the path to import from; else
     None), ``seed``, ``report_epochs``, ``rungs``, ``cell_shares`` (see
-    `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``, ``stages``
+    `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``,
+    ``slot_bytes`` (memory that it may count on, None if that is not known), ``stages``
     (`Stages` of a model that is built on another, else None) and ``held_out_dir`` (counts of genes
     that trials are judged by and do not train on, else None). ``settings``, if there is one,
     replaces some of these for one trial.
@@ -93,6 +94,8 @@ class StudyTrainable(tune.Trainable):
             self._take_up(self._config)
         except Divergence as error:  # of a first stage
             self._diverged = str(error)
+        except TooLargeError as error:
+            self._broken = str(error)
         except torch.OutOfMemoryError as error:
             self._broken = f"out of memory while it was set up: {_first_line(error)}"
         except Exception as error:  # noqa: BLE001  any configuration's own fault ends its trial
@@ -107,6 +110,7 @@ class StudyTrainable(tune.Trainable):
         adapter = get_adapter(study["model"], defaults=study["defaults"])
         seed = self._derive_seed(hyperparameters)
         prepared = load_prepared_once(study["data_dir"])
+        refuse_too_large(adapter, hyperparameters, prepared, room=study.get("slot_bytes"))
         self._examiner = examiner_once(
             self._study["run_dir"],
             study["data_dir"],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
+from scvitune.experiment._memory import slot_bytes
 from scvitune.experiment._metrics import pack_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import LiveSlots
@@ -146,6 +147,7 @@ def study_settings(
         "cell_shares": list(plan.cell_shares),
         "device": "cuda" if plan.slots.gpu else "cpu",
         "threads": plan.slots.threads,
+        "slot_bytes": slot_bytes(plan.slots, plan.num_trials),
         "stages": None if stages is None else stages.to_plain(),
         "held_out_dir": held_out_dir,
     }

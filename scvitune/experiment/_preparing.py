@@ -18,6 +18,7 @@ from scvitune.experiment._deconvolution import (
     simulate_tissues,
     with_simulation,
 )
+from scvitune.experiment._memory import check_memory
 from scvitune.experiment._planning import Plan, check_names, plan_study, with_model_defaults
 from scvitune.experiment._run_directory import check_storage, choose_name
 from scvitune.metrics import OwnFunction, resolve_functions
@@ -101,6 +102,8 @@ def prepare_experiment(
     if prepared is None:
         raise InputError("There is no data.")
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
+    check_memory(plan, prepared, faults)
+    faults.raise_if_any()
     layout = RunLayout(Path(config.storage) / name)
     return Preparation(plan, prepared, adata, layout, name, tissues, functions)
 
