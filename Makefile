@@ -4,6 +4,9 @@
 #
 # Tests that open the report in a browser or run studies on a Slurm want Debian packages, and say
 # which where they skip; .ci/run installs them.
+# make coverage    the default tests once more, with the share of the lines that they run (at least
+#                  90 %; the processes of trials are not looked into, their code is by unit tests)
+# make audit       advisories on the pinned packages: a report that fails nothing
 # make bench       the benchmarks, one after the other, and README's tables from what they measure
 #                  (hours; give them a quiet machine)
 
@@ -13,7 +16,7 @@ BIN := $(VENV)/bin
 # Trials run beside each other, a thread each.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo install install-test lint format test test-slow bench clean
+.PHONY: demo install install-test lint format test test-slow coverage audit bench clean
 
 demo: install
 	$(BIN)/scvitune tune configs/demo.yaml
@@ -53,11 +56,21 @@ test: lint
 test-slow: install-test
 	$(BIN)/python -m pytest -m slow
 
+coverage: install-test
+	$(BIN)/python -m pytest -q -m 'not slow' -n logical --maxprocesses 4 --dist loadfile \
+		--ignore tests/end_to_end --cov --cov-report=
+	$(BIN)/python -m pytest -q -m 'not slow' tests/end_to_end --cov --cov-append \
+		--cov-report=term --cov-fail-under=90
+
+audit: $(VENV)/bin/python
+	$(BIN)/python .ci/audit.py
+
 $(VENV)/.installed-bench: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
 	touch $@
 
-BENCHMARKS := step compiled marginal_ll memory slots fused destvi searchers schedulers recording scaling \
+BENCHMARKS := step compiled marginal_ll memory slots fused destvi searchers schedulers recording \
+	scaling long_run \
 	fidelity honesty million_cells time_to_solution against_autotune
 
 # The peer, scvi.autotune, wants packages that scvitune does not.

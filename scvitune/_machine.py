@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+import psutil
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUP_QUOTA = _CGROUPS / "cpu.max"
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> int:
@@ -62,3 +66,28 @@ def available_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def available_memory() -> int:
+    """Return the bytes that this process and its children may still use: machine and container."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        own = _OWN_CGROUP.read_text().strip().rpartition("::")[2].strip("/")
+    except OSError:
+        return free
+    place = _CGROUPS / own
+    for group in (place, *place.parents):
+        if not group.is_relative_to(_CGROUPS):
+            break
+        free = min(free, _left_in_group(group, otherwise=free))
+    return max(0, free)
+
+
+def _left_in_group(group: Path, *, otherwise: int) -> int:
+    """Return what the limit of a control group leaves; what only caches files can be had."""
+    try:
+        limit, used = (group / "memory.max").read_text(), (group / "memory.current").read_text()
+        lines = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(limit) - int(used) + int(lines.get("inactive_file", 0))
+    except (OSError, ValueError):  # no limit ("max"), or no such group here
+        return otherwise

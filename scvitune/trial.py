@@ -38,7 +38,7 @@ with collection_paused():  # these imports are most of what starting a process t
     from scvitune.errors import CheckpointError, StudyError
     from scvitune.judging import MetricError, measure_proportions
     from scvitune.metrics import METRICS, name_metrics
-    from scvitune.models import ModelAdapter, get_adapter
+    from scvitune.models import ModelAdapter, get_adapter, refuse_too_large
     from scvitune.process_state import (
         examiner_once,
         load_device_data,
@@ -72,11 +72,11 @@ class StudyTrial:
     the same for all: ``run_dir``, ``data_dir``, ``model`` and its ``defaults``, ``metric``,
     ``mode``, ``metrics`` (fields of `AskedMetric`, the one that decides first), ``metric_options``
     (of `MetricOptions`), ``own_metrics`` (pickled functions, and the path to import from; else
-    None), ``seed``, ``report_epochs``, ``rungs``, ``cell_shares`` (see
-    `TrainingOrder`; the default trial sees all cells), ``device``, ``threads``, ``tf32``,
-    ``stages`` (`Stages` of a model that is built on another, else None) and ``held_out_dir``
-    (counts of genes that trials are judged by and do not train on, else None). ``settings``, if
-    there is one, replaces some of these for one trial.
+    None), ``seed``, ``report_epochs``, ``rungs``, ``cell_shares`` (see `TrainingOrder`; the
+    default trial sees all cells), ``device``, ``threads``, ``tf32``, ``slot_bytes`` (memory that
+    it may count on, None if that is not known), ``stages`` (`Stages` of a model that is built on
+    another, else None) and ``held_out_dir`` (counts of genes that trials are judged by and do not
+    train on, else None). ``settings``, if there is one, replaces some of these for one trial.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -123,6 +123,7 @@ class StudyTrial:
         adapter = get_adapter(study["model"], defaults=study["defaults"])
         seed = self._derive_seed(hyperparameters)
         prepared = load_prepared_once(study["data_dir"])
+        refuse_too_large(adapter, hyperparameters, prepared, room=study.get("slot_bytes"))
         self._examiner = examiner_once(
             self._study["run_dir"],
             study["data_dir"],

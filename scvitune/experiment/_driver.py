@@ -12,6 +12,7 @@ from typing import Any
 
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
 from scvitune.experiment._fusing import Placement, fused_trainers, light_resources
+from scvitune.experiment._memory import slot_bytes
 from scvitune.experiment._metrics import pack_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._resources import LiveSlots
@@ -169,6 +170,7 @@ def study_settings(
         "device": "cuda" if plan.slots.gpu else "cpu",
         "threads": plan.slots.threads,
         "tf32": plan.config.resources is not None and plan.config.resources.tf32,
+        "slot_bytes": slot_bytes(plan.slots, plan.num_trials),
         "stages": None if stages is None else stages.to_plain(),
         "held_out_dir": held_out_dir,
     }

@@ -6,9 +6,10 @@ import math
 
 from scvitune._cut_default import find_cut
 from scvitune.config import SimulationConfig
-from scvitune.contracts import Choice, Domain, Hyperparameter, PreparedData
+from scvitune.contracts import Choice, Hyperparameter, PreparedData
 from scvitune.experiment._deconvolution import Tissues
 from scvitune.experiment._default_training import describe_default_training
+from scvitune.experiment._memory import describe_memory
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._preparing import Preparation
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY
@@ -22,10 +23,6 @@ _SECONDS_PER_DECODED_ENTRY = 1.4e-7
 
 _LAST_TRAININGS = 3  # the best on the spots; it and the default on the test tissue
 
-_IMPORTS_MB = 260.0  # unique to a process, under Ray
-_COPIES_OF_WEIGHTS = 6  # weights, gradients, two moments of Adam, the best, one being saved
-_COPIES_OF_BATCH = 14  # activations of the size of a minibatch, forward and backward
-
 
 def trials_in_words(n_trials: int) -> str:
     """Return a number of trials as text: ``1 trial``, ``2 trials``."""
@@ -38,7 +35,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
     n_nonzeros = len(prepared.values)
     density = n_nonzeros / max(1, prepared.n_cells * prepared.n_genes)
     tissues = preparation.tissues
-    seconds, memory = forecast_seconds(preparation), forecast_memory_mb(preparation)
+    seconds = forecast_seconds(preparation)
+    memory = describe_memory(plan, prepared, shared_mb=_shared_mb(prepared))
     searched = ", ".join(f"{h.name} ({_describe(h)})" for h in plan.space.hyperparameters)
     lines = [
         f"Data:       {prepared.n_cells} {'cells' if tissues is None else 'spots'} x "
@@ -73,8 +71,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         *([f"            {plan.slots.note}"] if plan.slots.note else []),
         *follow_ups,
         f"Time:       about {_duration(seconds)} (rough; the live display knows better)",
-        f"Memory:     about {memory:.0f} MB a trial process at the largest configuration, and "
-        f"{_shared_mb(prepared):.0f} MB of counts that all share",
+        *memory,
         f"Run:        {preparation.layout.root}",
         "Nothing was started and nothing was written.",
     ]
@@ -221,31 +218,6 @@ def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
 def _spots_epoch_seconds(tissues: Tissues) -> float:
     spots, n_types = tissues.search, tissues.reference.n_labels
     return spots.n_cells * spots.n_genes * n_types * _SECONDS_PER_DECODED_ENTRY
-
-
-def forecast_memory_mb(preparation: Preparation) -> float:
-    """Return the megabytes of a trial's process at the largest values of the space."""
-    plan, n_genes = preparation.plan, preparation.prepared.n_genes
-    n_hidden = _largest(plan, "n_hidden", 128)
-    n_layers = _largest(plan, "n_layers", 1)
-    batch_size = _largest(plan, "batch_size", 128)
-    n_weights = 5 * n_genes * n_hidden + 4 * n_layers * n_hidden**2
-    bytes_needed = 4 * (_COPIES_OF_WEIGHTS * n_weights + _COPIES_OF_BATCH * batch_size * n_genes)
-    return _IMPORTS_MB + bytes_needed / 1e6
-
-
-def _largest(plan: Plan, name: str, default: float) -> float:
-    known = {h.name: h.domain for h in plan.space.hyperparameters}
-    if name in known:
-        return max(_ends(known[name]))
-    value = plan.space.constants.get(name, default)
-    return float(value) if isinstance(value, int | float) else default
-
-
-def _ends(domain: Domain) -> list[float]:
-    if isinstance(domain, Choice):
-        return [float(v) for v in domain.values if isinstance(v, int | float)] or [0.0]
-    return [float(domain.low), float(domain.high)]
 
 
 def _describe(hyperparameter: Hyperparameter) -> str:

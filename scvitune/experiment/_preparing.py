@@ -18,6 +18,7 @@ from scvitune.experiment._deconvolution import (
     simulate_tissues,
     with_simulation,
 )
+from scvitune.experiment._memory import check_memory
 from scvitune.experiment._names import check_names, is_within, with_model_defaults
 from scvitune.experiment._planning import Plan, plan_study
 from scvitune.experiment._run_directory import check_storage, choose_name
@@ -114,6 +115,8 @@ def prepare_experiment(
     config, note = settle_sharing(config, prepared)
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
     plan = replace(plan, slots=replace(plan.slots, note=note))
+    check_memory(plan, prepared, faults)
+    faults.raise_if_any()
     layout = RunLayout(Path(config.storage) / name)
     return Preparation(plan, prepared, adata, layout, name, tissues, functions)
 

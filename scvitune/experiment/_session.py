@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import secrets
+import shutil
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -45,6 +47,8 @@ _QUICK = {
     "RAY_raylet_client_num_connect_attempts": "200",
     **NO_WORKERS_AHEAD,
 }
+
+_LONGEST_PLACE = 24
 
 _SHUTTING_DOWN: list[tuple[threading.Thread, dict[str, str]]] = []
 """Sessions on their way down, while the results are being written, and Ray's variables before."""
@@ -94,27 +98,46 @@ def _session(slots: SlotPlan, before: dict[str, str]) -> Iterator[None]:
         finally:
             leave()
         return
+    folder = _make_folder()
     try:
-        _start(slots)
+        _start(slots, folder)
     except BaseException:
+        _end(folder)
         _restore(before)
         raise
     try:
         with garbage_collected():
             yield
     finally:
-        thread = threading.Thread(target=ray.shutdown, name="ray-shutdown")
+        thread = threading.Thread(target=_end, args=(folder,), name="ray-shutdown")
         _SHUTTING_DOWN.append((thread, before))
         thread.start()
 
 
-def _start(slots: SlotPlan) -> None:
+def _make_folder() -> Path:
+    """Make a folder that only this user can look into, where Ray would make its own.
+
+    Not where TMPDIR says, which may be long: names of sockets end at 107 characters, of which Ray
+    needs 65.
+    """
+    short = "/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()
+    place = Path(os.environ.get("RAY_TMPDIR") or short)
+    if len(os.fsencode(place)) > _LONGEST_PLACE:
+        place = Path(short)
+    place.mkdir(parents=True, exist_ok=True)
+    # Ray makes what it is given writable for all users, so it gets a folder within.
+    return Path(tempfile.mkdtemp(prefix="ray-", dir=place))
+
+
+def _start(slots: SlotPlan, folder: Path) -> None:
+    """Start a Ray that is this study's alone: on loopback, behind a token, in its own folder."""
     import ray
 
     # A token of this process's own, handed to its children by the environment: whoever else is on
     # the machine can reach the ports, but without it nobody is let in.
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # the default since Ray 2.60 only
     for name, value in {"RAY_USAGE_STATS_ENABLED": "0", **_QUICK}.items():
         os.environ.setdefault(name, value)
     _read_variables()
@@ -126,13 +149,16 @@ def _start(slots: SlotPlan) -> None:
         "num_cpus": min(slots.total_cpu, math.ceil(slots.trainers * slots.cpu)),
         "num_gpus": slots.total_gpu,
         "object_store_memory": OBJECT_STORE_BYTES,
+        # Ray's own is for all users, who may write there, and is never emptied.
+        "_temp_dir": str(folder / "r"),
+        "_node_ip_address": "127.0.0.1",
     }
     # Compiled once in the driver, while Ray starts and mostly waits; trials find it in the cache.
     compiling = threading.Thread(target=_compile_kernels, daemon=True)
     compiling.start()
     # Ray says that it is on, which is what we want.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), _group_of_its_own():
+    with warnings.catch_warnings(), _group_of_its_own(), _on_loopback():
         warnings.simplefilter("ignore")
         ray.init(**options)
     _end_autoscaler()
@@ -175,6 +201,27 @@ def _group_of_its_own() -> Iterator[None]:
     popen = partial(services.ConsolePopen, process_group=0)
     with mock.patch.object(services, "ConsolePopen", popen):
         yield
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have Ray listen on the loopback device alone, as it does by itself on macOS.
+
+    On Linux it listens on all devices, where the token is all that keeps others out, and takes any
+    loopback address that it is given for that of the machine.
+    """
+    from ray._private import ray_constants
+
+    with mock.patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        yield
+
+
+def _end(folder: Path) -> None:
+    """End Ray, and remove its folder: sockets, logs, and what trials left in their directories."""
+    import ray
+
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def has_lost_ray() -> bool:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from scvitune.models._base import Defaults, ModelAdapter
     from scvitune.models._first_stage import FirstStage, cluster_states
     from scvitune.models._hyperparameters import HyperparameterInfo
+    from scvitune.models._memory import (
+        PROCESS_BYTES,
+        TooLargeError,
+        forecast_bytes,
+        refuse_too_large,
+    )
     from scvitune.models._mrdeconv import HeldOutGenes
     from scvitune.models._routing import route_config
     from scvitune.models._stacked_vae import StackedVAE, architecture_of
@@ -37,20 +43,24 @@ MODELS: dict[str, tuple[str, str]] = {
 
 __all__ = [
     "MODELS",
+    "PROCESS_BYTES",
     "FirstStage",
     "HeldOutGenes",
     "HyperparameterInfo",
     "ModelAdapter",
     "StackedVAE",
+    "TooLargeError",
     "VAEObjective",
     "architecture_of",
     "cells_at_a_time",
     "check_model_name",
     "cluster_states",
     "expected_counts",
+    "forecast_bytes",
     "get_adapter",
     "latent_means",
     "log_importance_weights",
+    "refuse_too_large",
     "route_config",
 ]
 
@@ -94,6 +104,8 @@ def __getattr__(name: str) -> object:
         return getattr(importlib.import_module("scvitune.models._base"), name)
     if name == "HyperparameterInfo":
         return getattr(importlib.import_module("scvitune.models._hyperparameters"), name)
+    if name in ("PROCESS_BYTES", "TooLargeError", "forecast_bytes", "refuse_too_large"):
+        return getattr(importlib.import_module("scvitune.models._memory"), name)
     if name == "HeldOutGenes":
         return getattr(importlib.import_module("scvitune.models._mrdeconv"), name)
     if name in ("StackedVAE", "architecture_of"):

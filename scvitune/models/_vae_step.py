@@ -27,6 +27,18 @@ from scvitune.sparse import SparseCounts, SparseRows
 
 def can_step(module: Any) -> bool:
     """Whether `VAEStep` computes this ``scvi.module.VAE`` as it is, on the device it is on."""
+    return (
+        covers(module)
+        and all(
+            p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad
+            for p in module.parameters()
+        )
+        and None not in (load_kernels(KERNELS), load_kernels(LIKELIHOOD_KERNELS))
+    )
+
+
+def covers(module: Any) -> bool:
+    """Whether a ``scvi.module.VAE`` is built as `VAEStep` knows it."""
     decoder: Any = getattr(module, "decoder", None)
     return (
         all(hasattr(decoder, name) for name in ("px_decoder", "px_scale_decoder"))
@@ -44,11 +56,6 @@ def can_step(module: Any) -> bool:
             for layers in (module.z_encoder.encoder, decoder.px_decoder)
             for block in layers.fc_layers
         )
-        and all(
-            p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad
-            for p in module.parameters()
-        )
-        and None not in (load_kernels(KERNELS), load_kernels(LIKELIHOOD_KERNELS))
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+import psutil
 import pytest
 
 from scvitune import _machine
-from scvitune._machine import available_cpus
+from scvitune._machine import available_cpus, available_memory
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +57,38 @@ def test_without_affinity_all_cores_count(monkeypatch):
     assert available_cpus() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_cpus() == 1
+
+
+@pytest.fixture
+def groups(monkeypatch, tmp_path):
+    """Control groups as the kernel shows them: this process's own within one of its job."""
+    monkeypatch.setattr(_machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(_machine, "_OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("0::/job/step\n")
+    (tmp_path / "job" / "step").mkdir(parents=True)
+
+    def limit(group, maximum, used, cached):
+        place = tmp_path / group
+        (place / "memory.max").write_text(f"{maximum}\n")
+        (place / "memory.current").write_text(f"{used}\n")
+        (place / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
+
+    return limit
+
+
+def test_memory_without_a_limit_is_the_machines(groups):
+    free = psutil.virtual_memory().available
+    groups("job", "max", 10, 0)
+    assert available_memory() == pytest.approx(free, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("maximum", "used", "cached", "left"), [(900, 500, 100, 500), (9, 99, 0, 0)]
+)
+def test_memory_is_what_the_tightest_group_leaves(groups, maximum, used, cached, left):
+    """What only caches files counts as free."""
+    groups("job", maximum, used, cached)
+    groups("job/step", 10**6, 10, 0)
+    assert available_memory() == left
+    groups("job/step", 50, 20, 0)
+    assert available_memory() == min(left, 30)

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import random
+import re
 import resource
 import weakref
 from dataclasses import replace
@@ -729,3 +730,17 @@ def test_a_checkpoint_that_the_disk_refuses_is_no_fault_of_the_trial(run):
     again = finish(build(configure()))
     assert "disk_fault" not in again[-1]
     assert again[-1]["metrics"] == results[-1]["metrics"]
+
+
+def test_what_needs_more_memory_than_a_slot_has_fails_untrained(run):
+    layout, configure = run
+    large = PLAIN | {"n_hidden": 10**6}
+    trial = build(configure(hyperparameters=large, slot_bytes=10**9))
+    assert trial._loop is None, "it was built"
+    (result,) = finish(trial)
+    assert result["outcome"] == "failed"
+    assert re.fullmatch(
+        r"could not be set up: out of memory: needs about [\d.e+]+ GB of memory, a slot has 1 GB",
+        result["reason"],
+    ), result["reason"]
+    assert finish(build(configure(slot_bytes=10**9)))[-1]["outcome"] == "finished"
