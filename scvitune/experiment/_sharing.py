@@ -98,7 +98,8 @@ def measure_curve(
     most
         At once; what the CPUs allow.
     """
-    curve, running = SharingCurve(), []
+    curve = SharingCurve()
+    running: list[TrainingProcess] = []
     try:
         for n in _NUMBERS:
             if n > min(most, most_by_memory(curve.memory, curve.room)):
