@@ -104,7 +104,7 @@ def test_a_resume_keeps_them(prepare, cores):
 
 
 def test_tf32_and_a_gpu_that_is_not_there(prepare, capsys):
-    """What was found instead of ``auto`` is frozen and said; what is rounded reaches the trials."""
+    """What was found instead of ``auto`` is frozen and said; TF32 reaches the trials."""
     preparation = prepare(resources={"gpu": "auto", "tf32": True})
     plan, layout = preparation.plan, preparation.layout
     assert "            gpu: auto found no GPU, so trials train on CPUs." in describe_preparation(
