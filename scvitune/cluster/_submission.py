@@ -149,13 +149,8 @@ def describe_slots(request: SlurmRequest, config: StudyConfig) -> str:
     gpus = request.n_gpus
     cpu = config.resources.cpu if config.resources else 1.0
     asked = config.resources.gpu if config.resources else float(gpus > 0)
-    if isinstance(asked, str):  # auto: found on the node, and one trial a GPU at least
-        each = slots_on(request.cpus_per_node, gpus, cpu=cpu, gpu=float(gpus > 0))
-        return (
-            f"at least {each * request.nodes} trials at a time; how many share a GPU is measured "
-            "when the study starts"
-        )
-    gpu = asked
+    # What auto finds is not known here; it is one trial a GPU at least.
+    gpu = float(gpus > 0) if isinstance(asked, str) else asked
     wants = f"{cpu:g} CPU" + (f" and {gpu:g} GPU" if gpu else "")
     if not gpus and any("gpu" in option or "gres" in option for option in request.extra):
         return f"as many as the GPUs of --extra hold, {wants} each"
@@ -171,6 +166,8 @@ def describe_slots(request: SlurmRequest, config: StudyConfig) -> str:
     wants += " each" if fused == 1 else f" for each {fused} of them"
     nodes = "1 node" if request.nodes == 1 else f"{request.nodes} nodes"
     text = f"{each * request.nodes} trials at a time: {nodes} x {each}, {wants}"
+    if gpus and isinstance(asked, str):
+        return f"at least {text}; how many share a GPU is measured when the study starts"
     if gpus and not gpu:
         return f"{text}. No trial uses a GPU; resources: {{cpu: 1, gpu: 0.25}} in the study would"
     return text

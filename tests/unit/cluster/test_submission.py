@@ -156,6 +156,12 @@ def test_a_run_with_a_job_gets_no_second_one(config, slurm, submit, answer, word
             "null",
             "2 trials at a time: 1 node x 2, 1 CPU and 1 GPU",
         ),
+        (
+            SlurmRequest(gpus_per_node="2"),
+            "{cpu: 1, gpu: auto}",
+            "at least 2 trials at a time: 1 node x 2, 1 CPU and 1 GPU",
+        ),
+        (SlurmRequest(), "{cpu: 1, gpu: auto}", "trials at a time: 1 node x"),
         (SlurmRequest(gpus_per_node="2"), "{cpu: 1}", "No trial uses a GPU"),
     ],
 )

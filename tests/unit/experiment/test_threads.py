@@ -101,3 +101,24 @@ def test_a_resume_keeps_them(prepare, cores):
     del settings["threads"]  # as earlier versions wrote it
     layout.study.write_text(yaml.safe_dump(settings))
     assert reopen(layout.root).plan.slots.threads == 1
+
+
+def test_tf32_and_a_gpu_that_is_not_there(prepare, capsys):
+    """What was found instead of ``auto`` is frozen and said; TF32 reaches the trials."""
+    preparation = prepare(resources={"gpu": "auto", "tf32": True})
+    plan, layout = preparation.plan, preparation.layout
+    assert "            gpu: auto found no GPU, so trials train on CPUs." in describe_preparation(
+        preparation
+    )
+    _announce(plan, layout, preparation.prepared, None, Console(width=200))
+    assert "gpu: auto found no GPU" in capsys.readouterr().out
+    prepared = save_prepared(preparation.prepared, layout.root.parent)
+    create_run_directory(layout, plan, prepared, name="mine")
+    frozen = yaml.safe_load(layout.study.read_text())["resources"]
+    assert frozen == {"cpu": 1.0, "gpu": 0.0, "tf32": True}
+    opened = reopen(layout.root)
+    told = settings_of(opened.plan, layout, opened.prepared, None, {})
+    assert (told["tf32"], told["device"]) == (True, "cpu")
+    plain = prepare(name="plain")
+    told = settings_of(plain.plan, plain.layout, plain.prepared, None, {})
+    assert told["tf32"] is False
