@@ -94,11 +94,9 @@ class StudyTrial:
         self._heard = float(config.get("heard", 0.0))
         self._best: dict[str, Any] | None = None
         self._last_report: dict[str, Any] | None = None  # Ray keeps a _last_result of its own
-        self._repeat_last = False
-        self._unsaved = False
+        self._repeat_last = self._unsaved = False
         self._last_saved = time.monotonic()
-        self._disk_fault = ""
-        self._note = ""
+        self._disk_fault = self._note = ""
         torch.set_num_threads(int(self._study["threads"]))
         self._tf32_before = use_tf32(bool(self._study["tf32"]))
         no_room = False
