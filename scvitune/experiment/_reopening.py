@@ -88,8 +88,9 @@ def reopen(root: Path, *, num_samples: int | None = None, adata: Any = None) -> 
     )
     if list(plan.report_epochs) != settings["report_epochs"]:
         raise StudyError(
-            f"{layout.study} was changed since the study started: its report epochs no longer "
-            "follow from its settings. Put it back, or start a new study."
+            f"{layout.study} was changed since the study started, or it is of another version (it "
+            f"names {settings.get('versions', {}).get('scvitune', 'none')}): its report epochs do "
+            "not follow from its settings. Put it back, use that version, or start a new study."
         )
     tissues = None
     if SETTINGS in settings:
