@@ -99,7 +99,10 @@ class Killing:
             time.sleep(self._chance.uniform(0, 4))
         else:
             size = len(self.lines) + self._chance.randint(1, 9000)
-            self._wait_for(lambda: self._log.stat().st_size > size or process.exitcode is not None)
+            self._wait_for(
+                lambda: self._log.stat().st_size > size or process.exitcode is not None,
+                seconds=250,
+            )
             time.sleep(self._chance.uniform(0, 0.2))
         assert process.exitcode is None, self._driver.output(process)
         process.kill()
@@ -150,7 +153,7 @@ def test_trial_processes_are_killed_and_frozen(driver, undisturbed, tmp_path, wa
     process = driver.start("tune", tmp_path, "lost", max_failures=10, max_silence_s=30)
 
     def disturb(sent, *, after):
-        wait_for(lambda: n_ended(run) >= after)
+        wait_for(lambda: n_ended(run) >= after, seconds=250)
         time.sleep(chance.uniform(0, 0.5))
         wait_for(lambda: set(trial_processes(process)) - set(frozen))
         victim = chance.choice(sorted(set(trial_processes(process)) - set(frozen), key=str))
