@@ -155,10 +155,13 @@ def test_trial_processes_are_killed_and_frozen(driver, undisturbed, tmp_path, wa
     def disturb(sent, *, after):
         wait_for(lambda: n_ended(run) >= after, seconds=250)
         time.sleep(chance.uniform(0, 0.5))
-        wait_for(lambda: set(trial_processes(process)) - set(frozen))
-        victim = chance.choice(sorted(set(trial_processes(process)) - set(frozen), key=str))
-        victim.send_signal(sent)
-        return victim
+        while True:
+            candidates = [found for found in trial_processes(process) if found not in frozen]
+            with suppress(psutil.NoSuchProcess, IndexError):
+                victim = chance.choice(candidates)
+                victim.send_signal(sent)
+                return victim
+            time.sleep(0.05)
 
     for n_killed in range(KILLED_TRIALS):
         disturb(signal.SIGKILL, after=2 * n_killed)
