@@ -99,7 +99,10 @@ class Killing:
             time.sleep(self._chance.uniform(0, 4))
         else:
             size = len(self.lines) + self._chance.randint(1, 9000)
-            self._wait_for(lambda: self._log.stat().st_size > size or process.exitcode is not None)
+            self._wait_for(
+                lambda: self._log.stat().st_size > size or process.exitcode is not None,
+                seconds=250,
+            )
             time.sleep(self._chance.uniform(0, 0.2))
         assert process.exitcode is None, self._driver.output(process)
         process.kill()
@@ -150,12 +153,15 @@ def test_trial_processes_are_killed_and_frozen(driver, undisturbed, tmp_path, wa
     process = driver.start("tune", tmp_path, "lost", max_failures=10, max_silence_s=30)
 
     def disturb(sent, *, after):
-        wait_for(lambda: n_ended(run) >= after)
+        wait_for(lambda: n_ended(run) >= after, seconds=250)
         time.sleep(chance.uniform(0, 0.5))
-        wait_for(lambda: set(trial_processes(process)) - set(frozen))
-        victim = chance.choice(sorted(set(trial_processes(process)) - set(frozen), key=str))
-        victim.send_signal(sent)
-        return victim
+        while True:
+            candidates = [found for found in trial_processes(process) if found not in frozen]
+            with suppress(psutil.NoSuchProcess, IndexError):
+                victim = chance.choice(candidates)
+                victim.send_signal(sent)
+                return victim
+            time.sleep(0.05)
 
     for n_killed in range(KILLED_TRIALS):
         disturb(signal.SIGKILL, after=2 * n_killed)
