@@ -57,6 +57,12 @@ def parse_yaml(text: str, *, origin: str) -> Any:
         raise InputError(f"{origin} is not valid YAML{_place_and_problem(text, error)}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{origin} is not valid YAML: {error}.") from error
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError) as error:
+        # PyYAML does not check what it makes of a value by a tag.
+        raise InputError(
+            f"{origin} is not valid YAML: a tag (such as !!bool or !!timestamp) stands before a "
+            f"value that it does not fit ({type(error).__name__}: {error}). Leave tags out."
+        ) from error
 
 
 def _place_and_problem(text: str, error: yaml.YAMLError) -> str:

@@ -43,6 +43,7 @@ class FakeRoom(types.ModuleType):
         super().__init__("scvitune.study")
         self.calls: list[tuple[Any, ...]] = []
         self.outcome: Any = None
+        self.checked_beside: list[frozenset[str]] = []
 
     def _answer(self, *call: Any) -> Any:
         self.calls.append(call)
@@ -55,6 +56,10 @@ class FakeRoom(types.ModuleType):
 
     def check(self, config: Any) -> Any:
         return self._answer("check", config)
+
+    def check_beside(self, config: Any, doubtful: frozenset[str]) -> None:
+        self.checked_beside.append(doubtful)
+        raise InputError("n_hiden is no hyperparameter.")
 
     def resume(self, path: Any, num_samples: int | None = None) -> Any:
         return self._answer("resume", path, num_samples)
@@ -165,9 +170,12 @@ def test_faults_are_numbered_and_nothing_is_started(room, tmp_path):
     for command in ("tune", "check"):
         result = run(command, str(path))
         assert result.exit_code == 2
-        assert result.stderr.startswith("Error: 2 things are wrong:\n  1. search.num_samples must")
-        assert "\n  2. search.seed must" in result.stderr
+        said = result.stderr.partition("Error: ")[2]
+        assert said.startswith("3 things are wrong:\n  1. search.num_samples must")
+        assert "\n  2. search.seed must" in said
+        assert "\n  3. n_hiden is no hyperparameter." in said
     assert room.calls == []
+    assert room.checked_beside == 2 * [frozenset({"search.num_samples", "search.seed"})]
 
 
 def test_a_missing_file_is_bad_input(room, tmp_path):

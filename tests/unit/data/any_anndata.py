@@ -290,6 +290,7 @@ class Recipe:
     gene_names: str = "usual"
     form: str = "plain"
     change: str = "nothing"
+    shared: bool = False
     model: str = "SCVI"
     seed: int = 0
 
@@ -315,6 +316,7 @@ _TRAITS: dict[str, Any] = {
     "gene_names": tuple(NAMES),
     "form": FORMS,
     "change": CHANGES,
+    "shared": (True,),
     "model": ("LinearSCVI", "CondSCVI"),
 }
 
@@ -397,7 +399,10 @@ def _columns(recipe: Recipe, codes: np.ndarray) -> tuple[dict[str, Any], dict[st
             return
         if isinstance(made, str):  # the name of a column that scvi-tools will write
             name, made = made, CATEGORIES["text"]
-        obs[name] = made(codes)
+        if recipe.shared and "batch" in obs and options is CATEGORIES:
+            name = "batch"  # one column for all that name categories
+        else:
+            obs[name] = made(codes)
         if argument.endswith("_keys"):
             kwargs.setdefault(argument, []).append(name)
         else:
@@ -409,7 +414,8 @@ def _columns(recipe: Recipe, codes: np.ndarray) -> tuple[dict[str, Any], dict[st
         add("size_factor_key", "size", NUMBERS, recipe.size_factor)
     if recipe.model in ("SCVI",):
         for i, kind in enumerate(recipe.categorical):
-            add("categorical_covariate_keys", f"donor {i}", CATEGORIES, kind)
+            if i == 0 or not recipe.shared:
+                add("categorical_covariate_keys", f"donor {i}", CATEGORIES, kind)
         for i, kind in enumerate(recipe.continuous):
             add("continuous_covariate_keys", f"age {i}", NUMBERS, kind)
     return obs, kwargs
@@ -460,7 +466,10 @@ def _held(recipe: Recipe, built: Built) -> Any:
 
 def _used_categories(recipe: Recipe, built: Built) -> list[str]:
     used = [recipe.batch, recipe.labels]
-    used += recipe.categorical if recipe.model == "SCVI" else ()
+    some = recipe.categorical[:1] if recipe.shared else recipe.categorical
+    used += some if recipe.model == "SCVI" else ()
+    if recipe.shared and built.kwargs.get("batch_key") == "batch":
+        used = [recipe.batch if kind != "none" else kind for kind in used]
     found = [
         "right" if kind in _GOOD_CATEGORIES else "either" if kind in _UNDECIDED else "wrong"
         for kind in used
