@@ -69,7 +69,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
 	touch $@
 
-BENCHMARKS := step compiled marginal_ll memory slots destvi searchers schedulers recording scaling long_run \
+BENCHMARKS := step compiled marginal_ll memory slots destvi searchers schedulers recording scaling \
 	fidelity honesty million_cells time_to_solution against_autotune
 
 # The peer, scvi.autotune, wants packages that scvitune does not.
