@@ -182,8 +182,6 @@ def test_test_cells_choose_nothing_and_tell_the_gain(cells, tmp_path):
     assert {"00000", before.best_trial_id} <= set(judged)
     assert (one.loc[judged, "elbo_test"] != other.loc[judged, "elbo_test"]).all()
     assert not before.confirmation[told].equals(after.confirmation[told])
-    gains = [table.loc["00000", "elbo_test"] - table["elbo_test"].min() for table in (one, other)]
-    assert gains[0] != gains[1]
 
 
 def test_validation_cells_do_choose(cells, tmp_path):
