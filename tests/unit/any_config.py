@@ -246,12 +246,17 @@ def texts(draw: Any, whole: str) -> str:
             "`",
             "!!set ",
             "!!timestamp ",
+            "!!int ",
+            "!!bool ",
             "9" * 5000,
             ">",
         ]
     )
-    text = whole
-    for _ in range(draw(st.integers(1, 6))):
+    lines = whole.split("\n")
+    for _ in range(draw(st.integers(0, 3))):
+        del lines[draw(st.integers(0, len(lines) - 1))]
+    text = "\n".join(lines)
+    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2, 5]))):
         start = draw(st.integers(0, len(text)))
         end = min(len(text), start + draw(st.integers(0, 12)))
         text = text[:start] + draw(st.one_of(odd, odd, st.text(max_size=4))) + text[end:]

@@ -101,8 +101,8 @@ def set_over(file):
 
 
 def test_texts(file):
-    ends = run(200, texts(WHOLE), read_text(file))
-    assert min(ends["works"], ends["refused"]) > 10
+    ends = run(150, texts(WHOLE), read_text(file))
+    assert min(ends["works"], ends["refused"]) > 1
 
 
 def test_mappings(file, cells):
@@ -129,13 +129,13 @@ def test_overrides(file):
 @pytest.mark.parametrize("way", ["texts", "mappings", "check"])
 def test_thousands(file, cells, way):
     ways = {
-        "texts": (2500, texts(WHOLE), read_text(file)),
+        "texts": (1500, texts(WHOLE), read_text(file)),
         "mappings": (3000, configurations(cells), read_and_check(file)),
         "check": (400, configurations(cells), check_whole(file)),
     }
     ends = run(*ways[way])
     print(f"\n{way}: {ends.total()} tried: {dict(ends)}")
-    assert min(ends["works"], ends["refused"]) > ends.total() / 20
+    assert min(ends["works"], ends["refused"]) > ends.total() / 100
 
 
 def test_what_is_drawn_is_yaml(file):
