@@ -70,7 +70,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 	touch $@
 
 BENCHMARKS := step compiled marginal_ll memory slots fused destvi searchers schedulers recording \
-	scaling fidelity honesty million_cells time_to_solution against_autotune
+	scaling long_run fidelity honesty million_cells time_to_solution against_autotune
 
 # The peer, scvi.autotune, wants packages that scvitune does not.
 bench: $(VENV)/.installed-bench

@@ -1,12 +1,20 @@
-"""A driver that has seen many trials remembers few."""
+"""A study of many trials holds on to few, and leaves nothing behind."""
 
 from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from ray import tune
 
 from scvitune.experiment import _controller
 from scvitune.experiment._controller import StudyController, repaired_controller
+
+ROOT = Path(__file__).parents[2]
 
 
 def quick_trainable():
@@ -69,3 +77,24 @@ def test_what_has_ended_is_let_go(local_ray, tmp_path, sizes):
     assert all(ended <= 10 for *groups, _ in sizes for ended in groups)
     assert all(tasks <= 20 for *_, tasks in sizes)
     assert len(results) <= 40
+
+
+def test_memory_and_open_files_stay_and_nothing_is_left(tmp_path):
+    """A whole study on a Ray of its own; `benchmarks/long_run.py` runs one of 2000 trials."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "long_run.py", "--trials=300", "--json=found.json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["trials"] == 300
+    assert found["left"] == {"processes": 0, "ports": 0, "files": 0, "sockets": 0}
+    growth = found["growth"]
+    assert growth["driver_files"] <= 0
+    assert growth["trial_files"] <= 0
+    assert max(growth[name] for name in ("driver_mb", "trial_mb", "ray_mb")) < 20, growth

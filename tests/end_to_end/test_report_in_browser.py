@@ -78,22 +78,40 @@ def test_figures_are_drawn_without_network_or_error(browser, study) -> None:
     assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
 
 
+PLAIN = {
+    "study": "rich",
+    "metric": "elbo",
+    "further metric": "marginal_ll",
+    "hyperparameter": "gene_likelihood",
+    "value": "zinb",
+    "batch": "b",
+    "cell type": "NK",
+    "reason": "",
+}
+"""What names come from data and settings, and what they are called in the rich run."""
+
+
 @pytest.fixture(scope="module")
 def rich_run(tmp_path_factory):
     """A run directory with all that a report can show: the logs of a study of many parts."""
-    layout = RunLayout(tmp_path_factory.mktemp("runs") / "rich")
+    return write_rich_run(tmp_path_factory.mktemp("runs") / "rich", PLAIN)
+
+
+def write_rich_run(root, names):
+    layout = RunLayout(root)
     layout.root.mkdir()
+    metric, further = names["metric"], names["further metric"]
     settings = {
-        "name": "rich",
+        "name": names["study"],
         "model": "SCVI",
-        "metric": "elbo_validation",
+        "metric": f"{metric}_validation",
         "mode": "min",
-        "further_metrics": ["marginal_ll_validation"],
+        "further_metrics": [f"{further}_validation"],
         "search": {"searcher": "random", "scheduler": "pbt", "max_epochs": 8},
         "space": {
             "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
             "n_latent": {"type": "randint", "low": 5, "high": 50},
-            "gene_likelihood": {"type": "choice", "values": ["nb", "zinb"]},
+            names["hyperparameter"]: {"type": "choice", "values": ["nb", names["value"]]},
         },
         "rungs": [4.0],
         "confirm": {"top_k": 2, "seeds": 3},
@@ -101,19 +119,24 @@ def rich_run(tmp_path_factory):
         "n_genes": 50,
         "split": {"train": 320, "validation": 40, "test": 40},
     }
+    if names is not PLAIN:
+        settings["own_metrics"] = [
+            {"name": f"{name}_validation", "function": None, "mode": "min", "cost": "cheap"}
+            for name in (metric, further)
+        ]
     layout.study.write_text(yaml.safe_dump(settings))
     rng = np.random.default_rng(3)
     with EventLog(layout.events) as log:
-        _log_search(log, rng)
+        _log_search(log, rng, names)
         for trial_id, shift in (("00001", 0.0), ("00002", 1.5), ("00000", 3.0)):
             for seed in (1, 2, 3):
                 value = 60 + shift + rng.normal(0, 0.3)
-                found = {"elbo_validation": value, "elbo_test": value + 1}
+                found = {f"{metric}_validation": value, f"{metric}_test": value + 1}
                 _log_training(log, "confirmation", trial_id, seed, found)
         for n_cells in (32, 64, 160, 320):
             for seed in (1, 2):
                 loss = 60 + 200 / n_cells**0.5 + rng.normal()
-                found = {"elbo_train": loss - 9, "elbo_validation": loss}
+                found = {f"{metric}_train": loss - 9, f"{metric}_validation": loss}
                 _log_training(log, "learning_curve", "00001", seed, found, n_cells=n_cells)
         log.append("driver", action="end")
     roles = {"default": "00000", "best": "00001"}
@@ -122,8 +145,8 @@ def rich_run(tmp_path_factory):
             role=role,
             trial_id=trial_id,
             cell=np.arange(400),
-            batch=np.resize(["a", "b"], 400),
-            label=np.resize(["T", "B", "NK"], 400),
+            batch=np.resize(["a", names["batch"]], 400),
+            label=np.resize(["T", "B", names["cell type"]], 400),
         )
         for role, trial_id in roles.items()
     ]
@@ -131,7 +154,7 @@ def rich_run(tmp_path_factory):
     return layout.root
 
 
-def _log_search(log, rng) -> None:
+def _log_search(log, rng, names) -> None:
     """A population of which the best, 00001, took the weights of 00002 at epoch 4."""
     log.append("driver", action="start", slots=2, pid=1, host="h")
     configs = {}
@@ -140,7 +163,7 @@ def _log_search(log, rng) -> None:
         configs[trial_id] = {
             "lr": 10 ** rng.uniform(-4, -2),
             "n_latent": int(rng.integers(5, 50)),
-            "gene_likelihood": ["nb", "zinb"][number % 2],
+            names["hyperparameter"]: ["nb", names["value"]][number % 2],
         }
         origin = "tpe" if number else "default"
         log.append("proposal", trial_id=trial_id, config=configs[trial_id], origin=origin)
@@ -149,7 +172,10 @@ def _log_search(log, rng) -> None:
         for number, (trial_id, config) in enumerate(configs.items()):
             worse = 2 + abs(np.log10(config["lr"]) + 3) * 8 + rng.normal(0, 0.5)
             value = 60 + 80 / epoch + (max(worse, 3.0) if number not in (1, 2) else number)
-            found = {"elbo_validation": value, "marginal_ll_validation": rng.normal(-70, 4)}
+            found = {
+                f"{names['metric']}_validation": value,
+                f"{names['further metric']}_validation": rng.normal(-70, 4),
+            }
             report = {"epoch": epoch, "time_s": epoch, "n_params": 1000, "metrics": found}
             log.append("report", trial_id=trial_id, **report)
         if epoch == 4.0:
@@ -157,8 +183,10 @@ def _log_search(log, rng) -> None:
             change = {"source": "00002", "before": before, "config": after}
             log.append("perturb", trial_id="00001", epoch=epoch, **change)
             log.append("generation", epoch=epoch, members=["00001", "00002"])
-    for trial_id in configs:
-        log.append("end", trial_id=trial_id, status="finished", reason="")
+    for number, trial_id in enumerate(configs):
+        status = "failed" if names["reason"] and number > 35 else "finished"
+        reason = names["reason"] if status == "failed" else ""
+        log.append("end", trial_id=trial_id, status=status, reason=reason)
 
 
 def _log_training(log, event, trial_id, seed, metrics, **fields) -> None:
@@ -255,4 +283,25 @@ def test_names_from_data_are_only_text(browser, tmp_path) -> None:
     assert min(drawn(browser).values()) > 0
     text = browser.execute_script("return document.body.textContent")
     assert text.count(HOSTILE) > 40
+    assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+
+
+def test_names_of_every_kind_stay_text_in_tables_and_figures(browser, tmp_path) -> None:
+    """Of cell types, batches, metrics ... each is to be read as it is, tags and all."""
+    names = {kind: f"<i>{kind}</i> &amp; {HOSTILE}" for kind in PLAIN}
+    open_report(browser, scvitune.load(write_rich_run(tmp_path / "run", names)))
+    figures = drawn(browser)
+    assert set(figures) == set(PLOTS)
+    assert min(figures.values()) > 0, figures
+    assert "taken" not in browser.title.replace(HOSTILE, "")
+    assert browser.execute_script("return document.images.length") == 0
+    made = "i, img, [onerror], tspan[style*='italic']"
+    assert browser.execute_script(f'return document.querySelectorAll("{made}").length') == 0
+    text = browser.execute_script("return document.body.textContent")
+    assert [kind for kind, name in names.items() if name not in text] == []
+    in_figures = browser.execute_script(
+        "return [...document.querySelectorAll('svg text')].map((t) => t.textContent).join(' ')"
+    )
+    shown = ["hyperparameter", "value", "batch", "cell type"]
+    assert [kind for kind in shown if names[kind] not in in_figures] == []
     assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
