@@ -22,19 +22,17 @@ from torch import Tensor, nn
 from scvitune.contracts import Batch, Losses, Noise, Objective
 from scvitune.likelihoods import negative_binomial
 from scvitune.models._forward import encode_one_hot
-from scvitune.models._fused_layer import FusedLayer
 from scvitune.models._vae import VAEObjective
+from scvitune.models._vae_step import is_plain
 from scvitune.sparse import SparseCounts
 
 
 def architecture_of(objective: Any) -> tuple[Any, ...] | None:
     """Return what must be equal of models for `StackedVAE`; None if it does not compute them.
 
-    It covers (zero-inflated) negative binomials with one dispersion a gene, observed library
-    sizes and covariates in the decoder only, on any device. Of dropout nothing need be equal, not
-    even whether there is any.
+    Of dropout nothing need be equal, not even whether there is any.
     """
-    if type(objective) is not VAEObjective or not _is_covered(objective.module):
+    if type(objective) is not VAEObjective or not is_plain(objective.module):
         return None
     module = objective.module
     shapes = tuple((name, tuple(value.shape)) for name, value in module.state_dict().items())
@@ -42,26 +40,6 @@ def architecture_of(objective: Any) -> tuple[Any, ...] | None:
     injections = tuple(tuple(map(of.inject_into_layer, range(len(of.fc_layers)))) for of in layers)
     options = (module.gene_likelihood, module.log_variational, module.z_encoder.distribution)
     return (*options, injections, shapes)
-
-
-def _is_covered(module: Any) -> bool:
-    decoder: Any = getattr(module, "decoder", None)
-    return (
-        all(hasattr(decoder, name) for name in ("px_decoder", "px_scale_decoder"))
-        and module.gene_likelihood in ("nb", "zinb")
-        and module.dispersion == "gene"
-        and module.use_observed_lib_size
-        and not module.use_size_factor_key
-        and not module.encode_covariates
-        and module.batch_representation == "one-hot"
-        and module.z_encoder.var_activation is torch.exp
-        and isinstance(decoder.px_scale_decoder[1], nn.Softmax)
-        and all(
-            FusedLayer.covers(block)
-            for layers in (module.z_encoder.encoder, decoder.px_decoder)
-            for block in layers.fc_layers
-        )
-    )
 
 
 class StackedVAE:

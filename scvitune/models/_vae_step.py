@@ -25,20 +25,12 @@ from scvitune.models._fused_layer import KERNELS, FusedLayer
 from scvitune.sparse import SparseCounts, SparseRows
 
 
-def can_step(module: Any) -> bool:
-    """Whether `VAEStep` computes this ``scvi.module.VAE`` as it is, on the device it is on."""
-    return (
-        covers(module)
-        and all(
-            p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad
-            for p in module.parameters()
-        )
-        and None not in (load_kernels(KERNELS), load_kernels(LIKELIHOOD_KERNELS))
-    )
+def is_plain(module: Any) -> bool:
+    """Whether a ``scvi.module.VAE`` is what most are, whatever device it is on.
 
-
-def covers(module: Any) -> bool:
-    """Whether a ``scvi.module.VAE`` is built as `VAEStep` knows it."""
+    That is a (zero-inflated) negative binomial with one dispersion a gene, observed library sizes,
+    covariates in the decoder only, and hidden layers that `FusedLayer` covers.
+    """
     decoder: Any = getattr(module, "decoder", None)
     return (
         all(hasattr(decoder, name) for name in ("px_decoder", "px_scale_decoder"))
@@ -48,7 +40,6 @@ def covers(module: Any) -> bool:
         and not module.use_size_factor_key
         and not module.encode_covariates
         and module.batch_representation == "one-hot"
-        and module.z_encoder.distribution != "ln"
         and module.z_encoder.var_activation is torch.exp
         and isinstance(decoder.px_scale_decoder[1], nn.Softmax)
         and all(
@@ -56,6 +47,19 @@ def covers(module: Any) -> bool:
             for layers in (module.z_encoder.encoder, decoder.px_decoder)
             for block in layers.fc_layers
         )
+    )
+
+
+def can_step(module: Any) -> bool:
+    """Whether `VAEStep` computes this ``scvi.module.VAE`` as it is, on the device it is on."""
+    return (
+        is_plain(module)
+        and module.z_encoder.distribution != "ln"
+        and all(
+            p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad
+            for p in module.parameters()
+        )
+        and None not in (load_kernels(KERNELS), load_kernels(LIKELIHOOD_KERNELS))
     )
 
 
