@@ -53,14 +53,18 @@ def is_plain(module: Any) -> bool:
 def can_step(module: Any) -> bool:
     """Whether `VAEStep` computes this ``scvi.module.VAE`` as it is, on the device it is on."""
     return (
-        is_plain(module)
-        and module.z_encoder.distribution != "ln"
+        covers(module)
         and all(
             p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad
             for p in module.parameters()
         )
         and None not in (load_kernels(KERNELS), load_kernels(LIKELIHOOD_KERNELS))
     )
+
+
+def covers(module: Any) -> bool:
+    """Whether a ``scvi.module.VAE`` is built as `VAEStep` knows it."""
+    return is_plain(module) and module.z_encoder.distribution != "ln"
 
 
 class VAEStep:
