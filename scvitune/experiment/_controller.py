@@ -18,6 +18,7 @@ from scvitune.experiment._silence import SilenceError, SilenceLimits, SilenceWat
 
 _ENDED_KEPT = 50
 _SAVING_S = 60
+_OF_THIS_PROCESS = ("_watch", "_killed")
 
 
 class StudyController(TuneController):
@@ -63,6 +64,11 @@ class StudyController(TuneController):
             for callback in self._callbacks._callbacks
             if not isinstance(callback, TrialProgressCallback)
         ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of Ray's snapshots what is of this very process."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _OF_THIS_PROCESS}
 
     def step(self) -> None:
         """Do what is next, end what is silent, and let go of what has ended."""
