@@ -148,7 +148,7 @@ def measure_reading(run_dir: Path) -> dict[str, float]:
     seconds = {"load_s": seconds_of(lambda: scvitune.load(run_dir).path)}
     study = scvitune.load(run_dir)
     seconds["tables_s"] = seconds_of(lambda: (len(study.trials), len(study.history)))
-    seconds["report_s"] = seconds_of(study.report)
+    seconds["report_s"] = seconds_of(study.write_report)
     return seconds
 
 
