@@ -79,8 +79,9 @@ def check_is_whole(run, undisturbed, *, first_lines=b""):
 class Killing:
     """Starts drivers of one study and kills them at random moments.
 
-    One in three within the seconds in which it opens the run and starts Ray, the others when they
-    have written some more lines.
+    One in three within the seconds in which it opens the run and starts Ray, one in three when it
+    has written some more lines, and one in three when a trial more has ended: trials without rungs
+    are saved once a minute, so drivers that live shorter would never end one.
     """
 
     def __init__(self, driver, storage, wait_for):
@@ -99,8 +100,12 @@ class Killing:
             time.sleep(self._chance.uniform(0, 4))
         else:
             size = len(self.lines) + self._chance.randint(1, 9000)
+            wanted = n_ended(self.run) + (self.n_killed % 3 == 1)
             self._wait_for(
-                lambda: self._log.stat().st_size > size or process.exitcode is not None,
+                lambda: (
+                    (self._log.stat().st_size > size and n_ended(self.run) >= wanted)
+                    or process.exitcode is not None
+                ),
                 seconds=250,
             )
             time.sleep(self._chance.uniform(0, 0.2))
