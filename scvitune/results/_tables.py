@@ -193,6 +193,9 @@ def metric_mode(run: Run, name: str) -> Mode | None:
     """Return which way a metric is better, None if that is not known."""
     if split_metric(name)[0] == split_metric(run.metric)[0]:
         return run.mode
+    asked = {metric.name: metric.mode for metric in run.metrics}  # own ones of any name among them
+    if name in asked:
+        return asked[name]
     known = {metric.base: metric.mode for metric in run.metrics}
     return known.get(split_metric(name)[0], metric_words(name).mode)
 

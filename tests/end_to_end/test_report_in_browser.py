@@ -136,7 +136,7 @@ def write_rich_run(root, names):
         for n_cells in (32, 64, 160, 320):
             for seed in (1, 2):
                 loss = 60 + 200 / n_cells**0.5 + rng.normal()
-                found = {f"{metric}_train": loss - 9, f"{metric}_validation": loss}
+                found = {"elbo_train": loss - 9, "elbo_validation": loss}
                 _log_training(log, "learning_curve", "00001", seed, found, n_cells=n_cells)
         log.append("driver", action="end")
     roles = {"default": "00000", "best": "00001"}
