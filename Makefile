@@ -54,7 +54,8 @@ test: lint
 	$(BIN)/python -m pytest -m 'not slow' tests/end_to_end
 
 test-slow: install-test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n logical --maxprocesses 4 --dist loadfile --ignore tests/end_to_end
+	$(BIN)/python -m pytest -m slow tests/end_to_end
 
 coverage: install-test
 	$(BIN)/python -m pytest -q -m 'not slow' -n logical --maxprocesses 4 --dist loadfile \

@@ -27,9 +27,10 @@ _EVALUATED = 512
 """Cells at a time where nothing is trained."""
 _KEPT = {"zinb": 4, "nb": 2}
 """Matrices of cells x genes that the written-out step keeps from step to step."""
-_IN_ONE_PASS, _ONE_DISPERSION_A_CELL, _NORMAL = 4, 13, 17
+_IN_ONE_PASS, _ONE_DISPERSION_A_CELL, _NORMAL, _POISSON = 4, 13, 17, 3
 """The same of automatic differentiation, while a step lasts: where value and gradient of the
-likelihood are one pass, where every count has a dispersion of its own, and of the normal one."""
+likelihood are one pass, where every count has a dispersion of its own, and of the normal and the
+Poisson one."""
 _A_NONZERO = 9
 """Numbers that a count takes that is not zero: it, its column, its logarithm, their copies."""
 _SCATTER = 1.2
@@ -132,7 +133,9 @@ def _copies(module: Any, likelihood: str, *, by_hand: bool) -> int:
         return _KEPT[likelihood]
     if likelihood == "normal":
         return _NORMAL
-    if getattr(module, "dispersion", "gene") != "gene" and likelihood != "poisson":
+    if likelihood == "poisson":
+        return _POISSON
+    if getattr(module, "dispersion", "gene") != "gene":
         return _ONE_DISPERSION_A_CELL
     return _IN_ONE_PASS
 
