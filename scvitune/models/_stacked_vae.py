@@ -122,17 +122,7 @@ class StackedVAE:
         *,
         kl_weights: Sequence[float],
     ) -> list[Losses]:
-        """Set the gradients of the mean losses of some models and return each one's losses.
-
-        Parameters
-        ----------
-        batch
-            The cells of all these models, one model's after the other's, as many of each.
-        noises
-            The random numbers of each model, by its row.
-        kl_weights
-            In the same order.
-        """
+        """Set the gradients of some models, as `StackedObjective.differentiate` says."""
         rows = list(noises)
         with self._undone_if_it_fails(noises.values()):
             for stack in self._stacks.values():

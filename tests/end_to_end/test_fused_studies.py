@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -47,26 +46,34 @@ def loads_torch(process):
     return any("libtorch" in mapped.path for mapped in process.memory_maps())
 
 
-def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(cells, tmp_path):
-    """By then trials have reported; they go on from their checkpoints and lose nothing."""
-    run, seen = tmp_path / "fused", {}
+class Disturbance(threading.Thread):
+    """Sends a signal to the trainer of a study that has so many reports, and looks around."""
 
-    def kill_the_trainer():
+    def __init__(self, run, sent, *, after):
+        super().__init__()
+        self._log, self._sent, self._after = run / "events.jsonl", sent, after
+        self.victims, self.light = 0, []
+        self.start()
+
+    def run(self):
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            reports = []
-            if (run / "events.jsonl").exists():
-                reports = [e for e in read_events(run / "events.jsonl") if e["event"] == "report"]
-            if len(reports) >= 6:
-                seen["light"] = [loads_torch(p) for p in processes("ray::ResourceTrainable")]
-                (trainer,) = processes("ray::TrainerProcess")
-                os.kill(trainer.pid, signal.SIGKILL)
-                seen["killed"] = len(reports)
+        while self._n_reports() < self._after:
+            if time.monotonic() > deadline:
                 return
             time.sleep(0.02)
+        self.light = [loads_torch(p) for p in processes("ray::ResourceTrainable")]
+        (trainer,) = processes("ray::TrainerProcess")
+        trainer.send_signal(self._sent)
+        self.victims += 1
 
-    killer = threading.Thread(target=kill_the_trainer)
-    killer.start()
+    def _n_reports(self):
+        return sum(event["event"] == "report" for event in read_events(self._log))
+
+
+def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(cells, tmp_path):
+    """By then trials have reported; they go on from their checkpoints and lose nothing."""
+    run = tmp_path / "fused"
+    disturbance = Disturbance(run, signal.SIGKILL, after=6)
     fused = scvitune.tune(
         "SCVI",
         cells,
@@ -78,9 +85,9 @@ def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(cells, t
         storage=tmp_path,
         name="fused",
     )
-    killer.join()
-    assert seen["killed"] >= 6
-    assert seen["light"] and not any(seen["light"])
+    disturbance.join()
+    assert disturbance.victims == 1
+    assert disturbance.light and not any(disturbance.light)
     assert set(fused.trials["status"]) == {"finished"}
     hidden = [fused.trials.loc[f"{i:05d}", "config/n_hidden"] for i in range(1, 9)]
     assert len(set(hidden[:4])) == len(set(hidden[4:])) == 1
@@ -107,20 +114,7 @@ def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(cells, t
 
 @pytest.mark.slow
 def test_a_frozen_trainer_is_replaced(cells, tmp_path):
-    run = tmp_path / "frozen"
-
-    def freeze():
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            log = run / "events.jsonl"
-            if log.exists() and any(e["event"] == "report" for e in read_events(log)):
-                (trainer,) = processes("ray::TrainerProcess")
-                os.kill(trainer.pid, signal.SIGSTOP)
-                return
-            time.sleep(0.02)
-
-    freezer = threading.Thread(target=freeze)
-    freezer.start()
+    disturbance = Disturbance(tmp_path / "frozen", signal.SIGSTOP, after=1)
     study = scvitune.tune(
         "SCVI",
         cells,
@@ -133,7 +127,8 @@ def test_a_frozen_trainer_is_replaced(cells, tmp_path):
         storage=tmp_path,
         name="frozen",
     )
-    freezer.join()
+    disturbance.join()
+    assert disturbance.victims == 1
     assert set(study.trials["status"]) == {"finished"}
 
 
