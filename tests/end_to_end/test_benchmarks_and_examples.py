@@ -224,11 +224,19 @@ def test_scaling(tmp_path):
 def test_fidelity(tmp_path):
     sizes = ["--configurations=4", "--genes=50", "--cells=300", "--simulated-cells=400"]
     sizes += ["--simulated-genes=50", "--real-epochs=4", "--simulated-epochs=4"]
-    sizes += ["--shares", "1", "0.25"]
-    rows = numbers_of("benchmarks/fidelity.py", *sizes, home=tmp_path)["rows"]
+    sizes += ["--shares", "1", "0.25", "--orders=3"]
+    numbers = numbers_of("benchmarks/fidelity.py", *sizes, home=tmp_path)
+    rows, studies = numbers["rows"], numbers["studies"]
     assert len(rows) == 2 * 2 * 3
     assert all(-1 <= row["rank_correlation"] <= 1 for row in rows)
     assert all(0 <= row["kept"] <= 1 and row["regret"] >= 0 for row in rows)
+    assert [(row["scheduler"], row["share"]) for row in studies] == 2 * [
+        *(("fifo", 1), ("asha", 1), ("asha", 1), ("asha", 0.25))
+    ]
+    for fifo, asha in zip(studies[::4], studies[1::4], strict=True):
+        assert (fifo["regret"], fifo["misled"], fifo["epochs"]) == (0, 0, 3 * 4)
+        assert asha["as_good"] == asha["times_fewer"] == 1
+        assert asha["epochs"] < fifo["epochs"]
 
 
 def test_fused(tmp_path):
