@@ -33,7 +33,7 @@ trials, epochs
 random_s
     Seconds until the mean is as low as that of ``random`` at its end; empty: never.
 times_sooner
-    ``--seconds`` / random_s.
+    How many times sooner than random search itself, which found its best before the end.
 behind
     What it lies behind the best strategy at the end, in nats.
 """
@@ -291,7 +291,8 @@ def make_rows(found: list[dict[str, Any]], args: Any) -> list[dict[str, Any]]:
         if "random" in means:
             reached = np.flatnonzero(mean <= means["random"][-1])
             row["random_s"] = float(moments[reached[0]]) if len(reached) else None
-            row["times_sooner"] = args.seconds / row["random_s"] if len(reached) else None
+            first = moments[np.flatnonzero(means["random"] <= means["random"][-1])[0]]
+            row["times_sooner"] = float(first / row["random_s"]) if len(reached) else None
         rows.append(row | {"behind": mean[-1] - best})
     return rows
 
