@@ -76,6 +76,7 @@ from _peer import draw_configurations
 from _slots import METRIC, Slots
 
 WHOLE = 1.0
+SETS = ("real", "simulated")
 NEAR = 1.001
 REPORTS = 32  # of a whole trial
 SLOTS = 2
@@ -83,6 +84,7 @@ SLOTS = 2
 
 def main() -> None:
     parser = make_parser(__doc__)
+    parser.add_argument("--data", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--configurations", type=int, default=32)
     parser.add_argument("--shares", type=float, nargs="+", default=[WHOLE, 0.25, 0.1, 0.025])
     parser.add_argument("--real-epochs", type=float, default=60)
@@ -97,17 +99,9 @@ def main() -> None:
     use_threads(1)
     print(describe_machine())
 
-    from scvitune.data import simulated
-
-    sets = {
-        "real": (load_cells(args.genes, n_cells=args.cells), args.real_epochs),
-        "simulated": (
-            simulated(args.simulated_cells, args.simulated_genes, mean_library=300.0),
-            args.simulated_epochs,
-        ),
-    }
     rankings, studies = [], []
-    for name, (adata, epochs) in sets.items():
+    for name in args.data:
+        adata, epochs = load_set(name, args)
         pool = Pool(adata, draw_configurations(args.configurations, seed=1), epochs)
         ladders = pool.train_ladders([share for share in args.shares if share < WHOLE])
         truth = ladders[0].best
@@ -125,6 +119,16 @@ def main() -> None:
     print_table(studies)
     numbers = {"rows": rankings, "studies": studies}
     write_json(args.json, {"machine": describe_machine(), **numbers})
+
+
+def load_set(name: str, args: Any) -> tuple[Any, float]:
+    """Return cells, and for how many epochs a whole trial trains on them."""
+    if name == "real":
+        return load_cells(args.genes, n_cells=args.cells), args.real_epochs
+    from scvitune.data import simulated
+
+    adata = simulated(args.simulated_cells, args.simulated_genes, mean_library=300.0)
+    return adata, args.simulated_epochs
 
 
 @dataclass(frozen=True)
