@@ -48,19 +48,22 @@ format: install-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Tests that start a Ray of their own take turns; the others run beside each other.
+# Tests that start a Ray run two at a time, in groups by tests/end_to_end/conftest.py: one alone
+# leaves the processors idle half of the time. The others run a process each core.
+WITHOUT_RAY := --ignore tests/end_to_end -n logical --maxprocesses 4 --dist loadfile
+WITH_RAY := tests/end_to_end -n 2 --dist loadfile
+
 test: lint
-	$(BIN)/python -m pytest -m 'not slow' -n logical --maxprocesses 4 --dist loadfile --ignore tests/end_to_end
-	$(BIN)/python -m pytest -m 'not slow' tests/end_to_end
+	$(BIN)/python -m pytest -m 'not slow' $(WITHOUT_RAY)
+	$(BIN)/python -m pytest -m 'not slow' $(WITH_RAY)
 
 test-slow: install-test
-	$(BIN)/python -m pytest -m slow -n logical --maxprocesses 4 --dist loadfile --ignore tests/end_to_end
-	$(BIN)/python -m pytest -m slow tests/end_to_end
+	$(BIN)/python -m pytest -m slow $(WITHOUT_RAY)
+	$(BIN)/python -m pytest -m slow $(WITH_RAY)
 
 coverage: install-test
-	$(BIN)/python -m pytest -q -m 'not slow' -n logical --maxprocesses 4 --dist loadfile \
-		--ignore tests/end_to_end --cov --cov-report=
-	$(BIN)/python -m pytest -q -m 'not slow' tests/end_to_end --cov --cov-append \
+	$(BIN)/python -m pytest -q -m 'not slow' $(WITHOUT_RAY) --cov --cov-report=
+	$(BIN)/python -m pytest -q -m 'not slow' $(WITH_RAY) --cov --cov-append \
 		--cov-report=term --cov-fail-under=90
 
 audit: $(VENV)/bin/python

@@ -4,8 +4,59 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 import pytest
+
+CLUSTERS = (
+    *("test_slurm.py", "test_many_machines.py", "test_benchmarks_and_examples.py::test_scaling"),
+    "test_packaging.py::test_batch_script",
+)
+"""Take turns: a node that starts sweeps away what another has left on the machine."""
+SHARES_NOTHING = "test_benchmarks_and_examples.py"
+"""Its tests need not run in one process: each starts what it needs."""
+LONGEST_FIRST = (
+    *("clusters", "test_disturbed.py", "test_full_disk.py", "test_faults.py", "test_repeating.py"),
+    *("test_pairs.py", "test_confirming.py", "test_destvi_faults.py", "test_population.py"),
+    *("test_study.py", "test_destvi.py", "test_readme.py", "test_scib.py"),
+    *("test_fused_studies.py", "test_long_study.py", SHARES_NOTHING),
+)
+"""So that what runs beside each other ends at about the same time."""
+
+
+def group_of(nodeid):
+    """Return the tests with which a test is kept: those of its file, whose studies it shares."""
+    test = nodeid.rpartition("tests/end_to_end/")[2]
+    if test.startswith(CLUSTERS):
+        return "clusters"
+    file = test.partition("::")[0]
+    return nodeid if file == SHARES_NOTHING else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out groups in the order of the collection, where files are to be kept together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    if config.getvalue("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        if item.path.parent != Path(__file__).parent:
+            return -1
+        group = group_of(item.nodeid)
+        group = group if group == "clusters" else item.path.name
+        return LONGEST_FIRST.index(group) if group in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +65,7 @@ def local_ray():
     import ray
 
     ray.init(
+        address="local",  # not another's that runs on this machine
         num_cpus=2,
         num_gpus=0,
         include_dashboard=False,

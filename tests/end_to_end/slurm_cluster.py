@@ -7,6 +7,7 @@ cannot show: cgroups, a network between hosts, preemption by partitions.
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -18,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from scvitune._ray_settings import NODE_DIR
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "srun")
 NODES, CPUS, GPUS = 3, 2, 2
@@ -187,16 +190,28 @@ class SlurmCluster:
         self.wait(ended, log=log)
         return self.state(job)
 
-    def node_process(self, job_dir: Path, role: str) -> psutil.Process:
-        """Return the process that keeps Ray company on a node of a job, the last one found."""
-        found = [
+    def node_processes(self, job_dir: Path, role: str) -> list[psutil.Process]:
+        """Return the processes that keep Ray company on the nodes of a job."""
+        return [
             process
             for process in psutil.process_iter(["cmdline"])
             if (line := process.info["cmdline"] or [])[1:4] == ["-m", "scvitune.cluster", role]
             and line[-1] == str(job_dir)
         ]
+
+    def node_process(self, job_dir: Path, role: str) -> psutil.Process:
+        """Return the last of them that is found."""
+        found = self.node_processes(job_dir, role)
         assert found, f"no {role} of {job_dir}"
         return found[-1]
+
+    def node_directories(self, job_dir: Path) -> set[Path]:
+        """Return the temporary directories of a job's nodes, as each tells it to its Ray."""
+        found = set()
+        for node in self.node_processes(job_dir, "head") + self.node_processes(job_dir, "worker"):
+            with suppress(psutil.Error):  # it has just ended
+                found |= {child.environ().get(NODE_DIR) for child in node.children()}
+        return {Path(directory) for directory in found if directory}
 
 
 _MUNGE_FILES = {
@@ -213,9 +228,15 @@ def _call(command: list[str | None], **options) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free port of those that the system gives nobody who asks for any.
+
+    So none of the Rays that start meanwhile takes it before Slurm does.
+    """
+    for port in random.sample(range(15_000, 32_000), 100):
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("of 100 ports none is free")
 
 
 def kill_with_children(process: psutil.Process) -> None:

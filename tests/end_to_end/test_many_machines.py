@@ -70,7 +70,7 @@ def temporary_directories(pid: int) -> set[Path]:
     return {Path(w.partition("=")[2]) for w in words if w.startswith("--temp-dir=")}
 
 
-def test_workers_come_and_go_and_the_head_goes(machines, tmp_path, wait_for):
+def test_workers_come_and_go_and_the_head_goes(machines, tmp_path, wait_for, local_ray):
     run = tmp_path / "runs" / "many"
     machines.start(
         "head", "head", "--run-dir", str(run), "--cpus=1", "--node-ip-command=echo 127.0.1.1"

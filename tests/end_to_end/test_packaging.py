@@ -17,7 +17,11 @@ import pytest
 from scvitune.events import read_events
 
 ROOT = Path(__file__).parents[2]
-MARKDOWN = sorted(p for p in ROOT.rglob("*.md") if ".venv" not in p.parts)
+MARKDOWN = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)  # made by tools
+)
 
 
 @pytest.fixture(scope="module")

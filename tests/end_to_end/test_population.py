@@ -240,16 +240,19 @@ def test_a_lost_process_and_a_trial_that_diverges_leave_the_others_alone(
     def kill_one():
         wait_for(lambda: any(e["event"] == "perturb" for e in read_events(log)), seconds=60)
         deadline = time.monotonic() + 60
-        while not kill_a_trials():  # in a tight loop: setting up takes some milliseconds
+        while not kill_a_trials(psutil.Process().children(recursive=True)):
             assert time.monotonic() < deadline
 
-    def kill_a_trials():
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):  # it has ended
-                if f"Trainable.{task}" in " ".join(process.cmdline()):
-                    process.kill()
-                    victims.append(process.pid)
-                    return True
+    def kill_a_trials(family):
+        # In a tight loop, for setting up takes some milliseconds; so does a look at what other
+        # processes there are on the machine.
+        for _ in range(200):
+            for process in family:
+                with suppress(psutil.Error):  # it has ended
+                    if f"Trainable.{task}" in " ".join(process.cmdline()):
+                        process.kill()
+                        victims.append(process.pid)
+                        return True
         return False
 
     killer = threading.Thread(target=kill_one)

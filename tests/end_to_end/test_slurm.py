@@ -15,16 +15,9 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from slurm_cluster import (
-    ROOT,
-    SlurmCluster,
-    job_number,
-    kill_with_children,
-    missing_programs,
-)
+from slurm_cluster import ROOT, SlurmCluster, job_number, kill_with_children, missing_programs
 
 import scvitune
-from scvitune.cluster._node_directory import sweep
 from scvitune.events import read_events
 
 pytestmark = [
@@ -141,6 +134,8 @@ def test_sbatch_alone_runs_a_study_over_three_nodes(cluster, folder, undisturbed
     log = folder / f"scvitune-{job}.out"
     run = folder / "runs" / "alone"
     cluster.wait((run / "cluster" / job / "address").exists, log=log)
+    cluster.wait(lambda: len(cluster.node_directories(run / "cluster" / job)) == 3, log=log)
+    directories = cluster.node_directories(run / "cluster" / job)
     assert_refuses_strangers(cluster, run / "cluster" / job)
     assert_nobody_else_reads(run / "cluster")
 
@@ -154,7 +149,7 @@ def test_sbatch_alone_runs_a_study_over_three_nodes(cluster, folder, undisturbed
     assert logs == ["n1", "n2", "n3"]
     commands = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
     assert not [command for command in commands if str(run) in command]
-    assert sweep(Path("/tmp")) == []
+    assert [path.exists() for path in directories] == [False] * 3
 
 
 def assert_refuses_strangers(cluster: SlurmCluster, job_dir: Path) -> None:

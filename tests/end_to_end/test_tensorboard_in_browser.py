@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -29,16 +29,14 @@ return roots.flatMap((root) => look(root, selector));
 
 @contextmanager
 def tensorboard(logdir, log):
-    """Start TensorBoard on a free port; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Start TensorBoard on a port that it finds free; gives its address."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir)]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--port", "0"]
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    address = f"http://127.0.0.1:{port}"
     try:
+        said = until(lambda: re.search(r"http://127\.0\.0\.1:\d+", log.read_text()), log.read_text)
+        address = said[0]
         until(lambda: _answers(f"{address}/data/plugins_listing"), log.read_text)
         yield address
     finally:
