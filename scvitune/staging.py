@@ -100,14 +100,14 @@ class Stages:
                 take_lock(lock, wait=True)
                 if not self._is_there(path):  # another trial may have trained it meanwhile
                     self._train_once(config, path)
-        return _load(str(path), self.device)
+        return _load(str(path))
 
     def _is_there(self, path: Path) -> bool:
         """Whether a first stage is there and can be read; a damaged one is trained anew."""
         if not path.exists():
             return False
         try:
-            _load(str(path), self.device)
+            _load(str(path))
         except CheckpointError:
             return False
         return True
@@ -175,8 +175,9 @@ def _types(prepared: PreparedData) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4)
-def _load(path: str, device: str) -> FirstStage:
-    state = load_checkpoint(Path(path), device=torch.device(device))
+def _load(path: str) -> FirstStage:
+    # On the host, whatever device wrote it: the model that is built on it moves as a whole.
+    state = load_checkpoint(Path(path))
     return FirstStage(**{field.name: state[field.name] for field in fields(FirstStage)})
 
 

@@ -127,20 +127,29 @@ class FusedAdam:
         self._squares = {i: torch.zeros_like(mean) for i, mean in self._means.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a later instance on the same parameters needs to go on."""
+        """Return what a later instance on such parameters needs to go on.
+
+        Moments have the shapes of their parameters, however those lie in memory: on another
+        machine, or with other threads, they may lie otherwise.
+        """
         return {
             "steps": self._steps,
-            "means": self._means,
-            "squares": self._squares,
+            "means": {i: self._as_parameter(mean, i) for i, mean in self._means.items()},
+            "squares": {i: self._as_parameter(square, i) for i, square in self._squares.items()},
             "lr": self.lr,
         }
+
+    def _as_parameter(self, rows: Tensor, i: int) -> Tensor:
+        return rows.t() if i in self._transposed else rows
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.lr = state["lr"]
         self._steps.copy_(state["steps"])
         self._allocate(state["means"])
-        for i, mean in state["means"].items():
-            self._means[i].copy_(mean)
-            self._squares[i].copy_(state["squares"][i])
+        for own, theirs in ((self._means, state["means"]), (self._squares, state["squares"])):
+            for i, moment in theirs.items():
+                # Earlier versions wrote them as they lay.
+                as_shaped = moment.shape == self._parameters[i].shape
+                self._as_parameter(own[i], i).copy_(moment if as_shaped else moment.t())
         self._seen = []

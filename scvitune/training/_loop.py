@@ -279,7 +279,8 @@ class TrainingLoop:
             "plateau": self._plateau.state_dict() if self._plateau else None,
             "early_stopping": self._early_stopping.state_dict() if self._early_stopping else None,
             "stopped_early": self.stopped_early,
-            "noise": self.noise.generator.get_state(),
+            "noise": self.noise.state(),
+            "noise_made_on": self.noise.made_on,
             "step": self._step,
             "cells_seen": self._cells_seen,
             "order": self._order.state_dict(),
@@ -289,7 +290,11 @@ class TrainingLoop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`, of a loop on any device.
+
+        On another kind of device than before, noise begins anew (see `GeneratorNoise.go_on`); all
+        else goes on as if nothing had been.
+        """
         _copy_into(self.module, state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._take_step = self._prepare_step()  # its moments lie elsewhere now
@@ -298,7 +303,7 @@ class TrainingLoop:
         if self._early_stopping is not None:
             self._early_stopping.load_state_dict(state["early_stopping"])
         self.stopped_early = state["stopped_early"]
-        self.noise.generator.set_state(state["noise"].cpu())
+        self.noise.go_on(state["noise"], made_on=state.get("noise_made_on"), step=state["step"])
         self._step, self._cells_seen = state["step"], state["cells_seen"]
         self._order.load_state_dict(state["order"])
         self._sums.restore(state["sums"])

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from scvitune._seeding import derive_seed
+
 
 class GeneratorNoise:
     """Noise from a generator of its own, so that nothing else shifts its numbers.
@@ -21,7 +23,7 @@ class GeneratorNoise:
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self._device = device
+        self._seed, self._device = seed, device
         self.generator = torch.Generator(device=device).manual_seed(seed)
 
     def renew(self, state: Tensor) -> None:
@@ -55,9 +57,37 @@ class GeneratorNoise:
         draw = torch.empty(1, dtype=torch.int64, device=self._device)
         return int(draw.random_(generator=self.generator))
 
+    @property
+    def made_on(self) -> str:
+        """The kind of device that makes the numbers."""
+        return self._device.type
+
     def state(self) -> Tensor:
         """Return where the numbers are, for `go_back`."""
         return self.generator.get_state()
+
+    def go_on(self, state: Tensor, *, made_on: str | None, step: int) -> None:
+        """Go on from a checkpoint's `state`, whatever kind of device it was written on.
+
+        Each kind draws by an algorithm of its own, which cannot go on from another's state. Where
+        the kinds differ, numbers therefore begin anew, by the seed and the number of the step: the
+        same ones whenever this checkpoint moves to this kind of device.
+
+        Parameters
+        ----------
+        made_on
+            The state's kind of device; None: unknown, then its size tells.
+        step
+            How many steps were taken.
+        """
+        if made_on is None:
+            moved = state.shape != self.generator.get_state().shape
+        else:
+            moved = made_on != self.made_on
+        if moved:
+            self.generator.manual_seed(derive_seed(self._seed, "moved", step))
+        else:
+            self.generator.set_state(state.cpu())
 
     def go_back(self, state: Tensor) -> None:
         """Hand out the numbers after ``state`` again."""

@@ -54,4 +54,5 @@ class LossSums:
     def restore(self, sums: Tensor) -> None:
         """Go on from `tensor`, in the same memory."""
         self.clear()
-        self._sums.copy_(sums)
+        # Converted before it is sent: not every device has double precision.
+        self._sums.copy_(sums.to(self._sums.dtype))
