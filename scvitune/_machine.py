@@ -68,6 +68,13 @@ def available_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def has_apple_gpu() -> bool:
+    """Whether torch can use a GPU of Apple's here (MPS)."""
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
 def available_memory() -> int:
     """Return the bytes that this process and its children may still use: machine and container."""
     free = int(psutil.virtual_memory().available)

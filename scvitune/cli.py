@@ -110,13 +110,23 @@ def resume(
         int | None,
         typer.Option(min=1, help="The new total number of trials that the searcher proposes."),
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="resources.KEY=VALUE",
+            help="What trials get this time, such as resources.gpu=0. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Go on with a study that was interrupted, or give it more trials."""
     with _errors_as_exit_codes():
         _print(f"scvitune {scvitune.__version__}: opening {run_dir} ...", to_stderr=True)
         from scvitune import study
+        from scvitune.config import parse_resources
 
-        _finish(study.resume(run_dir, num_samples=num_samples))
+        resources = parse_resources(overrides or ())
+        _finish(study.resume(run_dir, num_samples=num_samples, resources=resources))
 
 
 @app.command()

@@ -245,7 +245,8 @@ def tune(
         it takes those that there are, and further numbers may differ in their last digits.
         ``"fused": 8`` has each such slot train up to 8 trials at a time, those of one architecture
         as one batched model, for small models on a large GPU (SCVI only); random search, which is
-        the default then, proposes them in groups.
+        the default then, proposes them in groups. ``"device": "mps"`` trains on Apple's GPU,
+        shared by as many trials as ``"cpu"`` lets train at a time.
     max_concurrent
         Largest number of trials at a time; None: as many as fit. 1 makes every searcher
         repeatable.
@@ -350,6 +351,7 @@ def resume(
     adata: AnnData | None = None,
     num_samples: int | None = None,
     metric: Any = None,
+    resources: Mapping[str, float | str | bool] | None = None,
 ) -> Study:
     """Go on with a study: unfinished trials from their checkpoints, then what is left to propose.
 
@@ -364,14 +366,16 @@ def resume(
     metric
         Your own metrics once more, as `tune` got them. None: they are imported by the paths in
         ``study.yaml``, if nobody else can write it; functions of a notebook have no path.
+    resources
+        What trials get this time, where it differs: ``{"gpu": 0}`` goes on without the GPU.
+        Only the noise of training begins anew there, by seed and step. None: as before.
     """
     from scvitune.experiment import continue_experiment, find_functions
 
     functions = find_functions(Path(path), take_functions(metric)[1])
+    changes: dict[str, Any] = {"num_samples": num_samples, "resources": resources}
     return _conclude(
-        lambda: continue_experiment(
-            Path(path), num_samples=num_samples, adata=adata, functions=functions
-        ),
+        lambda: continue_experiment(Path(path), adata=adata, functions=functions, **changes),
         adata=adata,
         functions=functions,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from scvitune._config._fields import shown
@@ -40,3 +41,26 @@ def apply_override(raw: dict[Any, Any], override: str, faults: Faults) -> None:
             target[key] = copy.copy(target[key])  # an anchor may share it with another key
         target = target[key]
     target[keys[-1]] = value
+
+
+def parse_resources(overrides: Sequence[str]) -> dict[str, Any] | None:
+    """Return the resources that ``resources.gpu=0`` and the like set; None: none is given.
+
+    Raises
+    ------
+    InputError
+        If an override sets anything else.
+    """
+    raw: dict[Any, Any] = {}
+    faults = Faults()
+    for override in overrides:
+        apply_override(raw, override, faults)
+    for key in raw:
+        if key != "resources":
+            faults.add(
+                f"{key!s:.80} cannot be changed by a resume; resources and --num-samples can."
+            )
+    if not isinstance(raw.get("resources", {}), dict):
+        faults.add("resources is a mapping: set one of its keys, such as resources.gpu=0.")
+    faults.raise_if_any()
+    return raw.get("resources")

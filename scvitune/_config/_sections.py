@@ -197,17 +197,32 @@ class Resources(Section):
     fused
         How many trials such a slot trains together, as one batched model where they share their
         architecture; see the README.
+    device
+        What trials train on; None: ``cuda`` where they have a ``gpu``, else ``cpu``. ``mps``,
+        Apple's GPU, is never chosen by itself. Ray does not divide it: as many trials share it as
+        ``cpu`` lets train at a time.
     """
 
     cpu: Annotated[float, number(above=0)] = 1.0
     gpu: Annotated[float | Literal["auto"], number_or_word("auto", least=0)] = 0.0
     tf32: Annotated[bool, flag()] = False
     fused: Annotated[int, whole_number(least=1)] = 1
+    device: Annotated[str | None, one_word_of("cpu", "cuda", "mps")] = None
 
     @classmethod
     def cross_faults(cls, values: Mapping[str, Any]) -> Iterator[str]:
         """Yield what is wrong between fields."""
-        gpu = values.get("gpu")
+        gpu, device = values.get("gpu"), values.get("device")
+        if device == "cuda" and gpu == 0:
+            yield (
+                "device is 'cuda', but gpu is 0. Say how much of a GPU a trial gets, such as gpu: "
+                "1 or 0.25."
+            )
+        if device in ("cpu", "mps") and gpu is not None and gpu != 0:
+            yield (
+                f"device is {device!r}, but gpu is {shown(gpu)}, which counts CUDA's GPUs. Leave "
+                "one of them out."
+            )
         if isinstance(gpu, float) and gpu > 1 and gpu != int(gpu):
             yield (
                 f"gpu must be a share of one GPU or a whole number of them, but is {shown(gpu)}."

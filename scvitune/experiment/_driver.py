@@ -167,7 +167,7 @@ def study_settings(
         "report_epochs": list(plan.report_epochs),
         "rungs": list(plan.rungs),
         "cell_shares": list(plan.cell_shares),
-        "device": "cuda" if plan.slots.gpu else "cpu",
+        "device": plan.slots.device,
         "threads": plan.slots.threads,
         "tf32": plan.config.resources is not None and plan.config.resources.tf32,
         "slot_bytes": slot_bytes(plan.slots, plan.num_trials),

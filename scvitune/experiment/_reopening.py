@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scvitune.config import dump_yaml, read_yaml_mapping
+from scvitune.config import StudyConfig, dump_yaml, read_yaml_mapping
 from scvitune.contracts import PreparedData, RunLayout
 from scvitune.data import load_prepared, load_split
 from scvitune.errors import InputError, StudyError, warn_user
@@ -16,6 +16,7 @@ from scvitune.experiment._deconvolution import SETTINGS, Tissues
 from scvitune.experiment._driver import study_settings
 from scvitune.experiment._planning import Plan, plan_study
 from scvitune.experiment._run_directory import read_ready, read_study
+from scvitune.experiment._sharing import settle_sharing
 from scvitune.metrics import OwnFunction
 
 
@@ -29,7 +30,13 @@ class Opened:
     tissues: Tissues | None
 
 
-def reopen(root: Path, *, num_samples: int | None = None, adata: Any = None) -> Opened:
+def reopen(
+    root: Path,
+    *,
+    num_samples: int | None = None,
+    adata: Any = None,
+    resources: Mapping[str, Any] | None = None,
+) -> Opened:
     """Open a run directory to go on with it.
 
     The prepared data are read whole, once, to see that they are what they were; trials need them
@@ -42,12 +49,15 @@ def reopen(root: Path, *, num_samples: int | None = None, adata: Any = None) -> 
         before.
     adata
         What the user takes for the cells of the study; None: nothing.
+    resources
+        What trials get from now on, as far as it differs; None: as before. It is not written
+        down.
 
     Raises
     ------
     InputError
-        If it is no run directory, ``num_samples`` is below what was asked before, or ``adata``
-        holds other cells.
+        If it is no run directory, ``num_samples`` is below what was asked before, ``adata``
+        holds other cells, or there is not what trials are to have.
     StudyError
         If its data or its settings have changed.
 
@@ -67,6 +77,7 @@ def reopen(root: Path, *, num_samples: int | None = None, adata: Any = None) -> 
             )
         search = config.search.model_copy(update={"num_samples": num_samples})
         config = config.model_copy(update={"search": search})
+    config = _with_resources(config, resources)
     prepared = load_prepared((root / settings["data_dir"]).resolve(), verify=True)
     if prepared.fingerprint != settings["fingerprint"]:
         raise StudyError(
@@ -79,6 +90,7 @@ def reopen(root: Path, *, num_samples: int | None = None, adata: Any = None) -> 
         refuse_other_cells(adata, config, prepared)
     load_split(layout.splits)  # else each trial would fail of it
     ready = read_ready(layout)
+    config, note = settle_sharing(config, prepared)
     plan = plan_study(
         config,
         prepared,
@@ -86,6 +98,7 @@ def reopen(root: Path, *, num_samples: int | None = None, adata: Any = None) -> 
         scheduler=ready.get("scheduler"),
         threads=settings.get("threads", 1),  # earlier versions gave one
     )
+    plan = replace(plan, slots=replace(plan.slots, note=note))
     if list(plan.report_epochs) != settings["report_epochs"]:
         raise StudyError(
             f"{layout.study} was changed since the study started, or it is of another version (it "
@@ -98,6 +111,16 @@ def reopen(root: Path, *, num_samples: int | None = None, adata: Any = None) -> 
     return Opened(plan, layout, prepared, tissues)
 
 
+def _with_resources(config: StudyConfig, given: Mapping[str, Any] | None) -> StudyConfig:
+    if given is None:
+        return config
+    plain = config.to_yaml_dict()
+    changed = {**(plain["resources"] or {}), **given}
+    if given.get("gpu") == 0 and "device" not in given:
+        changed["device"] = None  # else a study on CUDA would still want it
+    return StudyConfig.from_yaml_dict(plain | {"resources": changed})
+
+
 def settings_of(
     plan: Plan,
     layout: RunLayout,
@@ -108,8 +131,7 @@ def settings_of(
     """Return what every trial of a study is told."""
     stages = None
     if tissues is not None:
-        device = "cuda" if plan.slots.gpu else "cpu"
-        stages = tissues.stages(layout, seed=plan.config.search.seed, device=device)
+        stages = tissues.stages(layout, seed=plan.config.search.seed, device=plan.slots.device)
     return study_settings(
         plan,
         layout,

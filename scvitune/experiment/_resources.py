@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from scvitune._machine import available_cpus, available_gpus, slots_on
+from scvitune._machine import available_cpus, available_gpus, has_apple_gpu, slots_on
 from scvitune.config import Resources
 from scvitune.errors import InputError
 from scvitune.experiment._joining import Node, cluster_nodes, live_nodes, was_joined_here
@@ -27,6 +27,8 @@ class SlotPlan:
         How many trials one process trains together.
     note
         In a line how they were found, where that was not asked for by number.
+    device
+        What trials train on, in torch's words.
     """
 
     cpu: float
@@ -36,6 +38,7 @@ class SlotPlan:
     total_gpu: int
     fused: int = 1
     note: str = ""
+    device: str = "cpu"
 
     @property
     def trainers(self) -> int:
@@ -117,11 +120,28 @@ def plan_slots(
         cpu = 1.0
     else:
         cpu = float(min(_MOST_CPUS, cpus // min(cpus, max(1, at_once))))
+    device = (resources.device if resources else None) or ("cuda" if gpu else "cpu")
     faults = []
     if gpu > gpus:
+        advice = "Ask for fewer, or leave resources out to use what there is."
+        if threads is not None:
+            advice = (
+                "Its trials can go on with others, from their checkpoints: `scvitune resume "
+                'RUN_DIR --set resources.gpu=0`, or resume(path, resources={"gpu": 0}).'
+            )
         faults.append(
-            f"resources.gpu is {gpu:g}, but {where} has {gpus} GPU{'s' * (gpus != 1)}. "
-            "Ask for fewer, or leave resources out to use what there is."
+            f"resources.gpu is {gpu:g}, but {where} has {gpus} GPU{'s' * (gpus != 1)}. {advice}"
+        )
+    if device == "mps" and not has_apple_gpu():
+        advice = "Leave resources.device out to train on CPUs."
+        if threads is not None:
+            advice = (
+                "Its trials can go on on CPUs, from their checkpoints: `scvitune resume RUN_DIR "
+                '--set resources.device=cpu`, or resume(path, resources={"device": "cpu"}).'
+            )
+        faults.append(
+            "resources.device is 'mps', but torch finds no GPU of Apple's on this machine "
+            f"(torch.backends.mps.is_available()). {advice}"
         )
     if cpu > cpus:
         faults.append(f"resources.cpu is {cpu:g}, but {where} has {cpus} CPU{'s' * (cpus != 1)}.")
@@ -139,6 +159,7 @@ def plan_slots(
         total_cpu=sum(node.cpus for node in nodes),
         total_gpu=sum(node.gpus for node in nodes),
         fused=fused,
+        device=device,
     )
 
 

@@ -78,6 +78,7 @@ def continue_experiment(
     num_samples: int | None = None,
     adata: Any = None,
     functions: Mapping[str, OwnFunction] | None = None,
+    resources: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> RunLayout:
     """Go on with a run: unfinished trials from their checkpoints, then what is still to propose.
@@ -93,16 +94,18 @@ def continue_experiment(
     functions
         Own metrics by name. What they lack is imported by the paths in study.yaml, if nobody but
         the user can have written them there.
+    resources
+        What trials get from now on, as far as it differs; None: as before.
 
     Raises
     ------
     InputError
         If it is no run directory, an own metric cannot be had, ``num_samples`` is below what was
-        asked before, or ``adata`` holds other cells.
+        asked before, ``adata`` holds other cells, or there is not what trials are to have.
     StudyError
         If another driver is at work on it, or its data has changed.
     """
-    opened = reopen(root, num_samples=num_samples, adata=adata)
+    opened = reopen(root, num_samples=num_samples, adata=adata, resources=resources)
     _drive(
         opened.plan,
         opened.layout,

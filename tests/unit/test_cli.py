@@ -61,8 +61,8 @@ class FakeRoom(types.ModuleType):
         self.checked_beside.append(doubtful)
         raise InputError("n_hiden is no hyperparameter.")
 
-    def resume(self, path: Any, num_samples: int | None = None) -> Any:
-        return self._answer("resume", path, num_samples)
+    def resume(self, path: Any, num_samples: int | None = None, resources: Any = None) -> Any:
+        return self._answer("resume", path, num_samples, resources)
 
     def load(self, path: Any) -> Any:
         return self._answer("load", path)
@@ -230,7 +230,28 @@ def test_resume_hands_on_its_arguments(room, tmp_path):
     room.outcome = FakeStudy(tmp_path)
     assert run("resume", "runs/x", "--num-samples", "80").exit_code == 0
     assert run("resume", "runs/x").exit_code == 0
-    assert room.calls == [("resume", Path("runs/x"), 80), ("resume", Path("runs/x"), None)]
+    fewer = ["--set", "resources.gpu=0", "--set", "resources.cpu=2"]
+    assert run("resume", "runs/x", *fewer).exit_code == 0
+    assert room.calls == [
+        ("resume", Path("runs/x"), 80, None),
+        ("resume", Path("runs/x"), None, None),
+        ("resume", Path("runs/x"), None, {"gpu": 0, "cpu": 2}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("search.seed=1", "search cannot be changed by a resume"),
+        ("resources=2", "resources is a mapping"),
+        ("resources.gpu", "must be KEY=VALUE"),
+    ],
+)
+def test_resume_changes_nothing_but_resources(room, change, said):
+    result = run("resume", "runs/x", "--set", change)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert room.calls == []
 
 
 def test_report_prints_the_summary_and_where_it_is(room, tmp_path):

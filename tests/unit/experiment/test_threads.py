@@ -115,7 +115,7 @@ def test_tf32_and_a_gpu_that_is_not_there(prepare, capsys):
     prepared = save_prepared(preparation.prepared, layout.root.parent)
     create_run_directory(layout, plan, prepared, name="mine")
     frozen = yaml.safe_load(layout.study.read_text())["resources"]
-    assert frozen == {"cpu": 1.0, "gpu": 0.0, "tf32": True, "fused": 1}
+    assert frozen == {"cpu": 1.0, "gpu": 0.0, "tf32": True, "fused": 1, "device": None}
     opened = reopen(layout.root)
     told = settings_of(opened.plan, layout, opened.prepared, None, {})
     assert (told["tf32"], told["device"]) == (True, "cpu")
