@@ -223,7 +223,7 @@ class StackedObjective(Protocol):
     """Several models of one architecture as one batched model."""
 
     def differentiate(
-        self, batch: Batch, noises: Mapping[int, Noise], *, kl_weights: Sequence[float]
+        self, batch: Batch, noises: Mapping[int, Noise], *, kl_weights: Tensor
     ) -> Sequence[Losses]:
         """Set the gradients of the mean losses of some models and return each one's losses.
 
@@ -234,7 +234,7 @@ class StackedObjective(Protocol):
         noises
             The random numbers of each model, by its row.
         kl_weights
-            In the same order.
+            (n_models,), in the same order, on the device.
         """
 
     def release(self) -> None:

@@ -26,6 +26,8 @@ from scvitune.models._vae import VAEObjective
 from scvitune.models._vae_step import is_plain
 from scvitune.sparse import SparseCounts
 
+_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
 
 def architecture_of(objective: Any) -> tuple[Any, ...] | None:
     """Return what must be equal of models for `StackedVAE`; None if it does not compute them.
@@ -60,7 +62,9 @@ class StackedVAE:
             name for name, value in first.named_parameters() if not value.is_contiguous()
         }
         self._stacks: dict[str, Tensor] = {}
-        self._norms: dict[int, tuple[Tensor, Tensor]] = {}
+        self._norms: dict[int, tuple[Tensor, ...]] = {}
+        device = next(first.parameters()).device
+        self._numbers = torch.arange(len(self._modules), device=device)
         self._blocks = {
             part: [_blocks_of(module, part) for module in self._modules]
             for part in ("encoder", "decoder")
@@ -77,6 +81,11 @@ class StackedVAE:
                         # before it is 0 but for rounding, which is spared.
                         stack = self._stacks[self._names[id(_part(block, nn.Linear).bias)]]
                         stack.grad = torch.zeros_like(stack)
+        self._dropouts = {
+            part: [_Dropouts([blocks[i] for blocks in of_all], device) for i in range(n)]
+            for part, of_all in self._blocks.items()
+            for n in [len(of_all[0])]
+        }
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -92,15 +101,15 @@ class StackedVAE:
             parameter.grad = None
         return stack
 
-    def _stack_norms(self, part: str, i: int) -> tuple[Tensor, Tensor]:
+    def _stack_norms(self, part: str, i: int) -> tuple[Tensor, ...]:
         norms = [_part(blocks[i], nn.BatchNorm1d) for blocks in self._blocks[part]]
         stacks = []
-        for name in ("running_mean", "running_var"):
+        for name in _RUNNING:
             stack = torch.stack([getattr(norm, name) for norm in norms])
             for norm, row in zip(norms, stack, strict=True):
                 setattr(norm, name, row)
             stacks.append(stack)
-        return stacks[0], stacks[1]
+        return tuple(stacks)
 
     def release(self) -> None:
         """Give each model memory of its own again."""
@@ -110,7 +119,7 @@ class StackedVAE:
                     parameter.data = parameter.data.clone(memory_format=torch.preserve_format)
                     parameter.grad = None
                 for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm1d)):
-                    for name in ("running_mean", "running_var"):
+                    for name in _RUNNING:
                         setattr(norm, name, getattr(norm, name).clone())
 
     # ----------------------------------------------------------------- the step
@@ -120,21 +129,20 @@ class StackedVAE:
         batch: Batch,
         noises: Mapping[int, Noise],
         *,
-        kl_weights: Sequence[float],
+        kl_weights: Tensor,
     ) -> list[Losses]:
         """Set the gradients of some models, as `StackedObjective.differentiate` says."""
         rows = list(noises)
+        # Numbers of rows are put together on the device: a list of them would have to be sent
+        # there, which waits.
+        some = None
+        if len(rows) < len(self):
+            some = torch.stack([self._numbers[row] for row in rows])
         with self._undone_if_it_fails(noises.values()):
-            for stack in self._stacks.values():
-                if stack.grad is not None:
-                    stack.grad.zero_()
-            reconstruction, kl = _Step(self, rows, batch, list(noises.values())).losses()
-            weights = torch.tensor(kl_weights, device=kl.device, dtype=kl.dtype).unsqueeze(1)
-            (reconstruction + weights * kl).mean(dim=1).sum().backward()
-        for row in rows:
-            for blocks in self._blocks.values():
-                for norm in filter(None, (_part(b, nn.BatchNorm1d) for b in blocks[row])):
-                    norm.num_batches_tracked += 1
+            gradients = [stack.grad for stack in self._stacks.values() if stack.grad is not None]
+            torch._foreach_zero_(gradients)
+            reconstruction, kl = _Step(self, rows, some, batch, list(noises.values())).losses()
+            (reconstruction + kl_weights.unsqueeze(1) * kl).mean(dim=1).sum().backward()
         self._give_gradients(rows)
         nothing = torch.zeros_like(kl[0])
         return [
@@ -145,6 +153,9 @@ class StackedVAE:
     @contextmanager
     def _undone_if_it_fails(self, noises: Collection[Noise]) -> Iterator[None]:
         """Put random numbers and running statistics back where the memory was not enough."""
+        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+            yield  # nothing is done yet, and generators tell no state meanwhile
+            return
         drawn = [noise.state() for noise in noises]
         running = [[stack.clone() for stack in stacks] for stacks in self._norms.values()]
         try:
@@ -166,10 +177,30 @@ class StackedVAE:
                 parameter = self._modules[row].get_parameter(name)
                 parameter.grad = own.t() if name in self._by_input else own
 
-    def parameter(self, of_first: Tensor, rows: Sequence[int]) -> Tensor:
-        """Return the rows of a stack, differentiable; by the first model's own parameter."""
+    def parameter(self, of_first: Tensor, some: Tensor | None) -> Tensor:
+        """Return rows of a stack, differentiable; by the first model's own parameter.
+
+        Parameters
+        ----------
+        some
+            Numbers of the rows; None: all.
+        """
         stack = self._stacks[self._names[id(of_first)]]
-        return stack if len(rows) == len(self) else stack[list(rows)]
+        return stack if some is None else stack.index_select(0, some)
+
+
+class _Dropouts:
+    """The dropout of one block of each model."""
+
+    def __init__(self, blocks: Sequence[Sequence[Any]], device: torch.device) -> None:
+        layers = [_part(block, nn.Dropout) for block in blocks]
+        self.rates = [None if layer is None else float(layer.p) for layer in layers]
+        scales = [1 / (1 - (rate or 0.0)) for rate in self.rates]
+        self._scales = torch.tensor(scales, device=device).view(-1, 1, 1)
+
+    def scales(self, some: Tensor | None) -> Tensor:
+        """Return by what models divide what is kept, (n_models, 1, 1)."""
+        return self._scales if some is None else self._scales.index_select(0, some)
 
 
 class _Step:
@@ -179,14 +210,22 @@ class _Step:
     ----------
     rows
         Which models, ascending if they are all.
+    some
+        The same on the device; None: all.
     batch
         Their cells, of ``len(rows)`` times as many as each has.
     """
 
     def __init__(
-        self, stacked: StackedVAE, rows: list[int], batch: Batch, noises: list[Noise]
+        self,
+        stacked: StackedVAE,
+        rows: list[int],
+        some: Tensor | None,
+        batch: Batch,
+        noises: list[Noise],
     ) -> None:
-        self._stacked, self._rows, self._batch, self._noises = stacked, rows, batch, noises
+        self._stacked, self._rows, self._some = stacked, rows, some
+        self._batch, self._noises = batch, noises
         self._first = stacked._modules[0]
         self._k, self._n = len(rows), batch.counts.n_cells // len(rows)
 
@@ -222,12 +261,12 @@ class _Step:
             if norm is not None:
                 hidden = self._normalise(part, i, norm, hidden)
             hidden = hidden.relu()
-            hidden = self._drop(hidden, [_part(blocks[row][i], nn.Dropout) for row in self._rows])
+            hidden = self._drop(hidden, self._stacked._dropouts[part][i])
         return hidden
 
     def _linear(self, layer: nn.Linear, x: Tensor, *, learns_bias: bool = True) -> Tensor:
-        weight = self._stacked.parameter(layer.weight, self._rows)
-        bias = self._stacked.parameter(layer.bias, self._rows)
+        weight = self._stacked.parameter(layer.weight, self._some)
+        bias = self._stacked.parameter(layer.bias, self._some)
         if not learns_bias:
             bias = bias.detach()
         by_input = self._stacked._names[id(layer.weight)] in self._stacked._by_input
@@ -235,11 +274,10 @@ class _Step:
 
     def _normalise(self, part: str, i: int, norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
         """Normalise over each model's own cells, as one batch norm of all models' units."""
-        stacks = self._stacked._norms[id(norm)]
-        everyone = self._k == len(self._stacked)
-        running = stacks if everyone else tuple(stack[self._rows] for stack in stacks)
-        weight = self._stacked.parameter(norm.weight, self._rows)
-        bias = self._stacked.parameter(norm.bias, self._rows)
+        stacks, some = self._stacked._norms[id(norm)], self._some
+        running = stacks if some is None else [stack.index_select(0, some) for stack in stacks]
+        weight = self._stacked.parameter(norm.weight, some)
+        bias = self._stacked.parameter(norm.bias, some)
         units = x.transpose(0, 1).reshape(self._n, -1)
         out = F.batch_norm(
             units,
@@ -251,22 +289,22 @@ class _Step:
             float(norm.momentum or 0.0),
             norm.eps,
         )
-        if not everyone:
+        running[2].add_(1)
+        if some is not None:
             for stack, changed in zip(stacks, running, strict=True):
-                stack[self._rows] = changed
+                stack.index_copy_(0, some, changed)
         return out.view(self._n, self._k, -1).transpose(0, 1)
 
-    def _drop(self, x: Tensor, dropouts: Sequence[Any]) -> Tensor:
+    def _drop(self, x: Tensor, dropouts: _Dropouts) -> Tensor:
         """Zero units of each model at its own rate; one without dropout draws no numbers."""
-        if all(dropout is None for dropout in dropouts):
+        rates = [dropouts.rates[row] for row in self._rows]
+        if all(rate is None for rate in rates):
             return x
-        rates = [0.0 if dropout is None else dropout.p for dropout in dropouts]
         kept = [
-            torch.ones_like(of) if dropout is None else noise.keep(of, dropout.p).to(of.dtype)
-            for of, noise, dropout in zip(x.detach(), self._noises, dropouts, strict=True)
+            torch.ones_like(of, dtype=torch.bool) if rate is None else noise.keep(of, rate)
+            for of, noise, rate in zip(x.detach(), self._noises, rates, strict=True)
         ]
-        scale = torch.tensor([1 / (1 - rate) for rate in rates], device=x.device, dtype=x.dtype)
-        return x * torch.stack(kept).mul_(scale.view(-1, 1, 1))
+        return x * (torch.stack(kept) * dropouts.scales(self._some))
 
     def _one_hot(self, layers: Any) -> Tensor | None:
         batch = self._batch
@@ -287,7 +325,7 @@ class _Step:
         pi = None
         if self._first.gene_likelihood == "zinb":
             pi = self._linear(decoder.px_dropout_decoder, hidden)
-        theta = self._stacked.parameter(self._first.px_r, self._rows).exp()
+        theta = self._stacked.parameter(self._first.px_r, self._some).exp()
         library = self._batch.log_library
         if isinstance(counts, SparseCounts):
             # The compiled pass wants one dispersion a gene, so it takes one model at a time.

@@ -2,7 +2,7 @@
 
 A step is some two hundred kernels, each told by Python; a CUDA graph tells them all in one call. A
 recording reads and writes the memory that it was made with, so whatever changes from step to step
-(cells, KL weight, learning rate) is copied to fixed places first.
+(cells, KL weights, learning rates) is copied to fixed places first.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class GraphRecorder:
 
     Parameters
     ----------
-    noise
-        Whose generator goes on from replay to replay as it would from step to step.
+    noises
+        Whose generators go on from replay to replay as they would from step to step.
     """
 
-    def __init__(self, device: torch.device, noise: GeneratorNoise) -> None:
+    def __init__(self, device: torch.device, *noises: GeneratorNoise) -> None:
         self._stream = torch.cuda.Stream(device)
         self._graph = torch.cuda.CUDAGraph()
-        self._noise = noise
+        self._noises = noises
 
     def warm_up(self, run: Callable[[], None]) -> None:
         """Run on the stream that will record: what autograd keeps belongs to its stream."""
@@ -56,10 +56,11 @@ class GraphRecorder:
         torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
 
     def capture(self, run: Callable[[], None]) -> None:
-        """Record; where it fails, the generator is as it was before."""
-        before = self._noise.generator.get_state()
+        """Record; where it fails, the generators are as they were before."""
+        before = [noise.state() for noise in self._noises]
         stream = torch.cuda.current_stream(self._stream.device)
-        self._graph.register_generator_state(self._noise.generator)
+        for noise in self._noises:
+            self._graph.register_generator_state(noise.generator)
         try:
             # Other threads of the process (Ray's) are none of this recording's business.
             with torch.cuda.graph(
@@ -68,7 +69,8 @@ class GraphRecorder:
                 run()
         except Exception:
             torch.cuda.set_stream(stream)  # which torch leaves where ending the recording fails
-            self._noise.renew(before)  # the old one may wait for the recording's end for ever
+            for noise, state in zip(self._noises, before, strict=True):
+                noise.renew(state)  # the old one may wait for the recording's end for ever
             raise
 
     def replay(self) -> None:
@@ -76,51 +78,35 @@ class GraphRecorder:
         self._graph.replay()
 
 
-class CapturedStep:
-    """A `TrainingStep` for minibatches of one size, by a `Recorder`.
+class Recording:
+    """A function that runs as ever a few times, is then recorded, and replayed from then on.
 
-    The first few steps warm up, the next records, and that one and all later ones replay. Where a
-    recording fails, that is said once and all steps run as ever.
+    Where recording fails, that is said once and it runs as ever each time.
 
     Parameters
     ----------
-    step
-        What to record.
+    run
+        It does the same to the same memory each time.
     recorder
         Used once.
-    batch_size
-        Of the minibatches that are recorded; others run as ever.
-    device
-        Of the step.
     """
 
-    def __init__(
-        self, step: TrainingStep, recorder: Recorder, *, batch_size: int, device: torch.device
-    ) -> None:
-        self._step, self._batch_size = step, batch_size
+    def __init__(self, run: Callable[[], None], recorder: Recorder) -> None:
+        self._run = run
         self._recorder: Recorder | None = recorder
         self._warm, self._captured = 0, False
-        self._cells = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        self._kl_weight = torch.zeros((), device=device)
-        step.optimizer.keep_lr_on_device()
 
-    def __call__(self, cells: Tensor, kl_weight: float) -> None:
-        """Train on cells, (n,) int64."""
-        if self._recorder is None or len(cells) != self._batch_size:
-            self._step(cells, kl_weight)
-            return
-        self._cells.copy_(cells)
-        self._kl_weight.fill_(kl_weight)
-        if self._warm < _WARM_UP:
+    def __call__(self) -> None:
+        """Do what the function does."""
+        if self._recorder is None:
+            self._run()
+        elif self._warm < _WARM_UP:
             self._warm += 1
             self._recorder.warm_up(self._run)
         elif self._captured or self._capture(self._recorder):
             self._recorder.replay()
         else:
             self._run()
-
-    def _run(self) -> None:
-        self._step(self._cells, self._kl_weight)
 
     def _capture(self, recorder: Recorder) -> bool:
         try:
@@ -138,3 +124,40 @@ class CapturedStep:
             return False
         self._captured = True
         return True
+
+
+class CapturedStep:
+    """A `TrainingStep` that is recorded for minibatches of one size.
+
+    Parameters
+    ----------
+    step
+        What to record.
+    recorder
+        Used once.
+    batch_size
+        Of the minibatches that are recorded; others run as ever.
+    device
+        Of the step.
+    """
+
+    def __init__(
+        self, step: TrainingStep, recorder: Recorder, *, batch_size: int, device: torch.device
+    ) -> None:
+        self._step, self._batch_size = step, batch_size
+        self._recording = Recording(self._run, recorder)
+        self._cells = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        self._kl_weight = torch.zeros((), device=device)
+        step.optimizer.keep_lr_on_device()
+
+    def __call__(self, cells: Tensor, kl_weight: float) -> None:
+        """Train on cells, (n,) int64."""
+        if len(cells) != self._batch_size:
+            self._step(cells, kl_weight)
+            return
+        self._cells.copy_(cells)
+        self._kl_weight.fill_(kl_weight)
+        self._recording()
+
+    def _run(self) -> None:
+        self._step(self._cells, self._kl_weight)

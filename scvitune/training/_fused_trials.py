@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
 from scvitune.contracts import Objective, StackedObjective
+from scvitune.training._captured import GraphRecorder, Recorder
 from scvitune.training._device_data import DeviceData
-from scvitune.training._loop import Divergence, TrainingLoop
+from scvitune.training._fused_step import FusedStep
+from scvitune.training._loop import TrainingLoop
 
 _LONGEST_WAIT_S = 0.5
 
@@ -39,6 +42,7 @@ class _Group:
     stackable: bool
     loops: list[TrainingLoop] = field(default_factory=list)
     stack: StackedObjective | None = None
+    step: FusedStep | None = None
 
 
 class FusedTrainer:
@@ -52,6 +56,9 @@ class FusedTrainer:
         Makes one batched model of several.
     architecture_of
         What must be equal of models that are stacked; None where a model cannot be.
+    record
+        Makes what records steps, of the noises of the trials; None: CUDA graphs on CUDA, else
+        nothing does.
     """
 
     def __init__(
@@ -60,8 +67,12 @@ class FusedTrainer:
         *,
         stack: Callable[[Sequence[Objective]], StackedObjective],
         architecture_of: Callable[[Objective], Hashable | None],
+        record: Callable[..., Recorder] | None = None,
     ) -> None:
         self._data, self._stack, self._architecture_of = data, stack, architecture_of
+        if record is None and data.device.type == "cuda":
+            record = partial(GraphRecorder, data.device)
+        self._record = record
         self._groups: dict[Hashable, _Group] = {}
         self._of: dict[TrainingLoop, Hashable] = {}
         self._requests: dict[TrainingLoop, _Request] = {}
@@ -98,6 +109,7 @@ class FusedTrainer:
         self._unstack(group)
         group.loops.append(loop)
         self._of[loop] = key
+        self._away[loop] = time.monotonic()
 
     def leave(self, loop: TrainingLoop) -> None:
         """Let a trial go, with memory of its own; call it within `alone`."""
@@ -195,7 +207,7 @@ class FusedTrainer:
                 if group.stackable:
                     self._train_together(group, active)
                 else:
-                    active[0].advance(self._requests[active[0]].to_epoch, seconds=0.0)
+                    self._train_alone(active[0])
             except torch.OutOfMemoryError as error:
                 self._give_up(group, error)
             except Exception as error:  # noqa: BLE001  handed to the trials that it ends
@@ -208,24 +220,27 @@ class FusedTrainer:
                 ):
                     self._answer(loop, None)
 
+    def _train_alone(self, loop: TrainingLoop) -> None:
+        started = time.perf_counter()
+        loop.take_step()
+        loop.time_s += time.perf_counter() - started
+
     def _train_together(self, group: _Group, active: Sequence[TrainingLoop]) -> None:
         started = time.perf_counter()
-        if group.stack is None:
+        if group.step is None:
             group.stack = self._stack([loop.objective for loop in group.loops])
+            group.step = FusedStep(group.stack, group.loops, self._data, self._record)
+        active = group.step.in_step(active)
         steps = {loop: loop.next_step() for loop in active}
         # Trials that began at different times meet the short batch at a pass's end at different
         # steps.
         for size in dict.fromkeys(len(cells) for cells, _ in steps.values()):
-            some = [loop for loop in active if len(steps[loop][0]) == size]
-            losses = group.stack.differentiate(
-                self._data.gather(torch.cat([steps[loop][0] for loop in some])),
-                {group.loops.index(loop): loop.noise for loop in some},
-                kl_weights=[steps[loop][1] for loop in some],
-            )
-            for loop, its in zip(some, losses, strict=True):
+            some = {loop: step for loop, step in steps.items() if len(step[0]) == size}
+            group.step(some)
+            for loop in some:
                 try:
-                    loop.finish_step(its)
-                except Divergence as error:  # on the validation cells: the trial's own
+                    loop.count_step(size)
+                except Exception as error:  # noqa: BLE001  of its validation: its own
                     self._answer(loop, error)
         share = (time.perf_counter() - started) / len(active)
         for loop in active:
@@ -253,4 +268,4 @@ class FusedTrainer:
     def _unstack(group: _Group) -> None:
         if group.stack is not None:
             group.stack.release()
-            group.stack = None
+            group.stack = group.step = None

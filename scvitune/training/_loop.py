@@ -57,6 +57,11 @@ class TrainingLoop:
     record
         Makes what records steps of full minibatches, of the noise of training; None: CUDA graphs
         on CUDA, for objectives that ask the device for nothing, else nothing does.
+
+    Attributes
+    ----------
+    n_loaded
+        How often a state was loaded: recordings of steps from before are void.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class TrainingLoop:
         self._optimizer, self._sums = self._plain_step.optimizer, self._plain_step.sums
         self._record = record
         self._take_step = self._prepare_step()
+        self.n_loaded = 0
         self._plateau = PlateauSchedule(settings) if settings.reduce_lr_on_plateau else None
         self._early_stopping = EarlyStopping(settings) if settings.early_stopping else None
         self.stopped_early = False
@@ -130,11 +136,8 @@ class TrainingLoop:
             If the loss became NaN or infinite; noticed at the end, so that no step waits for it.
         """
         started = time.perf_counter()
-        self.module.train()
         while not self.has_reached(to_epoch):
-            cells, kl_weight = self.next_step()
-            self._take_step(cells, kl_weight)
-            self._count(len(cells))
+            self.take_step()
             if time.perf_counter() - started > seconds:
                 break
         finite = self._sums.are_finite()  # waits for the device
@@ -154,10 +157,28 @@ class TrainingLoop:
         cells = self._order.next_cells(self._cells_seen, settings.batch_size)
         return cells, settings.kl_weight(epoch=epoch, step=self._step)
 
-    def finish_step(self, losses: Losses) -> None:
-        """Take a step whose gradients and losses were computed elsewhere."""
+    def position_in_pass(self) -> tuple[int, int]:
+        """Return how many cells of its pass come before the next step, and how many it has."""
+        return self._order.position(self._cells_seen)
+
+    def take_step(self) -> None:
+        """Take one step, without waiting for the device."""
+        if not self.module.training:
+            self.module.train()
+        cells, kl_weight = self.next_step()
+        self._take_step(cells, kl_weight)
+        self.count_step(len(cells))
+
+    def keep_lr_on_device(self) -> None:
+        """Have steps read the learning rate from memory, so that a recorded one finds it there."""
+        self._optimizer.keep_lr_on_device()
+
+    def update(self, losses: Losses) -> None:
+        """Do the rest of a step whose gradients and losses were computed elsewhere.
+
+        All of it is the device's; `count_step` is to follow.
+        """
         self._plain_step.update(losses)
-        self._count(len(losses.reconstruction))
 
     def check_losses(self) -> None:
         """Raise `Divergence` if the loss became NaN or infinite since the last report."""
@@ -167,7 +188,7 @@ class TrainingLoop:
     def _divergence(self) -> Divergence:
         return Divergence(f"the training loss is no longer finite at epoch {self.epoch:g}")
 
-    def _count(self, n_cells: int) -> None:
+    def count_step(self, n_cells: int) -> None:
         """Count a step, and let the schedules look where it ended an epoch."""
         epoch = self._cells_seen // self._n_train
         self._step += 1
@@ -175,7 +196,6 @@ class TrainingLoop:
         self._cells_summed += n_cells
         if self._cells_seen // self._n_train > epoch and self.settings.validates_each_epoch:
             self._after_epoch()
-            self.module.train()
 
     def _prepare_step(self) -> TrainingStep | CapturedStep:
         """Return the step, or what records it where that is wanted."""
@@ -298,6 +318,7 @@ class TrainingLoop:
         _copy_into(self.module, state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._take_step = self._prepare_step()  # its moments lie elsewhere now
+        self.n_loaded += 1
         if self._plateau is not None:
             self._plateau.load_state_dict(state["plateau"])
         if self._early_stopping is not None:

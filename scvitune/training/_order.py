@@ -62,18 +62,22 @@ class TrainingOrder:
 
     def next_cells(self, n_seen: int, batch_size: int) -> Tensor:
         """Return the cells of the step after so many cells were seen, int64 (n,)."""
-        if n_seen - self._start >= self._size:
-            self._begin_pass(self._pass + 1, n_seen)
+        start, _ = self.position(n_seen)
         if self._order is None:
             generator = np.random.default_rng(derive_seed(self._seed, "order", self._pass))
             whole = self._size == len(self._cells)
             drawn = generator.permutation(self._cells if whole else self._nested[: self._size])
             self._order = _send(torch.from_numpy(drawn), self._device)
-        start = n_seen - self._start
         stop = start + batch_size
         if self._size - stop < _SMALLEST_BATCH:
             stop = self._size
         return self._order[start:stop]
+
+    def position(self, n_seen: int) -> tuple[int, int]:
+        """Return how many cells of its pass come before the next step, and how many it has."""
+        if n_seen - self._start >= self._size:
+            self._begin_pass(self._pass + 1, n_seen)
+        return n_seen - self._start, self._size
 
     def _begin_pass(self, number: int, n_seen: int) -> None:
         self._pass, self._start = number, n_seen

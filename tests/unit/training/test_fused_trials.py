@@ -41,18 +41,19 @@ COVARIATES = {
 class Study:
     """Builds the trials of one dataset, again and again the same."""
 
-    def __init__(self, adata, **setup):
+    def __init__(self, adata, *, layout=None, **setup):
         scvi.model.SCVI.setup_anndata(adata, **setup)
         self.prepared = prepare_anndata(adata, model="SCVI")
-        self.data = DeviceData(self.prepared, CPU)
+        self.data = DeviceData(self.prepared, CPU, layout=layout)
         order = np.random.default_rng(3).permutation(adata.n_obs)
         self.split = Split(*(np.sort(part) for part in np.split(order, [90, 110])))
         self.adapter = get_adapter("SCVI")
 
-    def loop(self, config, seed):
+    def loop(self, config, seed, device=CPU):
         config = SHARED | config
         with seeded_initialisation(seed):
             objective = self.adapter.build_objective(config, self.prepared)
+        objective.module.to(device)
         settings = TrainingSettings(**self.adapter.training_arguments(config))
         return TrainingLoop(
             objective, self.data, self.split, settings, seed=seed, evaluation_seed=9

@@ -151,7 +151,7 @@ def test_a_state_from_a_cpu_goes_on_on_a_gpu_without_doubles(
             for _ in range(3):
                 cells, weight = moved.next_step()
                 moved._take_step(cells, weight)
-                moved._count(len(cells))
+                moved.count_step(len(cells))
         assert moved.epoch > loop.epoch
         assert moved._sums.tensor.dtype == torch.float32
         assert all(p.grad.device == META for p in moved.module.parameters() if p.grad is not None)

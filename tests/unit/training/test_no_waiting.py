@@ -57,7 +57,7 @@ def take_steps(loop, n=3):
     for _ in range(n):
         cells = loop._order.next_cells(seen, loop.settings.batch_size)
         loop._take_step(cells, 0.5)
-        loop._count(len(cells))
+        loop.count_step(len(cells))
         seen += len(cells)
     return seen
 
