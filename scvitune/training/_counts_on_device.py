@@ -58,7 +58,10 @@ def dense_fits(prepared: PreparedData, *, free_bytes: int | None) -> bool:
 def place_counts(
     prepared: PreparedData, device: torch.device, layout: Layout
 ) -> Rows | DenseMatrix | CompressedRows:
-    """Return the counts on a device, as one of the classes below."""
+    """Return the counts on a device, as one of the classes below.
+
+    Each gathers those of some cells and, where that comes along, the sum of each cell's.
+    """
     if layout == "rows":
         return Rows(prepared, device)
     if layout == "dense" or len(prepared.values) == 0:
@@ -136,10 +139,9 @@ class DenseMatrix:
             matrix[start:stop] = as_tensor(_dense_rows(prepared, start, stop).view(signed), device)
         self._matrix = _Integers(prepared.values[:0], device, placed=matrix)
 
-    def gather(self, cells: Tensor, log_factorial: Tensor) -> tuple[Counts, Tensor]:
-        """Return the counts of cells, and the sum of each."""
-        values = self._matrix.select(cells)
-        return DenseCounts(values, log_factorial), values.sum(1)
+    def gather(self, cells: Tensor, log_factorial: Tensor) -> tuple[Counts, None]:
+        """Return the counts of cells."""
+        return DenseCounts(self._matrix.select(cells), log_factorial), None
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -148,56 +150,82 @@ class DenseMatrix:
 
 
 class CompressedRows:
-    """CSR in the smallest integer types, made dense a minibatch at a time.
+    """CSR in the smallest integer types, made dense a minibatch at a time, by nine kernels.
 
     Each row is read as far as the longest one; past its end, its last count is written again to
-    where it is.
+    where it is. A row without counts reads a zero that lies past the end of all.
     """
 
     def __init__(self, prepared: PreparedData, device: torch.device) -> None:
         self._n_genes = prepared.n_genes
         index_type = _index_type(prepared.n_genes)
-        self._values = _Integers(prepared.values, device)
-        self._indices = as_tensor(prepared.indices.astype(index_type, copy=False), device)
-        self._indptr = as_tensor(prepared.indptr, device)
-        longest = int(np.diff(prepared.indptr).max())
-        self._offsets = torch.arange(longest, device=device)
-        self._last = len(prepared.values) - 1
+        self._values = _Integers(prepared.values, device, spare=1)
+        self._indices = _place(prepared.indices.astype(index_type, copy=False), device, spare=1)
+        starts, ends = np.asarray(prepared.indptr[:-1]), np.asarray(prepared.indptr[1:])
+        past = len(prepared.values)
+        first_and_last = np.stack([starts, ends - 1], axis=1)
+        first_and_last[starts == ends] = past
+        self._bounds = as_tensor(first_and_last, device)
+        self._offsets = torch.arange(int((ends - starts).max()), device=device)
 
-    def gather(self, cells: Tensor, log_factorial: Tensor) -> tuple[Counts, Tensor]:
-        """Return the counts of cells, and the sum of each."""
-        starts = self._indptr.index_select(0, cells).unsqueeze(1)
-        lengths = self._indptr.index_select(0, cells + 1).unsqueeze(1) - starts
-        offsets = torch.minimum(self._offsets, (lengths - 1).clamp_(min=0))
-        positions = (starts + offsets).clamp_(max=self._last).view(-1)
-        shape = (len(cells), len(self._offsets))
-        columns = self._indices.index_select(0, positions).view(shape).long()
-        read = self._values.select(positions).view(shape)
-        values = read.new_zeros((len(cells), self._n_genes))
-        values.scatter_(1, columns, torch.where(lengths > 0, read, 0.0))
-        return DenseCounts(values, log_factorial), values.sum(1)
+    def gather(self, cells: Tensor, log_factorial: Tensor) -> tuple[Counts, None]:
+        """Return the counts of cells."""
+        first, last = self._bounds.index_select(0, cells).split(1, dim=1)
+        positions = torch.minimum(first + self._offsets, last)
+        columns = self._indices.index_select(0, positions.view(-1)).long()
+        read = self._values.select(positions.view(-1))
+        values = torch.zeros((len(cells), self._n_genes), device=read.device)
+        values.scatter_(1, columns.view_as(positions), read.view_as(positions))
+        return DenseCounts(values, log_factorial), None
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """What lies on the device."""
-        return self._values.tensor, self._indices, self._indptr
+        return self._values.tensor, self._indices, self._bounds
 
 
 class _Integers:
-    """Counts on a device in the bits they were prepared in, given out as numbers."""
+    """Counts on a device in the bits they were prepared in, given out as numbers.
+
+    Parameters
+    ----------
+    placed
+        They, if they lie there already.
+    spare
+        How many zeros are to follow them.
+    """
 
     def __init__(
-        self, values: npt.NDArray[Any], device: torch.device, *, placed: Tensor | None = None
+        self,
+        values: npt.NDArray[Any],
+        device: torch.device,
+        *,
+        placed: Tensor | None = None,
+        spare: int = 0,
     ) -> None:
         signed, self._mask = _SIGNED.get(values.dtype.name, (None, None))
         if placed is None:
-            placed = as_tensor(values if signed is None else values.view(signed), device)
+            placed = _place(values if signed is None else values.view(signed), device, spare)
         self.tensor = placed
 
     def select(self, positions: Tensor) -> Tensor:
         """Return the counts at positions of the first dimension, float32."""
         raw = self.tensor.index_select(0, positions)
-        return (raw if self._mask is None else raw.long() & self._mask).float()
+        if self._mask is None:
+            return raw.float()
+        if raw.dtype == torch.int16:  # exact, and a kernel less than by the mask
+            return raw.float().remainder_(self._mask + 1)
+        return (raw.long() & self._mask).float()
+
+
+def _place(array: npt.NDArray[Any], device: torch.device, spare: int) -> Tensor:
+    """Copy an array to a device, with some zeros after it; without a copy where none are."""
+    whole = as_tensor(array, torch.device("cpu"))
+    if not spare:
+        return whole.to(device)
+    placed = torch.zeros(len(whole) + spare, dtype=whole.dtype, device=device)
+    placed[: len(whole)] = whole
+    return placed
 
 
 def _index_type(n_genes: int) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import gammaln
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from scvitune.data import simulated
 from scvitune.training import DeviceData
@@ -172,6 +173,59 @@ def test_cells_without_counts_do_not_shift_the_others(plain, place):
     batch = place.put(sparse).gather(torch.tensor([1, 0, 1, 2], device=place.device))
     assert np.array_equal(batch.counts.densify().cpu().numpy(), dense(sparse)[[1, 0, 1, 2]])
     assert batch.counts.log_factorial[0] == 0
+
+
+class Kernels(TorchDispatchMode):
+    """Counts what would be a kernel each on a GPU: all that is no view of memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if all(of.alias_info is None or of.alias_info.is_write for of in function._schema.returns):
+            self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("layout", "dtype", "n"),
+    [
+        # of the counts; beside them logs of library size and factorials, batch and label
+        ("csr", "uint8", 9 + 4),
+        ("csr", "uint16", 10 + 4),
+        ("csr", "uint32", 11 + 4),
+        ("dense", "uint8", 2 + 4),
+        ("dense", "uint16", 3 + 4),
+    ],
+)
+def test_a_minibatch_takes_no_more_kernels_than_needed(plain, layout, dtype, n):
+    """Each costs a GPU some microseconds, which is most of what they take."""
+    prepared = dataclasses.replace(
+        with_counts(plain, dtype),
+        categorical_covariates=None,
+        continuous_covariates=None,
+        size_factor=None,
+    )
+    data, cells = DeviceData(prepared, CPU, layout=layout), torch.tensor([3, 0, 69])
+    with Kernels() as kernels:
+        data.gather(cells)
+    assert len(kernels.names) == n, kernels.names
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+def test_the_last_cells_without_counts_read_nothing(plain, layout):
+    indptr = plain.indptr.copy()
+    indptr[-2:] = indptr[-3]
+    cut = dataclasses.replace(
+        plain,
+        values=plain.values[: indptr[-1]],
+        indices=plain.indices[: indptr[-1]],
+        indptr=indptr,
+    )
+    batch = DeviceData(cut, CPU, layout=layout).gather(torch.tensor([69, 68, 67]))
+    assert np.array_equal(batch.counts.densify().numpy(), dense(cut)[[69, 68, 67]])
+    assert batch.log_library[:2].tolist() == [[-np.inf], [-np.inf]]
 
 
 def test_chunks_of_the_log_factorials_fit_together(plain, monkeypatch):
