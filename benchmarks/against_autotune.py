@@ -87,6 +87,14 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=1000)
     parser.add_argument("--cells", type=int, help="only the first so many cells")
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument(
+        "--resources",
+        type=json.loads,
+        metavar="JSON",
+        default={"cpu": 1},
+        help='of our trials, such as \'{"cpu": 1, "gpu": 1, "fused": 16}\'; with a gpu the peer '
+        "has --slots shares of one",
+    )
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1, help="above 0: the peer takes 0 for none")
     parser.add_argument("--retrain-seeds", type=int, default=3, help="0: no retraining")
@@ -110,6 +118,7 @@ def main() -> None:
             "data": str(cells),
             "points": draw_configurations(args.trials, seed=args.seed),
             "slots": args.slots,
+            "resources": args.resources,
             "seed": args.seed,
         }
         results, summary = [], []
@@ -250,8 +259,9 @@ def tune_ours(study: dict[str, Any]) -> dict[str, Any]:
         max_epochs=study["epochs"],
         train_size=0.9,
         test_size=0,
-        resources={"cpu": 1},
-        max_concurrent=study["slots"],
+        resources=study["resources"],
+        # Those of a GPU are packed as it says, the others get as many slots as the peer's.
+        max_concurrent=None if study["resources"].get("gpu") else study["slots"],
         seed=study["seed"],
         storage=study["home"],
         name="study",
@@ -274,10 +284,11 @@ def tune_peer(study: dict[str, Any]) -> dict[str, Any]:
 
     adata = read_cells(study["data"])
     flat = build_space()
+    on_gpu = bool(study["resources"].get("gpu"))
     fixed = {
         "max_epochs": study["epochs"],
         "train_size": 0.9,
-        "accelerator": "cpu",
+        "accelerator": "gpu" if on_gpu else "cpu",
         "enable_progress_bar": False,
     }
     halving = {"max_t": study["epochs"], **HALVING} if study["scheduler"] == "asha" else None
@@ -295,7 +306,7 @@ def tune_peer(study: dict[str, Any]) -> dict[str, Any]:
         searcher="random",
         searcher_kwargs={"points_to_evaluate": [nest(point) for point in study["points"]]},
         seed=study["seed"],
-        resources={"cpu": 1},
+        resources={"cpu": 1, **({"gpu": 1 / study["slots"]} if on_gpu else {})},
         experiment_name="study",
         logging_dir=study["home"],
         ignore_reinit_error=True,

@@ -7,8 +7,8 @@ Command::
 SCVI (zinb, ``--hidden`` units, batch 128) on the ``--genes`` genes with most counts of
 ``worm_neuron.h5ad``, in this one process with as many threads as there are cores: the lone trials
 take their epochs in turn, as trials of one process would; the fused ones take theirs together.
-Both ways take turns ``--repeats`` times. On a GPU (``--device cuda``) ``model.train()`` has its
-turn too, and the share of the device's peak that the matrix products come to is printed.
+Both ways take turns ``--repeats`` times. On a GPU (``--device cuda`` or ``mps``) ``model.train()``
+has its turn too, and the share of the device's peak that the matrix products come to is printed.
 
 Columns
 -------
@@ -64,7 +64,8 @@ def main() -> None:
 
     print(describe_machine())
     if args.device != "cpu":
-        print(f"device: {torch.cuda.get_device_name()}")
+        name = torch.cuda.get_device_name() if args.device == "cuda" else args.device
+        print(f"device: {name}")
     with tempfile.TemporaryDirectory(prefix="scvitune-bench-") as folder:
         study = Study(args, Path(folder))
         rows = [study.compare(n) for n in args.trials]
@@ -165,8 +166,10 @@ class Study:
     def _synchronise(self) -> None:
         import torch
 
-        if self._args.device != "cpu":
+        if self._args.device == "cuda":
             torch.cuda.synchronize()
+        elif self._args.device == "mps":
+            torch.mps.synchronize()
 
     def time_peer(self) -> float:
         """Return epochs a second of ``model.train()`` on the same cells and device."""

@@ -120,7 +120,8 @@ def plan_slots(
         cpu = 1.0
     else:
         cpu = float(min(_MOST_CPUS, cpus // min(cpus, max(1, at_once))))
-    device = (resources.device if resources else None) or ("cuda" if gpu else "cpu")
+    on_apples = resources is not None and resources.device == "mps"
+    device = "cuda" if gpu else "mps" if on_apples else "cpu"
     faults = []
     if gpu > gpus:
         advice = "Ask for fewer, or leave resources out to use what there is."

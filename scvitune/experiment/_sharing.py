@@ -198,7 +198,8 @@ def settle_sharing(
     if resources is None or resources.gpu != AUTO:
         return config, ""
     number, line = _find_number(config.model, prepared, resources, device=device)
-    settled = resources.model_copy(update={"gpu": 1 / number if number else 0.0})
+    found = {"gpu": 1 / number} if number else {"gpu": 0.0, "device": None}
+    settled = resources.model_copy(update=found)
     return config.model_copy(update={"resources": settled}), line
 
 

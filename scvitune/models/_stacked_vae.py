@@ -140,7 +140,8 @@ class StackedVAE:
             some = torch.stack([self._numbers[row] for row in rows])
         with self._undone_if_it_fails(noises.values()):
             gradients = [stack.grad for stack in self._stacks.values() if stack.grad is not None]
-            torch._foreach_zero_(gradients)
+            if gradients:
+                torch._foreach_zero_(gradients)
             reconstruction, kl = _Step(self, rows, some, batch, list(noises.values())).losses()
             (reconstruction + kl_weights.unsqueeze(1) * kl).mean(dim=1).sum().backward()
         self._give_gradients(rows)

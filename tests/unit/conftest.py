@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from scvitune._devices import available_devices
+from scvitune._devices import available_devices, widest_float
 from scvitune.training import DeviceData
 
 
@@ -50,3 +52,39 @@ def plain_place(request):
 def device(request):
     """Every device, with the layout that it chooses."""
     return request.param
+
+
+class NoDoubles(TorchDispatchMode):
+    """Refuses tensors in double precision on a device, as Apple's GPUs do."""
+
+    def __init__(self, device):
+        super().__init__()
+        self._device = torch.device(device)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.lift_fresh.default:
+            return result  # an array of NumPy's, which lies on the host
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.device == self._device:
+                assert tensor.dtype != torch.float64, f"{function} made doubles"
+        return result
+
+
+@pytest.fixture
+def without_doubles(monkeypatch):
+    """Return what makes a device one without double precision, for a block in which it is seen."""
+    from scvitune.models import _vae_evaluation
+    from scvitune.training import _sums
+
+    def begin(device):
+        widest = widest_float
+        for module in (_vae_evaluation, _sums):
+            monkeypatch.setattr(
+                module,
+                "widest_float",
+                lambda of: torch.float32 if of == torch.device(device) else widest(of),
+            )
+        return NoDoubles(device)
+
+    return begin

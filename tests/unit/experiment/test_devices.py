@@ -15,6 +15,7 @@ from scvitune.experiment._preparing import prepare_experiment
 from scvitune.experiment._reopening import reopen, settings_of
 from scvitune.experiment._resources import plan_slots
 from scvitune.experiment._run_directory import create_run_directory
+from scvitune.experiment._sharing import settle_sharing
 
 SPACE = {"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}}
 
@@ -74,6 +75,14 @@ def test_a_device_that_is_not_there(machine):
 def test_devices_that_contradict_the_rest(resources, said):
     with pytest.raises(InputError, match=said):
         StudyConfig.from_arguments("SCVI", resources=resources)
+
+
+def test_cuda_with_auto_and_no_gpu_trains_on_the_cpu(machine):
+    config = StudyConfig.from_arguments("SCVI", resources={"gpu": "auto", "device": "cuda"})
+    settled, line = settle_sharing(config, None)
+    assert "found no GPU" in line
+    assert plan_slots(settled.resources, None).device == "cpu"
+    assert StudyConfig.from_yaml_dict(settled.to_yaml_dict()) == settled
 
 
 @pytest.fixture

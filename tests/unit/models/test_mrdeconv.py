@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scvi
@@ -13,7 +15,7 @@ from scvitune._devices import widest_float
 from scvitune.contracts import Batch
 from scvitune.models._augmentation import augment, draw_states
 from scvitune.models._mrdeconv import SpotObjective
-from scvitune.sparse import SparseCounts
+from scvitune.sparse import DenseCounts, SparseCounts
 from scvitune.training import GeneratorNoise
 
 KL_WEIGHT = 0.4
@@ -294,3 +296,18 @@ def _options(model, amortization, prior_mode):
         "var_vprior": module.var_vprior.clone(),
         "mp_vprior": module.mp_vprior.clone(),
     }
+
+
+@pytest.mark.parametrize(("amortization", "prior_mode"), PAIRS)
+def test_a_step_makes_no_doubles(reference, spots, without_doubles, amortization, prior_mode):
+    """Apple's GPUs have none; minibatches are dense there."""
+    model, objective = build(reference, spots, amortization=amortization, prior_mode=prior_mode)
+    objective.module.train()
+    batch = minibatch(model, torch.float32)
+    counts = DenseCounts(batch.counts.densify(), batch.counts.log_factorial)
+    with without_doubles("cpu"):
+        losses = objective.compute_losses(
+            replace(batch, counts=counts), GeneratorNoise(0, torch.device("cpu"))
+        )
+        (losses.reconstruction + losses.kl + losses.kl_fixed).mean().backward()
+    assert losses.reconstruction.dtype == torch.float32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 
 class Replaying:
@@ -35,7 +35,9 @@ class Replaying:
         with torch.no_grad():
             for function, args, kwargs, outputs in self.operations:
                 again = function(*args, **kwargs)
-                for before, now in zip(outputs, tree_leaves(again), strict=False):
+                for before, now in zip(
+                    outputs, tree_leaves(again) if outputs else [], strict=True
+                ):
                     before.copy_(now)
 
 
@@ -45,9 +47,15 @@ class _Log(TorchDispatchMode):
         self._operations = operations
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        # Memory and shapes as they are now: a tensor may be given another shape in place.
+        given = tree_map(_as_it_is, (args, kwargs or {}))
         result = function(*args, **(kwargs or {}))
         # Views and what is written in place lie where they lay.
         fresh = all(value.alias_info is None for value in function._schema.returns)
-        outputs = [v for v in tree_leaves(result) if isinstance(v, torch.Tensor)] if fresh else []
-        self._operations.append((function, args, kwargs or {}, outputs))
+        outputs = tree_leaves(tree_map(_as_it_is, result)) if fresh else []
+        self._operations.append((function, *given, outputs))
         return result
+
+
+def _as_it_is(value):
+    return value.detach() if isinstance(value, torch.Tensor) else value

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scvi
 import torch
+from replaying import Replaying
 
 from scvitune.contracts import Split
 from scvitune.data import prepare_anndata
@@ -88,7 +89,7 @@ def assert_same(loop, other):
     ids=str,
 )
 def test_the_numbers_are_those_of_plain_steps(build, options):
-    recorder = Repeating()
+    recorder = Replaying()
     ours, plain = build(lambda noise: recorder, **options), plainly(build(**options))
     for loop in (ours, plain):
         loop.advance(EPOCHS)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import scvi
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from scvitune.contracts import Split
 from scvitune.data import prepare_anndata
@@ -107,17 +106,6 @@ def test_noise_of_the_same_kind_goes_on_where_it_was():
     second.go_on(STATES["mps"], made_on=None, step=3)
 
 
-class Without(TorchDispatchMode):
-    """Refuses tensors in double precision on the meta device, as Apple's GPUs do."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, torch.Tensor) and tensor.device == META:
-                assert tensor.dtype != torch.float64, f"{function} made doubles"
-        return result
-
-
 class Strict(torch.Generator):
     """A generator that takes none but its own states, by their size, as each kind does."""
 
@@ -125,18 +113,8 @@ class Strict(torch.Generator):
         raise RuntimeError(f"RNG state is wrong size: {len(state)}")
 
 
-@pytest.fixture
-def no_doubles(monkeypatch):
-    """The meta device as one without double precision and with a generator of its own kind."""
-    from scvitune.training import _sums
-
-    monkeypatch.setattr(torch, "Generator", lambda device: Strict())
-    widest = _sums.widest_float
-    monkeypatch.setattr(_sums, "widest_float", lambda d: torch.float32 if d == META else widest(d))
-
-
 def test_a_state_from_a_cpu_goes_on_on_a_gpu_without_doubles(
-    build, tmp_path, no_doubles, monkeypatch
+    build, tmp_path, without_doubles, monkeypatch
 ):
     """Only the meta device's shapes and types are seen, and that nothing asks for its values."""
     loop = build()
@@ -144,8 +122,9 @@ def test_a_state_from_a_cpu_goes_on_on_a_gpu_without_doubles(
     save_checkpoint(tmp_path / "trial.pt", {"loop": loop.state_dict()})
     state = load_checkpoint(tmp_path / "trial.pt")["loop"]
     assert state["sums"].dtype == torch.float64
+    monkeypatch.setattr(torch, "Generator", lambda device: Strict())
     for layout in ("dense", "csr"):
-        with Without():
+        with without_doubles(META):
             moved = build(META, layout=layout)
             moved.load_state_dict(state)
             for _ in range(3):

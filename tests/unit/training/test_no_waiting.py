@@ -7,6 +7,8 @@ of unknown length), and so is a tensor that was left on the CPU.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import scvi
@@ -15,7 +17,15 @@ import torch
 from scvitune.contracts import Split
 from scvitune.data import prepare_anndata
 from scvitune.models import get_adapter
-from scvitune.training import DeviceData, TrainingLoop, TrainingSettings, seeded_initialisation
+from scvitune.models._vae_evaluation import expected_counts, log_importance_weights
+from scvitune.training import (
+    DeviceData,
+    GeneratorNoise,
+    TrainingLoop,
+    TrainingSettings,
+    seeded_initialisation,
+)
+from scvitune.training._sums import LossSums
 
 META = torch.device("meta")
 COVARIATES = {
@@ -62,7 +72,9 @@ def take_steps(loop, n=3):
     return seen
 
 
-@pytest.mark.parametrize("layout", ["dense", "csr"])
+@pytest.mark.parametrize(
+    ("layout", "doubles"), [("dense", True), ("csr", False)], ids=["like CUDA", "like MPS"]
+)
 @pytest.mark.parametrize(
     ("model", "config", "setup"),
     [
@@ -81,9 +93,20 @@ def take_steps(loop, n=3):
     ],
     ids=str,
 )
-def test_steps_ask_for_nothing(loop_on_meta, model, config, setup, layout):
-    loop = loop_on_meta(model, config, setup, layout)
-    assert take_steps(loop) == 70  # a whole pass and its last, smaller minibatch
+def test_steps_ask_for_nothing(
+    loop_on_meta, without_doubles, monkeypatch, model, config, setup, layout, doubles
+):
+    """Nor, where there are none, for numbers in double precision, and an evaluation neither."""
+    monkeypatch.setattr(LossSums, "read", lambda self: (1.0, 1.0, 1.0))
+    with nullcontext() if doubles else without_doubles(META):
+        loop = loop_on_meta(model, config, setup, layout)
+        assert take_steps(loop) == 70  # a whole pass and its last, smaller minibatch
+        loop.evaluate("validation")
+        if model == "SCVI":
+            noise = GeneratorNoise(0, META)
+            batch = loop._data.gather(loop.next_step()[0])
+            log_importance_weights(loop.objective, batch, noise, n_samples=2)
+            expected_counts(loop.objective, batch, noise, n_samples=2)
     assert all(p.grad.device == META for p in loop.module.parameters() if p.grad is not None)
 
 
@@ -105,8 +128,6 @@ def test_what_asks_is_found(loop_on_meta):
 
 
 def test_a_report_asks_once_for_its_training_and_once_a_split(loop_on_meta, monkeypatch):
-    from scvitune.training._sums import LossSums
-
     asked = []
     monkeypatch.setattr(LossSums, "are_finite", lambda self: asked.append("finite") or True)
     monkeypatch.setattr(LossSums, "read", lambda self: asked.append("read") or (1.0, 1.0, 1.0))
