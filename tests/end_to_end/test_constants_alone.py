@@ -56,7 +56,7 @@ def test_confirmed_and_told(study):
 
 def test_a_resume_finds_nothing_left_and_promises_nothing(study, capsys):
     before = study.path.joinpath("events.jsonl").read_text().count('"proposal"')
-    assert scvitune.resume(study.path, num_samples=9).finished
+    assert scvitune.resume(study.path, num_samples=9, resources={"gpu": 0}).finished
     out = capsys.readouterr().out
     assert "Nothing is left to do: all trials had ended (2 trials)." in out
     assert "num-samples" not in out

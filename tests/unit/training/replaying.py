@@ -34,10 +34,8 @@ class Replaying:
             return
         with torch.no_grad():
             for function, args, kwargs, outputs in self.operations:
-                again = function(*args, **kwargs)
-                for before, now in zip(
-                    outputs, tree_leaves(again) if outputs else [], strict=True
-                ):
+                again = _tensors(function(*args, **kwargs))
+                for before, now in zip(outputs, again if outputs else [], strict=True):
                     before.copy_(now)
 
 
@@ -52,10 +50,14 @@ class _Log(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         # Views and what is written in place lie where they lay.
         fresh = all(value.alias_info is None for value in function._schema.returns)
-        outputs = tree_leaves(tree_map(_as_it_is, result)) if fresh else []
+        outputs = [_as_it_is(tensor) for tensor in _tensors(result)] if fresh else []
         self._operations.append((function, *given, outputs))
         return result
 
 
 def _as_it_is(value):
     return value.detach() if isinstance(value, torch.Tensor) else value
+
+
+def _tensors(result):
+    return [value for value in tree_leaves(result) if isinstance(value, torch.Tensor)]
