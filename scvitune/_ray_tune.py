@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scvitune._home import at_home
 from scvitune._views import Views
 
 
@@ -16,7 +17,7 @@ class RayTuneStudy(Views):
     def __init__(self, path: str | Path, *, metric: str | None, mode: str | None) -> None:
         from scvitune.results import read_ray_tune
 
-        self.path = Path(path)
+        self.path = at_home(path)
         self._run = read_ray_tune(self.path, metric=metric, mode=mode)
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import scvitune
+from scvitune._home import at_home
 from scvitune._ray_settings import NODES
 from scvitune.errors import DiskFault, InputError, ScvituneError, ScvituneWarning
 
@@ -38,10 +39,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# Most shells leave the ~ of --setup=~/x as it is.
 _ConfigPath = Annotated[
-    Path, typer.Argument(metavar="CONFIG.yaml", help="The study's configuration.")
+    Path,
+    typer.Argument(parser=at_home, metavar="CONFIG.yaml", help="The study's configuration."),
 ]
-_RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The study's run directory.")]
+_RunDir = Annotated[
+    Path, typer.Argument(parser=at_home, metavar="RUN_DIR", help="The study's run directory.")
+]
 _Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -192,7 +197,9 @@ def slurm(
     ] = None,
     setup: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Commands that make Python available in a job."),
+        typer.Option(
+            parser=at_home, metavar="FILE", help="Commands that make Python available in a job."
+        ),
     ] = None,
     signal_seconds: Annotated[
         int, typer.Option(help="So long before the time limit trials save what they have.")
@@ -241,7 +248,10 @@ _IpCommand = Annotated[
 @app.command()
 def head(
     run_dir: Annotated[
-        Path, typer.Option(metavar="RUN_DIR", help="Of the study, on storage that all share.")
+        Path,
+        typer.Option(
+            parser=at_home, metavar="RUN_DIR", help="Of the study, on storage that all share."
+        ),
     ],
     port: Annotated[int, typer.Option(help="Where it listens; 0: a free port.")] = 0,
     cpus: _Cpus = None,
@@ -260,7 +270,10 @@ def head(
 def worker(
     address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of the running head.")],
     token_file: Annotated[
-        Path, typer.Option(metavar="FILE", help="The head's token: RUN/cluster/JOB/token.")
+        Path,
+        typer.Option(
+            parser=at_home, metavar="FILE", help="The head's token: RUN/cluster/JOB/token."
+        ),
     ],
     cpus: _Cpus = None,
     gpus: _Gpus = None,

@@ -38,6 +38,7 @@ from scvitune._config._sections import (
     SimulationConfig,
 )
 from scvitune._config._yaml_text import parse_yaml, plain_value, read_yaml_mapping
+from scvitune._home import at_home
 from scvitune._no_run import is_run_file
 from scvitune.errors import Faults, InputError, nearest, one_of
 
@@ -338,7 +339,7 @@ def load_config(
     scvitune.errors.InputError
         With all faults of the file and the overrides.
     """
-    path = Path(path)
+    path = at_home(path)
     raw = read_yaml_mapping(path)
     if is_run_file(raw):
         raise InputError(_describe_frozen(path, raw))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scvitune._arguments import config_from_arguments, ready_object, take_functions
+from scvitune._home import at_home
 from scvitune._views import Views
 from scvitune.config import StudyConfig
 from scvitune.contracts import RunLayout
@@ -31,7 +32,7 @@ class Study(Views):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = at_home(path)
         self._run = self._read()
 
     def _read(self) -> Run:
@@ -372,10 +373,11 @@ def resume(
     """
     from scvitune.experiment import continue_experiment, find_functions
 
-    functions = find_functions(Path(path), take_functions(metric)[1])
+    root = at_home(path)
+    functions = find_functions(root, take_functions(metric)[1])
     changes: dict[str, Any] = {"num_samples": num_samples, "resources": resources}
     return _conclude(
-        lambda: continue_experiment(Path(path), adata=adata, functions=functions, **changes),
+        lambda: continue_experiment(root, adata=adata, functions=functions, **changes),
         adata=adata,
         functions=functions,
     )

@@ -19,6 +19,7 @@ BASE = {
     "_search_space",
     "_run_layout",
     "_no_run",
+    "_home",
     "config",
     "_config",
     "errors",

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from scvitune._config._numbers import read_number
 from scvitune._config._yaml_text import plain_value
+from scvitune._home import expand_home
 from scvitune.errors import Faults, InputError, nearest, one_of
 
 FAULT = "scvitune"
@@ -232,7 +233,26 @@ def directory() -> BeforeValidator:
                 f"must be a directory in a file system, but is the address {path!r:.80}. Mount "
                 "it, or write the runs to a local directory and copy them afterwards."
             )
-        return path
+        found = expand_home(path or "")
+        if found.startswith("~"):
+            raise fault(
+                f"begins with a home that is not known here: {path!r:.80}. Write the whole path, "
+                f"or ./{path!s:.80} for a directory of that name."
+            )
+        return found
+
+    return BeforeValidator(check)
+
+
+def file(*, optional: bool = False) -> BeforeValidator:
+    """Return the check of a file's path or a data set's name; whether it is there is seen later.
+
+    A ``~`` that is nobody's home is said where the file is opened.
+    """
+
+    def check(value: Any) -> str | None:
+        path = _check_text(value, optional=optional)
+        return None if path is None else expand_home(path)
 
     return BeforeValidator(check)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from scvitune._config._fields import (
     fault,
+    file,
     flag,
     number,
     number_or_word,
@@ -22,6 +23,7 @@ from scvitune._config._fields import (
 
 _Text = Annotated[str, text()]
 _OptionalText = Annotated[str | None, text(optional=True)]
+_OptionalFile = Annotated[str | None, file(optional=True)]
 _TextList = Annotated[tuple[str, ...] | None, text_list()]
 _OptionalCount = Annotated[int | None, whole_number(optional=True, least=1)]
 _OptionalMinimum = Annotated[int | None, whole_number(optional=True, least=0)]
@@ -80,7 +82,7 @@ class DataConfig(Section):
         Single cells with labels, for models of spatial spots.
     """
 
-    path: _OptionalText = None
+    path: _OptionalFile = None
     layer: _OptionalText = None
     batch_key: _OptionalText = None
     labels_key: _OptionalText = None
@@ -91,7 +93,7 @@ class DataConfig(Section):
     min_counts: _OptionalMinimum = None
     min_genes: Annotated[int | None, whole_number(optional=True, least=0)] = None
     min_cells: Annotated[int | None, whole_number(optional=True, least=0)] = None
-    reference: _OptionalText = None
+    reference: _OptionalFile = None
 
 
 class SearchConfig(Section):

@@ -28,7 +28,8 @@ def save_prepared(prepared: PreparedData, storage: Path) -> PreparedData:
     """Write the arrays to ``storage/.data/FINGERPRINT`` and return them memory-mapped.
 
     Any number of processes may do so at once: each writes into a folder of its own and renames
-    it, the first one wins, and a reader sees whole data or none. What is already there is reused.
+    it, the first one wins, and a reader sees whole data or none. What is already there is reused
+    if it still has its fingerprint, and else written anew.
 
     Parameters
     ----------
@@ -52,9 +53,10 @@ def save_prepared(prepared: PreparedData, storage: Path) -> PreparedData:
     target = home / prepared.fingerprint
     if target.exists():
         try:
-            return load_prepared(target)
+            # Reading them whole costs what their fingerprint did, and trials want them in memory.
+            return load_prepared(target, verify=True)
         except StudyError:
-            # Left by a copy that was cut short: put aside, since a reader may still map it.
+            # Cut short or changed: put aside, since a reader may still map it.
             _discard(target)
     part = home / f".{prepared.fingerprint}.{uuid.uuid4().hex}"
     part.mkdir()

@@ -242,7 +242,13 @@ def open_log(layout: RunLayout, announce: Callable[[str], None]) -> EventLog:
     n_damaged, lost = find_damage(layout.events)
     if n_damaged:
         lines = "1 line" if n_damaged == 1 else f"{n_damaged} lines"
-        trials = f" So trials {', '.join(lost)} are not known any more." if lost else ""
+        trials = (
+            f" So trials {', '.join(lost)} are not known any more, and others take their places."
+            if lost
+            else ""
+        )
+        for trial_id in lost:  # else whoever is proposed again would go on without its reports
+            layout.checkpoint(trial_id).unlink(missing_ok=True)
         announce(
             f"{lines} of {layout.events} cannot be read, such as a killed driver leaves; all "
             f"others count.{trials}"

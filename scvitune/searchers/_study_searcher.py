@@ -110,9 +110,15 @@ class StudySearcher(Searcher):
 
         known = [trial.proposal for trial in past]
         numbers = [int(p.trial_id) for p in (*known, *self._queue)]
-        # 00000 is the default's, even in a study without it.
-        self._next_id = max(numbers, default=0) + 1
-        self._next_number = sum(p.origin == name for p in known)
+        own = {int(p.trial_id) for p in known if p.origin == name}
+        # Those of the queue come first; 00000 is the default's, even in a study without it.
+        first = max((i for i in numbers if not own or i < min(own)), default=0) + 1
+        next_id = max(numbers, default=0) + 1
+        # Proposals whose line in the log was destroyed are made anew, each under its own number:
+        # others must not get it, who would repeat a configuration that is there.
+        lost = sorted(set(range(first, next_id)) - set(numbers))
+        self._lost = [(trial_id, trial_id - first) for trial_id in lost]
+        self._next = (next_id, len(own) + len(lost))
         given = {p.trial_id for p in (*known, *self._queue) if p.origin == "point"}
         self._num_samples = num_samples - len(given)
         self._announced = {p.trial_id for p in known}
@@ -142,22 +148,24 @@ class StudySearcher(Searcher):
             n_running = sum(trial not in self._paused for trial in self._live)
             if n_running >= self._max_concurrent():
                 return None
-        number = None
+        number: int | None = None
         if self._queue:
             proposal = self._queue.pop(0)
         else:
-            if self._next_number >= self._num_samples:
+            trial_number, number = self._lost[0] if self._lost else self._next
+            if number >= self._num_samples:
                 return self._nothing_more()
-            config = self._ask()
+            config = self._ask(number)
             if config is WAIT and self._live:
                 return None
             # One that waits although nothing is under way would wait for ever.
             if config is None or config is WAIT:
                 return self._nothing_more()
-            number = self._next_number
-            self._next_number += 1
-            proposal = Proposal(f"{self._next_id:05d}", config, self._name)
-            self._next_id += 1
+            if self._lost:
+                del self._lost[0]
+            else:
+                self._next = (trial_number + 1, number + 1)
+            proposal = Proposal(f"{trial_number:05d}", config, self._name)
         self._live[trial_id] = (proposal, number)
         if self._recorder is not None and proposal.trial_id not in self._announced:
             self._recorder.proposal(proposal)
@@ -168,15 +176,15 @@ class StudySearcher(Searcher):
             **self._place(proposal),
         }
 
-    def _ask(self) -> Config | Wait | None:
-        config = self._proposer.propose(self._next_number)
+    def _ask(self, number: int) -> Config | Wait | None:
+        config = self._proposer.propose(number)
         if config is WAIT and not self._live and isinstance(self._proposer, Waiter):
             lost = [number for _, number in self._untold if number is not None]
             self._untold = [told for told in self._untold if told[1] is None]
-            for number in lost:
-                self._proposer.lose(number)
+            for earlier in lost:
+                self._proposer.lose(earlier)
             if lost:
-                config = self._proposer.propose(self._next_number)
+                config = self._proposer.propose(number)
         return config
 
     def _nothing_more(self) -> str | None:

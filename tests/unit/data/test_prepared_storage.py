@@ -87,6 +87,17 @@ def test_what_is_there_but_broken_is_replaced(prepared, tmp_path):
     assert [p.name for p in (tmp_path / ".data").iterdir()] == [prepared.fingerprint]
 
 
+def test_what_is_there_but_has_changed_is_replaced(prepared, tmp_path):
+    """One count is another: names, types and sizes are right, the fingerprint tells."""
+    directory = save_prepared(prepared, tmp_path).directory
+    content = bytearray((directory / "values.npy").read_bytes())
+    content[-1] ^= 1
+    (directory / "values.npy").write_bytes(content)
+    loaded = save_prepared(prepared, tmp_path)
+    assert np.array_equal(loaded.values, prepared.values)
+    assert [p.name for p in (tmp_path / ".data").iterdir()] == [prepared.fingerprint]
+
+
 def test_processes_may_race(prepared, tmp_path):
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(3, mp_context=context) as pool:

@@ -405,6 +405,24 @@ def test_a_resumed_study_proposes_what_is_missing_and_nothing_twice(name, num_sa
     assert len(set(proposed)) == num_samples + 1
 
 
+@pytest.mark.parametrize("lost", [{0}, {2}, {3}, {3, 4}, {2, 5}, {6}])
+@pytest.mark.parametrize("num_samples", [6, 8])
+def test_proposals_whose_lines_were_destroyed_are_made_anew(lost, num_samples):
+    """They are the same again, and nothing is proposed twice."""
+
+    def proposer(n):
+        return build_searcher("random", SearchProblem(SPACE, "loss", "min", n, 0))
+
+    point = Proposal("00001", config(0.9), "point")
+    queue = [DEFAULT, point]
+    whole = drain(build(proposer(8), name="random", num_samples=8, queue=queue))
+    past = [t for i, t in enumerate(past_of(whole[:7], ended=7)) if i not in lost]
+    left = [p for p in queue if int(p.trial_id) in lost]
+    rest = drain(build(proposer(8), name="random", num_samples=num_samples, past=past, queue=left))
+    # A point counts among the samples, the default does not; the last one's place is free.
+    assert rest == [whole[i] for i in sorted(lost | set(range(7, num_samples + 1)))]
+
+
 def test_the_past_is_told_by_best_report_and_bad_ends_as_the_worst():
     proposer = Counting()
     past = [
