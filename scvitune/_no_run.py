@@ -9,6 +9,9 @@ from typing import Any
 from scvitune._run_layout import RunLayout
 from scvitune.errors import nearest
 
+SCHEMA_VERSION = 1
+"""The newest form of a configuration, and of a run's study.yaml, that this version reads."""
+
 FROZEN_ONLY = ("fingerprint", "report_epochs")
 """Keys that only the frozen configuration in a run directory has."""
 
@@ -24,6 +27,25 @@ def is_run_file(settings: Mapping[Any, Any]) -> bool:
 def is_configuration(layout: RunLayout, settings: Mapping[Any, Any]) -> bool:
     """Tell whether the study.yaml here is a user's own, in a directory that is no run."""
     return "model" in settings and not is_run_file(settings) and not layout.events.exists()
+
+
+def describe_newer_form(layout: RunLayout, settings: Mapping[Any, Any]) -> str | None:
+    """Return what to say of a run whose form this version does not know; None: it does."""
+    form = settings.get("schema", SCHEMA_VERSION)
+    if isinstance(form, int) and form <= SCHEMA_VERSION:
+        return None
+    return (
+        f"{layout.root} was written by {name_version(settings)} in a form (schema {form!r}) that "
+        f"this version does not know: it reads schema {SCHEMA_VERSION} and older. Upgrade "
+        "scvitune."
+    )
+
+
+def name_version(settings: Mapping[Any, Any]) -> str:
+    """Return what wrote a run: ``scvitune 0.1.0``."""
+    versions = settings.get("versions")
+    found = versions.get("scvitune") if isinstance(versions, Mapping) else None
+    return f"scvitune {found}" if found else "a scvitune that does not name itself"
 
 
 def describe_configuration(layout: RunLayout, settings: Mapping[Any, Any]) -> str:

@@ -39,7 +39,7 @@ from scvitune._config._sections import (
 )
 from scvitune._config._yaml_text import parse_yaml, plain_value, read_yaml_mapping
 from scvitune._home import at_home
-from scvitune._no_run import is_run_file
+from scvitune._no_run import SCHEMA_VERSION, is_run_file
 from scvitune.errors import Faults, InputError, nearest, one_of
 
 __all__ = [
@@ -59,9 +59,6 @@ __all__ = [
     "read_yaml_mapping",
     "unwrap_scalar",
 ]
-
-SCHEMA_VERSION = 1
-"""The newest form of the YAML file that this version reads."""
 
 
 class StudyConfig(Section):

@@ -16,9 +16,11 @@ from scvitune._locking import take_lock
 from scvitune._no_run import (
     FROZEN_ONLY,
     describe_configuration,
+    describe_newer_form,
     describe_no_run,
     is_configuration,
     is_run_file,
+    name_version,
 )
 from scvitune._ownership import OWN, find_foreign
 from scvitune.config import StudyConfig, dump_yaml, read_yaml_mapping
@@ -34,6 +36,13 @@ from scvitune.experiment._planning import Plan
 
 _VERSIONED = ("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna")
 _READY = "ready.pkl"
+_FROZEN = {
+    *("name", "default_config", "default_max_epochs", "default_kl_warmup", "default_budgets"),
+    *("max_epochs", "num_trials", "combinations", "rungs", "cell_shares", "report_epochs"),
+    *("fingerprint", "data_dir", "n_cells", "n_genes", "n_batch", "setup", "split", "slots"),
+    *("threads", "strategy", "versions", _data_files.SETTINGS, SETTINGS),
+}
+"""What study.yaml holds beside the configuration, in this version or an older one."""
 
 
 def choose_name(config: StudyConfig) -> str:
@@ -177,8 +186,26 @@ def read_study(layout: RunLayout) -> tuple[StudyConfig, dict[str, Any]]:
             f"{layout.study} is broken: it lacks {' and '.join(FROZEN_ONLY)}, so there is nothing "
             "to go on with."
         )
+    newer = describe_newer_form(layout, settings)
+    if newer is not None:
+        raise InputError(newer)
     known = StudyConfig(model="SCVI").to_yaml_dict()
-    config = StudyConfig.from_yaml_dict({k: v for k, v in settings.items() if k in known})
+    faults = Faults()
+    strange = sorted(str(key) for key in settings if key not in known and key not in _FROZEN)
+    if strange:  # a setting that nobody heeds would give other numbers
+        faults.add(f"It holds {', '.join(strange)}, which this version does not know.")
+    with faults.collecting():
+        config = StudyConfig.from_yaml_dict({k: v for k, v in settings.items() if k in known})
+    try:
+        faults.raise_if_any()
+    except InputError as error:
+        raise InputError(
+            f"This version of scvitune ({read_versions().get('scvitune', 'unknown')}) cannot go "
+            f"on with {layout.root}, which {name_version(settings)} has started: its "
+            f"{layout.study.name} was changed since, or is of another version. Put it back, use "
+            "that version, or start a new study. What is not understood:\n"
+            + "\n".join(f"- {fault}" for fault in error.faults)
+        ) from error
     return config, settings
 
 

@@ -13,7 +13,12 @@ from typing import Any, TypeVar
 
 import yaml
 
-from scvitune._no_run import describe_configuration, describe_no_run, is_configuration
+from scvitune._no_run import (
+    describe_configuration,
+    describe_newer_form,
+    describe_no_run,
+    is_configuration,
+)
 from scvitune.contracts import Mode, RunLayout
 from scvitune.errors import InputError
 from scvitune.events import Report, TrialRecord, fold, read_events
@@ -245,6 +250,9 @@ def _read_settings(layout: RunLayout) -> dict[str, Any]:
         )
     if is_configuration(layout, settings):
         raise InputError(describe_configuration(layout, settings))
+    newer = describe_newer_form(layout, settings)
+    if newer is not None:
+        raise InputError(newer)
     missing = [key for key in ("metric", "mode") if key not in settings]
     if missing:
         raise InputError(f"{layout.study} is broken: it lacks {' and '.join(missing)}.")

@@ -32,7 +32,7 @@ def load_weights(run: Run, trial_id: str) -> dict[str, Any]:
             f"best trials are, once they have ended; if it was cut off, "
             f"`scvitune resume {run.layout.root}` trains it to the end."
         )
-    best = load_checkpoint(path)["best"]
+    best = load_checkpoint(path, only_weights=True)["best"]
     if best is None:
         raise StudyError(f"Trial {trial_id} has no report yet, so it has no best weights.")
     weights: dict[str, Any] = best["weights"]
@@ -45,7 +45,7 @@ def load_final_fit(run: Run, trial_id: str) -> dict[str, Any] | None:
     path = run.layout.checkpoint(kept_name("final_fit", trial_id))
     if final is None or not final.finished or not path.exists():
         return None
-    state = load_checkpoint(path)
+    state = load_checkpoint(path, only_weights=True)
     return {"weights": state["best"]["weights"], "reports": state["reports"]}
 
 
@@ -68,7 +68,7 @@ def _has_taken(path: Path, perturbation: Perturbation) -> bool:
     """Whether a trial's checkpoint is from after it took another's weights."""
     if not path.exists():
         return False
-    inheritance = load_checkpoint(path).get("inheritance")
+    inheritance = load_checkpoint(path, only_weights=True).get("inheritance")
     return bool(inheritance == {"source": perturbation.source, "epoch": perturbation.epoch})
 
 

@@ -13,6 +13,8 @@ from scvitune._disk import write_whole
 from scvitune.errors import CheckpointError, StudyError
 
 FORMAT = 2
+_SAME_WEIGHTS = (1, FORMAT)
+"""Formats whose weights are alike; those before differ in what a training goes on from."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -27,8 +29,15 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     write_whole(path, buffer.getbuffer())
 
 
-def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load_checkpoint(
+    path: Path, *, device: torch.device | str = "cpu", only_weights: bool = False
+) -> dict[str, Any]:
     """Read a checkpoint back; only tensors and plain values are accepted, never code.
+
+    Parameters
+    ----------
+    only_weights
+        Whether its weights are all that is wanted, which older versions have written alike.
 
     Raises
     ------
@@ -54,7 +63,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
             f"{str(error).splitlines()[0] if str(error) else 'no details'})."
         ) from error
     found = state.get("format") if isinstance(state, dict) else None
-    if found != FORMAT:
+    if found not in (_SAME_WEIGHTS if only_weights else (FORMAT,)):
         raise CheckpointError(
             f"The checkpoint {path} has format {found!r}; this version of scvitune "
             f"reads format {FORMAT}. Use the version that wrote it."
