@@ -147,6 +147,8 @@ def wait_for():
             if process is not None and process.poll() is not None:
                 pytest.fail(f"the process ended early:\n{process.stdout.read()}")
             if time.monotonic() > deadline:
+                if process is not None:
+                    process.kill()  # or it would take its time from the tests that follow
                 pytest.fail(f"nothing happened within {seconds:g} s")
             time.sleep(0.05)
 
