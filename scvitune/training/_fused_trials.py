@@ -109,7 +109,6 @@ class FusedTrainer:
         self._unstack(group)
         group.loops.append(loop)
         self._of[loop] = key
-        self._away[loop] = time.monotonic()
 
     def leave(self, loop: TrainingLoop) -> None:
         """Let a trial go, with memory of its own; call it within `alone`."""

@@ -60,8 +60,8 @@ def test_replayed_steps_are_those_of_lone_trials(study, trainer, recorders, like
     (recorder,) = recorders
     assert recorder.noises == tuple(loop.noise for loop in fused)
     assert (recorder.warmed, recorder.captured) == (3, 1)
-    # Of a pass of 90 cells by 16 five minibatches are full; somebody may be a pass ahead.
-    assert recorder.replayed in (9 * 5 - 3, 8 * 5 - 3)
+    # Of a pass of 90 cells by 16 five minibatches are full; somebody may be passes ahead.
+    assert recorder.replayed in [n * 5 - 3 for n in (9, 8, 7, 6, 5)]
 
 
 def test_passes_begin_together(study, trainer, recorders):
