@@ -29,10 +29,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     write_whole(path, buffer.getbuffer())
 
 
-def load_checkpoint(
-    path: Path, *, device: torch.device | str = "cpu", only_weights: bool = False
-) -> dict[str, Any]:
+def load_checkpoint(path: Path, *, only_weights: bool = False) -> dict[str, Any]:
     """Read a checkpoint back; only tensors and plain values are accepted, never code.
+
+    Tensors come to the host, whatever device wrote them: that may not be there any more.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def load_checkpoint(
     except OSError as error:
         raise StudyError(f"The checkpoint {path} cannot be read: {error}") from error
     try:
-        state: dict[str, Any] = torch.load(content, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
