@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -73,6 +74,30 @@ def has_apple_gpu() -> bool:
     import torch
 
     return torch.backends.mps.is_available()
+
+
+def free_gpu_memory() -> int | None:
+    """Return the bytes that are free on the fullest of the GPUs this process may use.
+
+    The driver's own tool is asked: torch would first make a context there, which takes half a
+    gigabyte of what is asked for as long as this process lives.
+
+    Returns
+    -------
+    None where nobody can tell.
+    """
+    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        rows = [[part.strip() for part in line.split(",")] for line in told.stdout.splitlines()]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        chosen = None if visible is None else {part.strip() for part in visible.split(",")}
+        free = [
+            int(mib) << 20 for index, uuid, mib in rows if chosen is None or {index, uuid} & chosen
+        ]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return min(free, default=None)
 
 
 def available_memory() -> int:

@@ -23,7 +23,14 @@ from scvitune._seeding import derive_seed
 from scvitune.contracts import Batch, PreparedData, Split
 from scvitune.data import copy_to_node, load_prepared, load_split
 from scvitune.errors import CheckpointError
-from scvitune.models import FirstStage, HeldOutGenes, ModelAdapter, cluster_states, get_adapter
+from scvitune.models import (
+    FirstStage,
+    HeldOutGenes,
+    ModelAdapter,
+    Reference,
+    cluster_states,
+    get_adapter,
+)
 from scvitune.training import (
     DeviceData,
     Divergence,
@@ -69,6 +76,11 @@ class Stages:
     def to_plain(self) -> dict[str, Any]:
         """Return it as a dictionary, for its constructor."""
         return asdict(self)
+
+    @property
+    def reference(self) -> Reference:
+        """What a first stage is trained on; nothing of it is read but shapes."""
+        return Reference(_open(self.reference_dir), self.defaults)
 
     def bind(
         self, adapter: ModelAdapter, config: Mapping[str, Any], genes: Sequence[str]
@@ -172,6 +184,11 @@ class Stages:
 def _types(prepared: PreparedData) -> tuple[str, ...]:
     key = prepared.setup["kwargs"]["labels_key"]
     return tuple(str(name) for name in prepared.setup["categories"][key])
+
+
+@lru_cache(maxsize=1)
+def _open(directory: str) -> PreparedData:
+    return load_prepared(Path(directory))
 
 
 @lru_cache(maxsize=4)

@@ -121,7 +121,9 @@ class StudyTrial:
         adapter = get_adapter(study["model"], defaults=study["defaults"])
         seed = self._derive_seed(hyperparameters)
         prepared = load_prepared_once(study["data_dir"])
-        refuse_too_large(adapter, hyperparameters, prepared, room=study.get("slot_bytes"))
+        stages = None if study["stages"] is None else Stages(**study["stages"])
+        cells, room = stages.reference if stages else None, study.get("slot_bytes")
+        refuse_too_large(adapter, hyperparameters, prepared, cells, room, study["device"])
         self._examiner = examiner_once(
             self._study["run_dir"],
             study["data_dir"],
@@ -131,8 +133,7 @@ class StudyTrial:
             () if study["own_metrics"] is None else tuple(study["own_metrics"]["path"]),
         )
         self._truth, self._held_out = prepared.proportions, None
-        if study["stages"] is not None:
-            stages = Stages(**study["stages"])
+        if stages is not None:
             if study["held_out_dir"] is not None:
                 self._held_out = HeldOut(adapter, hyperparameters, stages, study["held_out_dir"])
             adapter = stages.bind(adapter, hyperparameters, prepared.gene_names)

@@ -20,6 +20,7 @@ BASE = {
     "_run_layout",
     "_no_run",
     "_home",
+    "_device_counts",
     "config",
     "_config",
     "errors",

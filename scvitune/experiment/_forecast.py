@@ -36,7 +36,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
     density = n_nonzeros / max(1, prepared.n_cells * prepared.n_genes)
     tissues = preparation.tissues
     seconds = forecast_seconds(preparation)
-    memory = describe_memory(plan, prepared, shared_mb=_shared_mb(prepared))
+    cells = None if tissues is None else tissues.reference
+    memory = describe_memory(plan, prepared, shared_mb=_shared_mb(prepared), reference=cells)
     searched = ", ".join(f"{h.name} ({_describe(h)})" for h in plan.space.hyperparameters)
     lines = [
         f"Data:       {prepared.n_cells} {'cells' if tissues is None else 'spots'} x "

@@ -115,7 +115,7 @@ def prepare_experiment(
     config, note = settle_sharing(config, prepared)
     plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
     plan = replace(plan, slots=replace(plan.slots, note=note))
-    check_memory(plan, prepared, faults)
+    check_memory(plan, prepared, faults, reference=None if tissues is None else tissues.reference)
     faults.raise_if_any()
     layout = RunLayout(Path(config.storage) / name)
     return Preparation(plan, prepared, adata, layout, name, tissues, functions)

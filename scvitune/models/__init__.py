@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from scvitune.models._first_stage import FirstStage, cluster_states
     from scvitune.models._hyperparameters import HyperparameterInfo
     from scvitune.models._memory import (
+        DEVICE_PROCESS_BYTES,
         PROCESS_BYTES,
         TooLargeError,
         forecast_bytes,
+        forecast_device_bytes,
+        process_bytes,
         refuse_too_large,
     )
+    from scvitune.models._memory_of_spots import Reference
     from scvitune.models._mrdeconv import HeldOutGenes
     from scvitune.models._routing import route_config
     from scvitune.models._stacked_vae import StackedVAE, architecture_of
@@ -33,6 +37,11 @@ if TYPE_CHECKING:
         log_importance_weights,
     )
 
+_OF_MEMORY = (
+    *("DEVICE_PROCESS_BYTES", "PROCESS_BYTES", "TooLargeError", "forecast_bytes"),
+    *("forecast_device_bytes", "process_bytes", "refuse_too_large"),
+)
+
 # Name in scvi.model -> (file, adapter).
 MODELS: dict[str, tuple[str, str]] = {
     "SCVI": ("_scvi", "SCVIAdapter"),
@@ -42,12 +51,14 @@ MODELS: dict[str, tuple[str, str]] = {
 }
 
 __all__ = [
+    "DEVICE_PROCESS_BYTES",
     "MODELS",
     "PROCESS_BYTES",
     "FirstStage",
     "HeldOutGenes",
     "HyperparameterInfo",
     "ModelAdapter",
+    "Reference",
     "StackedVAE",
     "TooLargeError",
     "VAEObjective",
@@ -57,9 +68,11 @@ __all__ = [
     "cluster_states",
     "expected_counts",
     "forecast_bytes",
+    "forecast_device_bytes",
     "get_adapter",
     "latent_means",
     "log_importance_weights",
+    "process_bytes",
     "refuse_too_large",
     "route_config",
 ]
@@ -104,8 +117,10 @@ def __getattr__(name: str) -> object:
         return getattr(importlib.import_module("scvitune.models._base"), name)
     if name == "HyperparameterInfo":
         return getattr(importlib.import_module("scvitune.models._hyperparameters"), name)
-    if name in ("PROCESS_BYTES", "TooLargeError", "forecast_bytes", "refuse_too_large"):
+    if name in _OF_MEMORY:
         return getattr(importlib.import_module("scvitune.models._memory"), name)
+    if name == "Reference":
+        return getattr(importlib.import_module("scvitune.models._memory_of_spots"), name)
     if name == "HeldOutGenes":
         return getattr(importlib.import_module("scvitune.models._mrdeconv"), name)
     if name in ("StackedVAE", "architecture_of"):

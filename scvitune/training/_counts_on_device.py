@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scvitune._device_counts import dense_fits, index_type
 from scvitune._devices import free_memory
 from scvitune.contracts import PreparedData
 from scvitune.sparse import Counts, DenseCounts, SparseCounts, gather_counts
@@ -28,7 +29,6 @@ _SIGNED: dict[str, tuple[Any, int | None]] = {
     "uint16": (np.int16, 0xFFFF),
     "uint32": (np.int32, 0xFFFFFFFF),
 }
-_MOST_OF_FREE = 1 / 8  # several processes may share the device, each with a copy
 _CHUNK = 1 << 26  # entries of a dense matrix that are made at a time
 
 
@@ -38,21 +38,6 @@ def choose_layout(prepared: PreparedData, device: torch.device) -> Layout:
         return "rows"
     free = free_memory(device)
     return "dense" if dense_fits(prepared, free_bytes=free) else "csr"
-
-
-def dense_fits(prepared: PreparedData, *, free_bytes: int | None) -> bool:
-    """Whether the dense matrix takes an eighth of what is free at most, or less than CSR.
-
-    Parameters
-    ----------
-    free_bytes
-        On the device; None: unknown.
-    """
-    dense = prepared.n_cells * prepared.n_genes * prepared.values.itemsize
-    entry = prepared.values.itemsize + _index_type(prepared.n_genes)().itemsize
-    if dense <= len(prepared.values) * entry:
-        return True
-    return free_bytes is not None and dense <= free_bytes * _MOST_OF_FREE
 
 
 def place_counts(
@@ -158,9 +143,9 @@ class CompressedRows:
 
     def __init__(self, prepared: PreparedData, device: torch.device) -> None:
         self._n_genes = prepared.n_genes
-        index_type = _index_type(prepared.n_genes)
+        small = index_type(prepared.n_genes)
         self._values = _Integers(prepared.values, device, spare=1)
-        self._indices = _place(prepared.indices.astype(index_type, copy=False), device, spare=1)
+        self._indices = _place(prepared.indices.astype(small, copy=False), device, spare=1)
         starts, ends = np.asarray(prepared.indptr[:-1]), np.asarray(prepared.indptr[1:])
         past = len(prepared.values)
         first_and_last = np.stack([starts, ends - 1], axis=1)
@@ -226,10 +211,6 @@ def _place(array: npt.NDArray[Any], device: torch.device, spare: int) -> Tensor:
     placed = torch.zeros(len(whole) + spare, dtype=whole.dtype, device=device)
     placed[: len(whole)] = whole
     return placed
-
-
-def _index_type(n_genes: int) -> Any:
-    return np.int16 if n_genes <= np.iinfo(np.int16).max + 1 else np.int32
 
 
 def _dense_rows(prepared: PreparedData, start: int, stop: int) -> npt.NDArray[Any]:

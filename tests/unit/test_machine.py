@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from scvitune import _machine
-from scvitune._machine import available_cpus, available_memory
+from scvitune._machine import available_cpus, available_memory, free_gpu_memory
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +92,38 @@ def test_memory_is_what_the_tightest_group_leaves(groups, maximum, used, cached,
     assert available_memory() == left
     groups("job/step", 50, 20, 0)
     assert available_memory() == min(left, 30)
+
+
+def tool(folder, script):
+    """Put a program named nvidia-smi in front of all others."""
+    program = folder / "bin" / "nvidia-smi"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize(
+    ("visible", "mib"),
+    [(None, 40000), ("0", 80000), ("1,0", 40000), ("GPU-b", 40000), ("", None), ("MIG-c", None)],
+)
+def test_what_is_free_on_the_fullest_gpu_that_may_be_used(tmp_path, monkeypatch, visible, mib):
+    monkeypatch.setenv(
+        "PATH", tool(tmp_path, "printf '0, GPU-a, 80000\\n1, GPU-b, 40000\\n2, GPU-c, 60000\\n'")
+    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert free_gpu_memory() == (None if mib is None else mib << 20)
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo '0, GPU-a, [N/A]'", "echo No devices"])
+def test_where_the_tool_tells_nothing_nobody_knows(tmp_path, monkeypatch, script):
+    monkeypatch.setenv("PATH", tool(tmp_path, script))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert free_gpu_memory() is None
+
+
+def test_without_the_tool_nobody_knows(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert free_gpu_memory() is None

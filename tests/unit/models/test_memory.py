@@ -171,6 +171,6 @@ def test_what_does_not_fit_is_refused_with_the_figures(prepare):
     adapter, prepared = get_adapter("SCVI"), prepare("SCVI", 1000)
     needed = PROCESS_BYTES + forecast_bytes(adapter, {"n_hidden": 2048}, prepared)
     for room in (None, needed, 10**12):
-        refuse_too_large(adapter, {"n_hidden": 2048}, prepared, room=room)
+        refuse_too_large(adapter, {"n_hidden": 2048}, prepared, None, room)
     with pytest.raises(TooLargeError, match=r"needs about 0\.\d+ GB of memory, a slot has 0\.\d+"):
-        refuse_too_large(adapter, {"n_hidden": 2048}, prepared, room=needed - 1)
+        refuse_too_large(adapter, {"n_hidden": 2048}, prepared, None, needed - 1)

@@ -125,7 +125,7 @@ def test_a_dense_matrix_is_made_in_parts(plain, monkeypatch):
 
 
 def test_dense_where_there_is_plenty_of_room(plain):
-    from scvitune.training._counts_on_device import dense_fits
+    from scvitune._device_counts import dense_fits
 
     mostly_zero = dataclasses.replace(plain, n_genes=500)
     assert dense_fits(mostly_zero, free_bytes=8 * 70 * 500)
