@@ -188,12 +188,20 @@ def test_more_of_anything_takes_more(spots):
         {"batch_size": 400},
         {"condscvi_n_hidden": 2048},
         {"n_samples_augmentation": 8},
-        {"condscvi_batch_size": 1024},  # the first stage's step is the largest then
     ):
-        assert all(new > 1.2 * old for new, old in zip(forecasts(config), plain, strict=True))
+        found = forecasts(config)
+        assert all(new > 1.2 * old for new, old in zip(found, plain, strict=True)), config
     wider, other, _ = spots(4000, 16)
     larger = forecasts({}, wider, Reference(other))
     assert all(new > 1.8 * old for new, old in zip(larger, plain, strict=True))
+
+
+def test_where_the_first_stage_is_the_larger_it_counts(spots):
+    prepared, reference, _ = spots()
+    both = {"batch_size": 1, "condscvi_batch_size": 1500}
+    needed = forecast_bytes(get_adapter("DestVI"), both, prepared, Reference(reference))
+    alone = {"batch_size": 1500, "prior": "mog"}
+    assert needed == forecast_bytes(get_adapter("CondSCVI"), alone, reference)
 
 
 def test_data_on_a_device_are_dense_where_there_is_room(cells):
