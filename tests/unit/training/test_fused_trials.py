@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -82,13 +83,19 @@ def join(trainer, *loops):
 
 
 def advance(trainer, loops, epochs):
-    """Hand epochs over from a thread for each trial; returns what each ended with."""
+    """Hand epochs over from a thread for each trial; returns what each ended with.
+
+    Nothing is trained before all have asked, for which a busy machine may take its time.
+    """
     with ThreadPoolExecutor(len(loops)) as threads:
-        futures = [
-            threads.submit(trainer.advance, loop, epoch, seconds=ENDLESS)
-            for loop, epoch in zip(loops, epochs, strict=True)
-        ]
-        return [future.exception() or future.result() for future in futures]
+        with trainer.alone():
+            futures = {
+                loop: threads.submit(trainer.advance, loop, epoch, seconds=ENDLESS)
+                for loop, epoch in zip(loops, epochs, strict=True)
+            }
+            while not all(f.done() or loop in trainer._requests for loop, f in futures.items()):
+                time.sleep(0.001)
+        return [future.exception() or future.result() for future in futures.values()]
 
 
 def assert_same(fused, lone, *, rtol=1e-5):
