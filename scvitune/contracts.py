@@ -6,7 +6,8 @@ room may depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -235,6 +236,12 @@ class StackedObjective(Protocol):
             The random numbers of each model, by its row.
         kl_weights
             (n_models,), in the same order, on the device.
+        """
+
+    def undone_if_it_fails(self, noises: Collection[Noise]) -> AbstractContextManager[None]:
+        """Put back what a step has changed where the block finds no memory for all of it.
+
+        That is the random numbers and running statistics; weights are changed after the block.
         """
 
     def release(self) -> None:

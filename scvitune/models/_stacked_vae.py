@@ -138,12 +138,11 @@ class StackedVAE:
         some = None
         if len(rows) < len(self):
             some = torch.stack([self._numbers[row] for row in rows])
-        with self._undone_if_it_fails(noises.values()):
-            gradients = [stack.grad for stack in self._stacks.values() if stack.grad is not None]
-            if gradients:
-                torch._foreach_zero_(gradients)
-            reconstruction, kl = _Step(self, rows, some, batch, list(noises.values())).losses()
-            (reconstruction + kl_weights.unsqueeze(1) * kl).mean(dim=1).sum().backward()
+        gradients = [stack.grad for stack in self._stacks.values() if stack.grad is not None]
+        if gradients:
+            torch._foreach_zero_(gradients)
+        reconstruction, kl = _Step(self, rows, some, batch, list(noises.values())).losses()
+        (reconstruction + kl_weights.unsqueeze(1) * kl).mean(dim=1).sum().backward()
         self._give_gradients(rows)
         nothing = torch.zeros_like(kl[0])
         return [
@@ -152,7 +151,7 @@ class StackedVAE:
         ]
 
     @contextmanager
-    def _undone_if_it_fails(self, noises: Collection[Noise]) -> Iterator[None]:
+    def undone_if_it_fails(self, noises: Collection[Noise]) -> Iterator[None]:
         """Put random numbers and running statistics back where the memory was not enough."""
         if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
             yield  # nothing is done yet, and generators tell no state meanwhile

@@ -75,6 +75,12 @@ class FusedAdam:
             parameter.grad = None
 
     @torch.no_grad()
+    def reserve(self) -> None:
+        """Allocate the moments of every parameter that has a gradient, unless they are there."""
+        if not self._means:
+            self._allocate(i for i, p in enumerate(self._parameters) if p.grad is not None)
+
+    @torch.no_grad()
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         gradients = [parameter.grad for parameter in self._parameters]
@@ -98,9 +104,8 @@ class FusedAdam:
     def _find_rows(self, gradients: list[Tensor | None]) -> None:
         """View parameters, gradients and moments as the kernel reads them."""
         active = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        if not self._means:
-            self._allocate(active)
-        elif len(active) != len(self._means):
+        self.reserve()
+        if len(active) != len(self._means):
             raise RuntimeError("other parameters have gradients than in the first step")
         given = [gradient for gradient in gradients if gradient is not None]
         rows = [self._as_rows(gradient, i) for gradient, i in zip(given, active, strict=True)]
@@ -117,7 +122,8 @@ class FusedAdam:
         """View parameter i or its gradient as the kernel reads it: contiguous."""
         return tensor.t().contiguous() if i in self._transposed else tensor.contiguous()
 
-    def _allocate(self, active: Iterable[int]) -> None:
+    def _allocate(self, which: Iterable[int]) -> None:
+        active = list(which)
         # Parameters are updated in place, so each must be contiguous, or its transpose.
         self._transposed = {i for i in active if not self._parameters[i].is_contiguous()}
         for i in self._transposed:

@@ -120,11 +120,12 @@ class FusedStep:
         weights = self._kl_weights
         if len(rows) < len(self._loops):
             weights = torch.stack([weights[row] for row in rows])
-        losses = self._stack.differentiate(
-            self._data.gather(cells),
-            {row: loop.noise for row, loop in zip(rows, loops, strict=True)},
-            kl_weights=weights,
-        )
+        noises = {row: loop.noise for row, loop in zip(rows, loops, strict=True)}
+        with self._stack.undone_if_it_fails(noises.values()):
+            batch = self._data.gather(cells)
+            losses = self._stack.differentiate(batch, noises, kl_weights=weights)
+            for loop in loops:  # before any is updated: all take the step, or none does
+                loop.reserve_moments()
         for loop, its in zip(loops, losses, strict=True):
             loop.update(its)
 

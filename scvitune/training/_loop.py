@@ -173,6 +173,10 @@ class TrainingLoop:
         """Have steps read the learning rate from memory, so that a recorded one finds it there."""
         self._optimizer.keep_lr_on_device()
 
+    def reserve_moments(self) -> None:
+        """Have the memory for the optimiser's moments, once gradients are there."""
+        self._optimizer.reserve()
+
     def update(self, losses: Losses) -> None:
         """Do the rest of a step whose gradients and losses were computed elsewhere.
 

@@ -22,6 +22,7 @@ from scvitune.training import (
     TrainingSettings,
     seeded_initialisation,
 )
+from scvitune.training._adam import FusedAdam
 
 CPU = torch.device("cpu")
 ENDLESS = 1e9
@@ -267,6 +268,26 @@ def test_out_of_memory_ends_the_last_that_came_and_no_number_of_the_others(study
     with pytest.raises(RuntimeError, match="has not joined"):
         trainer.advance(loops[2], 3, seconds=ENDLESS)
     trainer.close()
+
+
+def test_without_memory_for_moments_nobody_takes_the_step(study, trainer, monkeypatch):
+    loops = [study.loop(config, seed) for seed, config in enumerate(DIFFERING[:3])]
+    lone = [study.loop(config, seed) for seed, config in enumerate(DIFFERING[:3])]
+    last, allocate = loops[2]._optimizer, FusedAdam._allocate
+
+    def allocate_or_fail(optimizer, which):
+        if optimizer is last:
+            raise torch.OutOfMemoryError("no memory is left")
+        allocate(optimizer, which)
+
+    monkeypatch.setattr(FusedAdam, "_allocate", allocate_or_fail)
+    join(trainer, *loops)
+    ends = advance(trainer, loops, [3, 3, 3])
+    assert ends[:2] == [True, True]
+    assert isinstance(ends[2], torch.OutOfMemoryError)
+    for ours, theirs in zip(loops[:2], lone[:2], strict=True):
+        theirs.advance(3)
+        assert_same(ours, theirs)
 
 
 def test_a_checkpoint_of_a_fused_trial_goes_on_alone_and_the_other_way_round(study, trainer):
