@@ -1,14 +1,14 @@
 # make demo        install into .venv and tune scVI on real cells (about a minute after installing)
 # make test        lint, types and the default tests
 # make test-slow   the long tests
-#
-# Tests that open the report in a browser or run studies on a Slurm want Debian packages, and say
-# which where they skip; .ci/run installs them.
-# make coverage    the default tests once more, with the share of the lines that they run (at least
-#                  90 %; the processes of trials are not looked into, their code is by unit tests)
+# make coverage    the default tests, and the share of the lines that they run, which must be 90 %
+#                  (the processes of trials are not looked into, their code is by unit tests)
 # make audit       advisories on the pinned packages: a report that fails nothing
 # make bench       the benchmarks, one after the other, and README's tables from what they measure
 #                  (hours; give them a quiet machine)
+#
+# Tests that open the report in a browser or run studies on a Slurm want Debian packages, and say
+# which where they skip; .ci/run installs them.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -53,18 +53,21 @@ format: install-test
 WITHOUT_RAY := --ignore tests/end_to_end -n logical --maxprocesses 4 --dist loadfile
 WITH_RAY := tests/end_to_end -n 2 --dist loadfile
 
+# COVERAGE=1 counts lines on the way.
+COUNTED := $(if $(COVERAGE),--cov --cov-append --cov-report=)
+
 test: lint
-	$(BIN)/python -m pytest -m 'not slow' $(WITHOUT_RAY)
-	$(BIN)/python -m pytest -m 'not slow' $(WITH_RAY)
+	$(if $(COVERAGE),$(BIN)/coverage erase)
+	$(BIN)/python -m pytest -m 'not slow' $(WITHOUT_RAY) $(COUNTED)
+	$(BIN)/python -m pytest -m 'not slow' $(WITH_RAY) $(COUNTED)
+	$(if $(COVERAGE),$(BIN)/coverage report --fail-under=90)
 
 test-slow: install-test
 	$(BIN)/python -m pytest -m slow $(WITHOUT_RAY)
 	$(BIN)/python -m pytest -m slow $(WITH_RAY)
 
-coverage: install-test
-	$(BIN)/python -m pytest -q -m 'not slow' $(WITHOUT_RAY) --cov --cov-report=
-	$(BIN)/python -m pytest -q -m 'not slow' $(WITH_RAY) --cov --cov-append \
-		--cov-report=term --cov-fail-under=90
+coverage:
+	$(MAKE) test COVERAGE=1
 
 audit: $(VENV)/bin/python
 	$(BIN)/python .ci/audit.py
