@@ -115,6 +115,16 @@ def assert_same(fused, lone, *, rtol=1e-5):
         assert fused.evaluate("validation")[name] == pytest.approx(value, rel=rtol)
 
 
+def assert_only_the_last_ends(trainer, fused, lone):
+    """Of three trials, for want of memory; the others are those that train alone."""
+    ends = advance(trainer, fused, [3, 3, 3])
+    assert ends[:2] == [True, True]
+    assert isinstance(ends[2], torch.OutOfMemoryError)
+    for ours, theirs in zip(fused[:2], lone[:2], strict=True):
+        theirs.advance(3)
+        assert_same(ours, theirs)
+
+
 @pytest.mark.parametrize("n_layers", [1, 2])
 @pytest.mark.parametrize("likelihood", ["nb", "zinb"])
 def test_a_fused_trial_equals_the_lone_trial(study, trainer, likelihood, n_layers):
@@ -259,12 +269,7 @@ def test_out_of_memory_ends_the_last_that_came_and_no_number_of_the_others(study
     loops = [study.loop(config, seed) for seed, config in enumerate(DIFFERING[:3])]
     lone = [study.loop(config, seed) for seed, config in enumerate(DIFFERING[:3])]
     join(trainer, *loops)
-    ends = advance(trainer, loops, [3, 3, 3])
-    assert ends[:2] == [True, True]
-    assert isinstance(ends[2], torch.OutOfMemoryError)
-    for ours, theirs in zip(loops[:2], lone[:2], strict=True):
-        theirs.advance(3)
-        assert_same(ours, theirs)
+    assert_only_the_last_ends(trainer, loops, lone)
     with pytest.raises(RuntimeError, match="has not joined"):
         trainer.advance(loops[2], 3, seconds=ENDLESS)
     trainer.close()
@@ -282,12 +287,7 @@ def test_without_memory_for_moments_nobody_takes_the_step(study, trainer, monkey
 
     monkeypatch.setattr(FusedAdam, "_allocate", allocate_or_fail)
     join(trainer, *loops)
-    ends = advance(trainer, loops, [3, 3, 3])
-    assert ends[:2] == [True, True]
-    assert isinstance(ends[2], torch.OutOfMemoryError)
-    for ours, theirs in zip(loops[:2], lone[:2], strict=True):
-        theirs.advance(3)
-        assert_same(ours, theirs)
+    assert_only_the_last_ends(trainer, loops, lone)
 
 
 def test_a_checkpoint_of_a_fused_trial_goes_on_alone_and_the_other_way_round(study, trainer):
