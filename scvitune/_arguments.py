@@ -30,11 +30,17 @@ def config_from_arguments(given: dict[str, Any]) -> StudyConfig:
     for name in ("searcher", "scheduler"):
         if ready_object(given[name]) is not None:
             given[name] = None
+    space = None
     if given["space"] is not None:
         with faults.collecting():
-            given["space"] = space_to_yaml(parse_space(given["space"]))
+            space = parse_space(given["space"], faults)
+            given["space"] = None if len(faults) else space_to_yaml(space)
     if len(faults):
+        from scvitune.experiment import faults_of_space
+
         given["space"] = None
+        if space is not None:
+            faults_of_space(model, space, faults, is_sound=False)
     with faults.collecting():
         config = StudyConfig.from_arguments(model, **given)
     faults.raise_if_any()

@@ -124,6 +124,8 @@ class Faults:
 def nearest(name: object, options: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string.
 
+    Letters that have changed places are nearer than any other slip: ``modle`` is ``model``.
+
     Parameters
     ----------
     name
@@ -133,7 +135,8 @@ def nearest(name: object, options: Iterable[str]) -> str:
     """
     known = [str(option) for option in options]
     lowered = {option.lower(): option for option in known}
-    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
+    swapped = [option for option in lowered if sorted(option) == sorted(str(name).lower())]
+    close = swapped or difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
     return f" Did you mean {lowered[close[0]]!r}?" if close else ""
 
 

@@ -108,7 +108,7 @@ EDGES: dict[str, set[str]] = {
     "_status": {"results", "cluster"},
     "_machine": set(),
     "_ray_tune": {"_views", "results"},
-    "_arguments": {"spaces", "metrics"},
+    "_arguments": {"experiment", "spaces", "metrics"},
     "_learning_curve": {"experiment", "results", "study", "_arguments"},
     "study": {"experiment", "results", "_arguments", "_views"},
     "cluster": {"_machine"},

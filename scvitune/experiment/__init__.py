@@ -13,12 +13,14 @@ from scvitune.experiment._running import (
     start_experiment,
 )
 from scvitune.experiment._session import wait_for_shutdown
+from scvitune.experiment._space import faults_of_space
 
 __all__ = [
     "Preparation",
     "check_beside",
     "check_without_data",
     "continue_experiment",
+    "faults_of_space",
     "find_functions",
     "prepare_experiment",
     "start_experiment",

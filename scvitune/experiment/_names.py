@@ -61,8 +61,9 @@ def check_names(
             check_wandb(config.wandb)
     if sure_of("space"):
         with faults.collecting():
-            space = space_of(config)
-            faults_of_space(config.model, space, faults)
+            n_faults = len(faults)
+            space = space_of(config, faults=faults)
+            faults_of_space(config.model, space, faults, is_sound=len(faults) == n_faults)
 
 
 def is_within(place: str, doubtful: Iterable[str]) -> bool:

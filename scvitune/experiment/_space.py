@@ -30,10 +30,15 @@ _N_DRAWN = 100
 _ANY_NUMBER = 1000  # while names are checked, before the data are read
 
 
-def space_of(config: StudyConfig, n_cells: int | None = None) -> SearchSpace:
-    """Return the space asked for, or the model's default, cut to the number of cells if known."""
+def space_of(
+    config: StudyConfig, n_cells: int | None = None, *, faults: Faults | None = None
+) -> SearchSpace:
+    """Return the space asked for, or the model's default, cut to the number of cells if known.
+
+    ``faults`` is that of `parse_space`.
+    """
     if config.space is not None:
-        return _with_advice(config.model, parse_space(config.space), n_cells)
+        return _with_advice(config.model, parse_space(config.space, faults), n_cells)
     check_model_name(config.model)
     space = default_space(config.model)
     if n_cells is None:
@@ -60,8 +65,14 @@ def _at_most(domain: Domain, largest: int) -> Domain:
     return replace(domain, values=tuple(fitting) or domain.values[:1])
 
 
-def faults_of_space(model: str, space: SearchSpace, faults: Faults) -> None:
-    """Ask the model's adapter about every name in the space and the ends of every domain."""
+def faults_of_space(
+    model: str, space: SearchSpace, faults: Faults, *, is_sound: bool = True
+) -> None:
+    """Ask the model's adapter about every name in the space and the ends of every domain.
+
+    One that is not sound has stand-ins for some domains (see `parse_space`), and no configuration
+    is drawn from it.
+    """
     try:
         adapter = get_adapter(model)
     except InputError:
@@ -70,7 +81,8 @@ def faults_of_space(model: str, space: SearchSpace, faults: Faults) -> None:
     for name, value in space.constants.items():
         found.update(dict.fromkeys(adapter.value_faults(name, value)))
     for hyperparameter in space.hyperparameters:
-        for value in extremes(hyperparameter):
+        known = hyperparameter.name in adapter.hyperparameters
+        for value in extremes(hyperparameter) if known else (None,):  # said once of a name
             found.update(dict.fromkeys(adapter.value_faults(hyperparameter.name, value)))
         info = adapter.hyperparameters.get(hyperparameter.name)
         if info is not None and hyperparameter.mutable and not info.mutable:
@@ -78,7 +90,7 @@ def faults_of_space(model: str, space: SearchSpace, faults: Faults) -> None:
                 f"{hyperparameter.name} is declared mutable, but it shapes the weights of "
                 f"{model}: a live model cannot change it."
             ] = None
-    if not found:
+    if is_sound and not found:
         found.update(dict.fromkeys(_faults_between(adapter, space)))
     for fault in found:
         faults.add(fault)

@@ -28,7 +28,7 @@ _NESTED = ("model_params", "train_params", "plan_kwargs")
 """The groups of `scvi.autotune`'s form; the names in them are flat here."""
 
 
-def parse_space(spec: Mapping[str, Any]) -> SearchSpace:
+def parse_space(spec: Mapping[str, Any], faults: Faults | None = None) -> SearchSpace:
     """Return the search space that a mapping describes.
 
     Parameters
@@ -38,6 +38,9 @@ def parse_space(spec: Mapping[str, Any]) -> SearchSpace:
         ``type`` as in YAML, ``{"grid_search": [...]}``, or what `scvitune.spaces.ordered`,
         `conditional`, `mutable` and `structural` return. The nested form of ``scvi.autotune``
         (``model_params``, ``train_params``, ``plan_kwargs``) is flattened.
+    faults
+        Gets what is wrong, instead of an error. Then a choice without values stands for each
+        domain that cannot be read, so that the rest of the space can be checked too.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def parse_space(spec: Mapping[str, Any]) -> SearchSpace:
     Raises
     ------
     scvitune.errors.InputError
-        With all faults of all hyperparameters.
+        With all faults of all hyperparameters; with ``faults`` only if it is no mapping.
     """
     if isinstance(spec, SearchSpace):
         return spec
@@ -55,22 +58,23 @@ def parse_space(spec: Mapping[str, Any]) -> SearchSpace:
         raise InputError(
             f"space must be a mapping of names to values or domains, but is {spec!r:.80}."
         )
-    faults = Faults()
+    found = Faults() if faults is None else faults
     hyperparameters: dict[str, Hyperparameter] = {}
     constants: dict[str, Value] = {}
-    for name, written, group in _flatten(spec, "", faults):
+    for name, written, group in _flatten(spec, "", found):
         if name in hyperparameters or name in constants:
-            faults.add(
+            found.add(
                 f"{name!r} is there twice, the second time in {group or 'space'!r}. Remove one."
             )
             continue
-        parsed = _parse_one(name, written, faults)
+        parsed = _parse_one(name, written, found)
         if isinstance(parsed, Hyperparameter):
             hyperparameters[name] = parsed
         else:
             constants[name] = parsed
-    ordered = settle_conditions(list(hyperparameters.values()), constants, faults)
-    faults.raise_if_any()
+    ordered = settle_conditions(list(hyperparameters.values()), constants, found)
+    if faults is None:
+        found.raise_if_any()
     return SearchSpace(ordered, constants)
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import scvitune
+from scvitune._checking import check_without_data
 from scvitune.config import StudyConfig, load_config
-from scvitune.errors import InputError
+from scvitune.errors import InputError, nearest
 
 
 def faults_of(tmp_path: Path, text: str) -> tuple[str, ...]:
@@ -252,6 +254,42 @@ def test_an_unknown_key_hides_no_other_fault(tmp_path, rich_adata):
     ):
         assert part in text, text
     assert text.startswith("8 things are wrong")
+
+
+SPOILED = {
+    "lr": {"type": "loguniform", "low": 1e-2, "high": 1e-4},
+    "n_hiden": {"type": "choice", "values": []},
+    "n_layers": [1, 2],
+    "n_latnt": 5,
+    "n_hidden": -3,
+    "dropout_rate": {"type": "uniform", "low": 0, "high": 1.5},
+}
+FAULTS_OF_SPOILED = (
+    "space.lr: low (0.01) must be below high (0.0001)",
+    "space.n_hiden: the choice is empty",
+    "space.n_layers is a list",
+    "SCVI takes no hyperparameter 'n_hiden'. Did you mean 'n_hidden'?",
+    "SCVI takes no hyperparameter 'n_latnt'. Did you mean 'n_latent'?",
+    "n_hidden must be a whole number of at least 1, but got -3",
+    "dropout_rate must be at least 0 and below 1, but got 1.5",
+)
+
+
+def test_no_fault_of_a_space_hides_another(rich_adata):
+    """What one domain is meant to be says nothing about the names and values of the others."""
+    with pytest.raises(InputError) as of_arguments:
+        scvitune.tune("SCVI", rich_adata, space=SPOILED)
+    with pytest.raises(InputError) as of_config:
+        check_without_data(StudyConfig(model="SCVI", space=SPOILED))
+    for said in (of_arguments, of_config):
+        assert len(said.value.faults) == len(FAULTS_OF_SPOILED), said.value
+        for part in FAULTS_OF_SPOILED:
+            assert part in str(said.value), said.value
+
+
+def test_letters_that_changed_places_are_nearer_than_a_lost_one():
+    assert nearest("modle", ["mode", "model"]) == " Did you mean 'model'?"
+    assert nearest("mod", ["mode", "model"]) == " Did you mean 'mode'?"
 
 
 @pytest.mark.parametrize(
