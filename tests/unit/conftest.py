@@ -13,6 +13,14 @@ from scvitune._devices import available_devices, widest_float
 from scvitune.training import DeviceData
 
 
+@pytest.fixture(autouse=True)
+def number_of_threads():
+    """Leave torch's threads to the next test as they were: a trial sets its own number."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @dataclass(frozen=True)
 class Place:
     """A device, and how the counts lie there."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from scvitune.models import (
     PROCESS_BYTES,
@@ -70,6 +71,13 @@ is_over.set()
 watching.join()
 print(json.dumps([base, most]))
 """
+
+
+@pytest.fixture(autouse=True)
+def one_thread(number_of_threads):
+    """As in the processes that are measured: first layers read sparse counts by one thread."""
+    torch.set_num_threads(1)
+
 
 needs_linux = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="reads memory where Linux shows it"
