@@ -146,7 +146,8 @@ def _needed(
     cells = None if reference is None else Reference(reference)
     adapter = get_adapter(plan.config.model)
     room = room if plan.slots.gpu else None
-    return process_bytes(adapter, config, prepared, cells, room=room)
+    threads = plan.slots.threads
+    return process_bytes(adapter, config, prepared, cells, room=room, threads=threads)
 
 
 def _where(plan: Plan) -> str:

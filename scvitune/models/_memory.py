@@ -61,6 +61,8 @@ def forecast_bytes(
     config: Mapping[str, Any],
     prepared: PreparedData,
     reference: Reference | None = None,
+    *,
+    threads: int | None = None,
 ) -> int:
     """Return what a training takes on the CPU, beside the imports and the data that all share.
 
@@ -73,6 +75,8 @@ def forecast_bytes(
     reference
         The cells, of a model that is built on another: the first that wants a first stage trains
         it in its own process, before its own training.
+    threads
+        Of the process that trains; None: of this one.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def forecast_bytes(
         batch_size = min(_batch_size(adapter, config), prepared.n_cells)
         step = step_bytes(spots, batch_size=batch_size, is_fused=True)
         needed = max(standing + below + step, _SCATTER * (standing + below + copied))
-        return round(max(forecast_bytes(first, own, cells), needed))
+        return round(max(forecast_bytes(first, own, cells, threads=threads), needed))
     with torch.device("meta"):  # shapes without memory
         module: Any = adapter.build_objective(config, prepared).module
     standing, copied = _standing_bytes(module, _count_trained(module))
@@ -94,7 +98,7 @@ def forecast_bytes(
     likelihood = getattr(module, "gene_likelihood", "nb")
     by_hand = covers(module)
     copies = _copies(module, likelihood, by_hand=by_hand)
-    is_sparse = prefers_sparse(prepared.density, torch.device("cpu"))
+    is_sparse = prefers_sparse(prepared.density, torch.device("cpu"), threads=threads)
     gathered = _A_NONZERO * prepared.density + (0 if is_sparse else 1)
     kept = copies * matrix if by_hand else 0
     training = standing + (copies + gathered) * matrix
@@ -234,18 +238,21 @@ def process_bytes(
     reference: Reference | None = None,
     *,
     room: int | None = None,
+    threads: int | None = None,
 ) -> int:
     """Return what a trial's process takes in all.
 
     Parameters
     ----------
-    config, prepared, reference
+    config, prepared, reference, threads
         As for `forecast_bytes`.
     room
         Bytes of a GPU that the process may take, where it trains on one; None: on the CPU.
     """
     if room is None:
-        return PROCESS_BYTES + forecast_bytes(adapter, config, prepared, reference)
+        return PROCESS_BYTES + forecast_bytes(
+            adapter, config, prepared, reference, threads=threads
+        )
     return DEVICE_PROCESS_BYTES + forecast_device_bytes(
         adapter, config, prepared, reference, free_bytes=room
     )

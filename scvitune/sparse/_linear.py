@@ -18,14 +18,20 @@ DENSE_FROM = 0.15
 """Share of non-zeros from which the dense product is faster (measured, 64 to 256 outputs)."""
 
 
-def prefers_sparse(density: float, device: torch.device) -> bool:
+def prefers_sparse(density: float, device: torch.device, *, threads: int | None = None) -> bool:
     """Whether counts of this density are better multiplied by `sparse_linear` on this device.
 
     The dense product can use several threads, the sparse one cannot.
+
+    Parameters
+    ----------
+    threads
+        Of the process that would multiply; None: of this one.
     """
+    threads = torch.get_num_threads() if threads is None else threads
     return (
         device.type == "cpu"
-        and density * torch.get_num_threads() < DENSE_FROM
+        and density * threads < DENSE_FROM
         and load_kernels(KERNELS) is not None
     )
 

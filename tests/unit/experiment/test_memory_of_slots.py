@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import scvi
+import torch
 
 from scvitune.config import StudyConfig
 from scvitune.data import simulated
@@ -25,12 +26,12 @@ def cells():
 
 @pytest.fixture
 def prepare(cells, tmp_path, monkeypatch):
-    def preparation(free, **arguments):
+    def preparation(free, adata=cells, **arguments):
         monkeypatch.setattr(_memory, "available_memory", lambda: int(free))
         asked = {"max_epochs": 2, "storage": tmp_path, "name": "mine", "resources": {"cpu": 1}}
         asked |= {"space": SPACE, "num_samples": 5, "max_concurrent": 1}
         config = StudyConfig.from_arguments("SCVI", **asked | arguments)
-        return prepare_experiment(config, adata=cells)
+        return prepare_experiment(config, adata=adata)
 
     return preparation
 
@@ -74,6 +75,27 @@ def test_trials_share_the_machine(prepare, monkeypatch):
     assert "(a slot has 15.8 GB)" in memory
     memory, _ = told(prepare(64 * GB, max_concurrent=None, num_samples=1))
     assert "(a slot has 31.7 GB)" in memory  # two trials, whatever the cores
+
+
+def test_the_threads_that_count_are_the_trials(prepare, monkeypatch):
+    """Not this process's: many threads make the first layer's input dense, which takes more."""
+    monkeypatch.setattr("scvitune.experiment._resources.available_cpus", lambda: 64)
+    space = {"batch_size": {"type": "choice", "values": [128, 1500]}}
+    wide = simulated(2000, 1000, mean_library=100.0, seed=0)
+    scvi.model.SCVI.setup_anndata(wide)
+    before = torch.get_num_threads()
+    found = {}
+    try:
+        for own in (1, 32):
+            torch.set_num_threads(own)
+            for cpu in (1, 32):
+                wanted = {"space": space, "resources": {"cpu": cpu}, "adata": wide}
+                found[own, cpu] = told(prepare(64 * GB, **wanted))[0]
+    finally:
+        torch.set_num_threads(before)
+    assert found[1, 1] == found[32, 1]
+    assert found[1, 32] == found[32, 32]
+    assert found[1, 1] != found[1, 32]
 
 
 # ------------------------------------------------------------------ on a GPU
