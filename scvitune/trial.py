@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scvitune._collecting import collection_paused
-from scvitune._disk import DISK_FAULT, describe_disk_fault, find_disk_fault
+from scvitune._disk import DISK_FAULT
 
 with collection_paused():  # these imports are most of what starting a process takes
     import torch
@@ -25,6 +25,7 @@ with collection_paused():  # these imports are most of what starting a process t
         use_tf32,
     )
     from scvitune._seeding import derive_seed, trial_seed
+    from scvitune._trial_state import TrialState
     from scvitune.contracts import (
         DEFAULT_TRIAL,
         EPOCH,
@@ -35,7 +36,6 @@ with collection_paused():  # these imports are most of what starting a process t
         SplitName,
     )
     from scvitune.data import load_split
-    from scvitune.errors import CheckpointError, StudyError
     from scvitune.judging import MetricError, measure_proportions
     from scvitune.metrics import METRICS, name_metrics
     from scvitune.models import ModelAdapter, get_adapter, refuse_too_large
@@ -50,20 +50,17 @@ with collection_paused():  # these imports are most of what starting a process t
         Divergence,
         TrainingLoop,
         TrainingSettings,
-        load_checkpoint,
-        save_checkpoint,
         seeded_initialisation,
     )
 
 WORST = 1e38  # stands for "no value" where Ray insists on a number; nobody is shown it
-CHECKPOINT_INTERVAL_S = 60.0
-STEP_S = 15.0
-"""A process hears of a stop only between two steps, so none of them trains for longer."""
 SEARCHED: tuple[SplitName, ...] = ("validation", "train")
 ALWAYS = frozenset(name for name, info in METRICS.items() if info.always)
+STEP_S = 15.0
+"""A process hears of a stop only between two steps, so none of them trains for longer."""
 
 
-class StudyTrial:
+class StudyTrial(TrialState):
     """A trial of a study, with the methods that Ray Tune calls of a class-based trainable.
 
     Its configuration, Ray's, holds ``trial_id``, ``hyperparameters`` (flat), in a population also
@@ -150,26 +147,6 @@ class StudyTrial:
             cell_shares=() if self._trial_id == DEFAULT_TRIAL else study["cell_shares"],
         )
 
-    def _take_up(self, hyperparameters: dict[str, Any]) -> None:
-        """Go on from the trial's checkpoint, or from another's, if there is one."""
-        path = self._layout.checkpoint(self._trial_id)
-        if path.exists():
-            try:
-                state = load_checkpoint(path)
-            except CheckpointError as error:  # the same seed trains the same again
-                self._note, state = f"{error} The trial begins anew.", {}
-            # A checkpoint of another configuration, or from before this trial took the weights of
-            # another, is no beginning of this trial.
-            if (
-                state.get("config") == hyperparameters
-                and state.get("inheritance") == self._inheritance
-            ):
-                self._restore(state)
-                return
-        if self._inheritance is not None:
-            source, epoch = self._inheritance["source"], self._inheritance["epoch"]
-            self._inherit(load_checkpoint(self._layout.snapshot(source, epoch)))
-
     def _derive_seed(self, hyperparameters: dict[str, Any]) -> int:
         """Return the seed of weights, batches and noise."""
         return trial_seed(self._study["seed"], hyperparameters)
@@ -183,27 +160,6 @@ class StudyTrial:
     ) -> dict[str, Any]:
         """Return the fields of `TrainingSettings`."""
         return adapter.training_arguments(hyperparameters)
-
-    def _inherit(self, state: dict[str, Any]) -> None:
-        """Begin with another trial's weights, under this trial's configuration."""
-        if self._loop is None or state["loop"] is None:
-            raise StudyError("the trial to inherit from has kept no state to go on from")
-        self._best = state["best"]
-        adapter = get_adapter(self._study["model"], defaults=self._study["defaults"])
-        before = adapter.training_arguments(state["config"])
-        self._loop.adopt(state["loop"], lr_before=before["lr"])
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        if self._loop is None:
-            raise StudyError("a checkpoint cannot be restored before the model is built")
-        self._best, self._last_report = state["best"], state["last_result"]
-        # The driver may have died before it heard of this report, so it is told again.
-        self._repeat_last = (
-            self._last_report is not None and self._last_report[EPOCH] > self._heard + 1e-9
-        )
-        if state["loop"] is not None:
-            self._loop.load_state_dict(state["loop"])
-        self._unsaved = False
 
     def step(self) -> dict[str, Any]:
         """Train to the next report and return it; say so if the disk refused a checkpoint."""
@@ -228,8 +184,7 @@ class StudyTrial:
             target = self._next_report()
             if not self._advance(loop, target):
                 return self._report_nothing(loop)
-            metrics = name_metrics(loop.training_losses(), "train")
-            metrics |= self._judge(loop)
+            metrics = self._measure_report(loop)
         except Divergence as error:
             return self._end("diverged", str(error))
         except MetricError as error:
@@ -285,9 +240,8 @@ class StudyTrial:
             UNDERWAY: True,
         }
 
-    def _save_if_due(self, *, now: bool = False) -> None:
-        if now or time.monotonic() - self._last_saved > CHECKPOINT_INTERVAL_S:
-            self._save(with_loop=True)
+    def _measure_report(self, loop: TrainingLoop) -> dict[str, float]:
+        return name_metrics(loop.training_losses(), "train") | self._judge(loop)
 
     def _judge(self, loop: TrainingLoop) -> dict[str, float]:
         """Measure on the validation cells, or on spots by what is known or held out of them."""
@@ -313,12 +267,6 @@ class StudyTrial:
         later = [e for e in self._study["report_epochs"] if e > epoch + 1e-9]
         return float(later[0] if later else self._study["report_epochs"][-1])
 
-    def _keep_if_best(self, metrics: dict[str, float], loop: TrainingLoop) -> None:
-        self._unsaved = True
-        value = metrics[self._study["metric"]]
-        if self._best is None or self._sign * value < self._sign * self._best["value"]:
-            self._best = {"value": value, "epoch": loop.epoch, "weights": loop.copy_weights()}
-
     def _end(self, outcome: str, reason: str) -> dict[str, Any]:
         self._unsaved = False
         loop = self._loop
@@ -342,48 +290,6 @@ class StudyTrial:
     def _release_device(self) -> None:
         self._loop = self._best = self._held_out = None
         release_memory()
-
-    def _note_disk_fault(self, error: Exception) -> bool:
-        fault = find_disk_fault(error)
-        if fault is not None:
-            self._disk_fault = describe_disk_fault(fault)
-        return fault is not None
-
-    def _state(self, *, with_loop: bool) -> dict[str, Any]:
-        loop = self._loop.state_dict() if with_loop and self._loop is not None else None
-        return {
-            "config": self._config,
-            "inheritance": self._inheritance,
-            "best": self._best,
-            "last_result": self._last_report,
-            "loop": loop,
-        }
-
-    def _save(self, *, with_loop: bool) -> None:
-        """Write the checkpoint; where the disk refuses it, the next report says so.
-
-        That is no fault of the trial: the driver stops the study, and a resume goes on from the
-        checkpoint before.
-        """
-        path = self._layout.checkpoint(self._trial_id)
-        self._last_saved = time.monotonic()
-        try:
-            save_checkpoint(path, self._state(with_loop=with_loop))
-        except OSError as error:
-            if not self._note_disk_fault(error):
-                raise
-        else:
-            self._unsaved = False
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the whole state where Ray wants it, for trials that it pauses or copies."""
-        save_checkpoint(Path(checkpoint_dir) / "trial.pt", self._state(with_loop=True))
-
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from what `save_checkpoint` wrote."""
-        if self._loop is not None:
-            self._restore(load_checkpoint(Path(checkpoint_dir) / "trial.pt"))
-            self._repeat_last = False  # the driver that paused the trial heard of that report
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial; the process, its imports and its data stay."""

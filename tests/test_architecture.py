@@ -65,7 +65,10 @@ EDGES: dict[str, set[str]] = {
     "_trial_speed": {"data", "models", "training", "_devices"},
     "judging": {"models", "training", "metrics"},
     "process_state": {"data", "training", "judging"},
+    "_lineage": set(),
+    "_trial_state": {"_lineage", "models", "training"},
     "trial": {
+        "_trial_state",
         "data",
         "models",
         "training",

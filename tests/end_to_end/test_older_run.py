@@ -1,4 +1,4 @@
-"""A run directory that the first day's version left when it was killed is gone on with."""
+"""Run directories that the first day's versions left when they were killed are gone on with."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 
 import scvitune
+from scvitune.events import read_events
 
 OLDER = Path(__file__).parents[1] / "data" / "older"
 ENDED = ["00000", "00001"]
@@ -34,3 +36,40 @@ def test_it_comes_to_its_end_and_keeps_what_it_had(tmp_path, local_ray):
     assert study.trials["elbo_test"].notna()["00000"]
     assert "on the held-out test cells" in study.summary()
     assert study.best_model().get_latent_representation().shape[0] == 60
+
+
+def take_up(name, tmp_path):
+    """Return such a study before and after it is gone on with, and where it lies."""
+    root = shutil.copytree(OLDER / name / "run", tmp_path / "run")
+    shutil.copytree(OLDER / name / "prepared", tmp_path / ".data")
+    return scvitune.load(root), scvitune.resume(root), root
+
+
+def test_a_deconvolution_comes_to_its_end_with_the_first_stage_it_had(tmp_path, local_ray):
+    before, study, root = take_up("deconvolution", tmp_path)
+    assert list(before.trials["status"]) == ["finished", "interrupted"]
+    ended = before.trials.index[:1]
+
+    assert study.finished
+    assert list(study.trials["status"]) == ["finished"] * 3
+    known = before.trials.loc[ended]
+    pd.testing.assert_frame_equal(study.trials.loc[ended, known.columns], known, check_like=True)
+    # All three trials have the same first stage, which lay there.
+    assert [path.name for path in (root / "first_stage").glob("*.pt")] == ["fdca6d0e4b0cff36.pt"]
+    assert study.best_model().get_proportions().shape == (52, 3)
+
+
+def test_a_population_goes_on_after_its_perturbations(tmp_path, local_ray):
+    before, study, root = take_up("population", tmp_path)
+    lines = read_events(OLDER / "population" / "run" / "events.jsonl")
+    assert [line["event"] for line in lines].count("perturb") == 2
+
+    assert study.finished
+    assert list(study.trials["status"]) == ["finished"] * 4
+    # Their checkpoints cannot be gone on with, so what they had trained is trained again, along
+    # the perturbations: the numbers are those that the older version had found.
+    assert before.history["epoch"].max() < 400
+    after = study.history.set_index(["trial_id", "epoch"])["elbo_validation"]
+    for row in before.history.itertuples():
+        assert after[row.trial_id, row.epoch] == pytest.approx(row.elbo_validation, rel=1e-4)
+    assert read_events(root / "events.jsonl")[: len(lines)] == lines

@@ -183,8 +183,14 @@ def test_a_replay_is_a_fresh_model_under_the_same_schedule(study, cells):
     scvi.model.SCVI(cells).train(**(fit.arguments | {"max_epochs": 1}), accelerator="cpu")
 
 
-def test_killed_and_taken_up_again_it_is_the_same_study(study, tmp_path, wait_for, local_ray):
-    """On one slot first and on two after the resume: neither makes a difference."""
+@pytest.mark.parametrize("damaged", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_killed_and_taken_up_again_it_is_the_same_study(
+    study, tmp_path, wait_for, local_ray, damaged
+):
+    """On one slot first and on two after the resume: neither makes a difference.
+
+    Nor does it that all checkpoints were cut short meanwhile.
+    """
     script = SCRIPT.replace("SPACE,", f"{SPACE!r},").replace("EPOCHS", str(EPOCHS))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)
@@ -207,6 +213,11 @@ def test_killed_and_taken_up_again_it_is_the_same_study(study, tmp_path, wait_fo
     process.wait()
     before = fold(read_events(log))
     assert any(record.status == "running" for record in before.values())
+    if damaged:
+        checkpoints = list(RunLayout(tmp_path / "killed").checkpoints.glob("*.pt"))
+        assert any("@" in path.name for path in checkpoints)
+        for path in checkpoints:
+            path.write_bytes(path.read_bytes()[:100])
     resumed = scvitune.resume(tmp_path / "killed")
     assert resumed.finished
     expected = [{**e, "time": 0} for e in read_perturbations(study)]

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+from scvitune._trial_state import CHECKPOINT_INTERVAL_S
 from scvitune.contracts import RunLayout
+from scvitune.events import EventLog
 from scvitune.training import load_checkpoint
 
 PLAIN = {"n_hidden": 8, "n_latent": 3, "batch_size": 16, "lr": 5e-3}
@@ -467,7 +469,7 @@ def test_a_long_stretch_is_saved_once_a_minute(run, monkeypatch):
     trial = build(configure())
     trial.step()
     assert not layout.checkpoint("00001").exists()
-    trial._last_saved -= trial_module.CHECKPOINT_INTERVAL_S
+    trial._last_saved -= CHECKPOINT_INTERVAL_S
     epoch = trial.step()["epoch"]
     killed = build(configure())
     assert killed._loop.epoch == epoch
@@ -696,6 +698,45 @@ def test_it_takes_its_own_checkpoint_once_it_has_one_from_after(run):
     assert numbers(second.step()) == numbers(after), "the driver may not have heard of it"
     third = build(config | {"heard": 5.0})
     assert third.step()["epoch"] >= 6.0
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "older"])
+def test_lost_weights_are_trained_again(run, damage):
+    """Of the whole lineage: 00003 took over from 00002 what that had taken over from 00001."""
+    layout, configure = run
+    second, third = PLAIN | {"lr": 1e-3}, PLAIN | {"lr": 2e-2, "weight_decay": 0.1}
+    study = {"report_epochs": [*REPORTS, 8.0], "rungs": [4.0, 6.0]}
+    with EventLog(layout.events) as log:
+        for trial_id in ("00001", "00002", "00003"):
+            log.append("proposal", trial_id=trial_id, config=PLAIN, origin="random")
+        told = {"before": PLAIN, "source": "00001", "epoch": 4.0}
+        log.append("perturb", trial_id="00002", config=second, **told)
+        told = {"before": PLAIN, "source": "00002", "epoch": 6.0}
+        log.append("perturb", trial_id="00003", config=third, **told)
+    middle = build(inherit(layout, configure, second) | {"study": configure(**study)["study"]})
+    assert middle.step()["epoch"] >= 6.0
+    snapshot = layout.snapshot("00002", 6.0)
+    layout.checkpoint("00002").rename(snapshot)
+    config = configure("00003", third, **study)
+    config |= {"inheritance": {"source": "00002", "epoch": 6.0}, "heard": 6.0}
+    undisturbed = build(config)
+    kept = undisturbed._best
+    expected = finish(undisturbed)
+    layout.checkpoint("00003").unlink()
+
+    if damage == "missing":
+        snapshot.unlink()
+    elif damage == "cut":
+        snapshot.write_bytes(snapshot.read_bytes()[:500])
+    else:
+        torch.save(load_checkpoint(snapshot) | {"format": 1}, snapshot)
+    again = build(config)
+    assert again._best["epoch"] == kept["epoch"]
+    assert again._best["value"] == kept["value"]
+    assert all(torch.equal(again._best["weights"][n], w) for n, w in kept["weights"].items())
+    results = finish(again)
+    assert "trained again until epoch 6" in results[0].pop("note")
+    assert [numbers(r) for r in results] == [numbers(r) for r in expected]
 
 
 def test_without_the_weights_to_inherit_it_fails_alone(run):

@@ -20,7 +20,8 @@ from scvitune.experiment._run_directory import read_past
 
 OLDER = Path(__file__).parents[2] / "data" / "older"
 """``first`` is of the first day: killed in its third trial. ``second``, of the day after, came to
-its end, with two metrics, a confirmation and a last fit. Both are of the cells in ``data``."""
+its end, with two metrics, a confirmation and a last fit. Both are of the cells in ``data``. The
+others there, ``deconvolution`` and ``population``, are gone on with by the end-to-end tests."""
 
 NEWER = {
     "form": ({"schema": 2}, r"in a form \(schema 2\) that this version does not know"),
