@@ -209,6 +209,42 @@ def test_what_cannot_be_shown_is_not_claimed(searched, test, said):
     assert "keep" in words
 
 
+def share_of_claims(new_run, *, gain, n_studies=400):
+    """Return in how many studies a gain is claimed, with seeds that spread by 1 nat.
+
+    A seed that turned out well does so on validation and test cells alike (correlation 0.8), so
+    the winner, chosen on the first, has an advantage on the second.
+    """
+    rng = np.random.default_rng(0)
+    covariance = [[1.0, 0.8], [0.8, 1.0]]
+    n_claims = 0
+    for i in range(n_studies):
+        run = new_run(f"study-{i}")
+        run.settings(confirm={"top_k": 3, "seeds": 5})
+        run.driver("start")
+        run.trial("00000", LR, values={4.0: 110.0}, origin="default")
+        for trial_id in ("00001", "00002", "00003"):
+            run.trial(trial_id, {**LR, "lr": int(trial_id) / 100}, values={4.0: 109.0})
+        for trial_id in ("00000", "00001", "00002", "00003"):
+            mean = 100.0 - (0.0 if trial_id == "00000" else gain)
+            values = mean + rng.multivariate_normal([0.0, 0.0], covariance, size=5)
+            confirm(run, trial_id, *values.T.tolist())
+        n_claims += "beats the default" in summarise(run.read())
+    return n_claims / n_studies
+
+
+def test_where_there_is_no_gain_one_is_claimed_in_at_most_5_percent(new_run):
+    """By the summary, of the best of three configurations that are all the default's equals."""
+    share = share_of_claims(new_run, gain=0.0)
+    # Of 400 studies 5 % are 20; more than 29 would come about in 2 of 100 tests.
+    assert share <= stats.binom.ppf(0.98, 400, 0.05) / 400
+    assert share > 0.0, "it never claims anything"
+
+
+def test_a_gain_that_is_there_is_found(new_run):
+    assert share_of_claims(new_run, gain=4.0, n_studies=50) > 0.9
+
+
 def test_nothing_that_finished_leaves_the_search_to_decide(searched):
     for trial_id in ("00001", "00002", "00000"):
         confirm(searched, trial_id, [None] * 4)
