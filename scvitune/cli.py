@@ -119,19 +119,20 @@ def resume(
         list[str] | None,
         typer.Option(
             "--set",
-            metavar="resources.KEY=VALUE",
-            help="What trials get this time, such as resources.gpu=0. Repeatable.",
+            metavar="KEY=VALUE",
+            help="What trials get this time (resources.gpu=0), or what follows the search from "
+            "now on (confirm.top_k=3, confirm.seeds=5, final_fit=all_cells). Repeatable.",
         ),
     ] = None,
 ) -> None:
-    """Go on with a study that was interrupted, or give it more trials."""
+    """Go on with a study that was interrupted, give it more trials, or confirm its winner."""
     with _errors_as_exit_codes():
         _print(f"scvitune {scvitune.__version__}: opening {run_dir} ...", to_stderr=True)
         from scvitune import study
-        from scvitune.config import parse_resources
+        from scvitune.config import parse_changes
 
-        resources = parse_resources(overrides or ())
-        _finish(study.resume(run_dir, num_samples=num_samples, resources=resources))
+        changes = parse_changes(overrides or ())
+        _finish(study.resume(run_dir, num_samples=num_samples, **changes))
 
 
 @app.command()

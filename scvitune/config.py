@@ -27,7 +27,7 @@ from scvitune._config._fields import (
 from scvitune._config._metrics import DEFAULT_METRIC, own_metric_list, split_metric
 from scvitune._config._numbers import number_if_exponent, read_number, unwrap_scalar
 from scvitune._config._overriding import apply_override
-from scvitune._config._overriding import parse_resources as parse_resources
+from scvitune._config._overriding import parse_changes as parse_changes
 from scvitune._config._sections import (
     ConfirmConfig,
     DataConfig,

@@ -353,6 +353,8 @@ def resume(
     num_samples: int | None = None,
     metric: Any = None,
     resources: Mapping[str, float | str | bool] | None = None,
+    confirm: Mapping[str, int] | None = None,
+    final_fit: str | None = None,
 ) -> Study:
     """Go on with a study: unfinished trials from their checkpoints, then what is left to propose.
 
@@ -370,12 +372,16 @@ def resume(
     resources
         What trials get this time, where it differs: ``{"gpu": 0}`` goes on without the GPU.
         Only the noise of training begins anew there, by seed and step. None: as before.
+    confirm, final_fit
+        What follows the search, as for `tune`, of a study that had ended without it, too: at most
+        its best 3 trials are confirmed, whose weights it has kept. None: as before.
     """
     from scvitune.experiment import continue_experiment, find_functions
 
     root = at_home(path)
     functions = find_functions(root, take_functions(metric)[1])
     changes: dict[str, Any] = {"num_samples": num_samples, "resources": resources}
+    changes["afterwards"] = {"confirm": confirm, "final_fit": final_fit}
     return _conclude(
         lambda: continue_experiment(root, adata=adata, functions=functions, **changes),
         adata=adata,

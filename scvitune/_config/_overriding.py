@@ -43,24 +43,29 @@ def apply_override(raw: dict[Any, Any], override: str, faults: Faults) -> None:
     target[keys[-1]] = value
 
 
-def parse_resources(overrides: Sequence[str]) -> dict[str, Any] | None:
-    """Return the resources that ``resources.gpu=0`` and the like set; None: none is given.
+_BY_RESUME = ("resources", "confirm", "final_fit")
+
+
+def parse_changes(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return what ``resources.gpu=0`` and the like change of a study that is gone on with.
 
     Raises
     ------
     InputError
-        If an override sets anything else.
+        If an override sets anything but ``resources``, ``confirm`` and ``final_fit``.
     """
     raw: dict[Any, Any] = {}
     faults = Faults()
     for override in overrides:
         apply_override(raw, override, faults)
     for key in raw:
-        if key != "resources":
+        if key not in _BY_RESUME:
             faults.add(
-                f"{key!s:.80} cannot be changed by a resume; resources and --num-samples can."
+                f"{key!s:.80} cannot be changed by a resume; {', '.join(_BY_RESUME)} and "
+                "--num-samples can."
             )
-    if not isinstance(raw.get("resources", {}), dict):
-        faults.add("resources is a mapping: set one of its keys, such as resources.gpu=0.")
+    for name, example in (("resources", "gpu=0"), ("confirm", "top_k=3")):
+        if not isinstance(raw.get(name, {}), dict):
+            faults.add(f"{name} is a mapping: set its keys, such as {name}.{example}.")
     faults.raise_if_any()
-    return raw.get("resources")
+    return raw

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from rich.console import Console
 
 from scvitune._seeding import derive_seed
+from scvitune.config import StudyConfig
 from scvitune.contracts import RunLayout
 from scvitune.events import EventLog, TrialRecord, read_events
 from scvitune.experiment._planning import Plan
@@ -23,6 +24,11 @@ from scvitune.recording import (
 
 _KEPT = 3
 """Trials whose weights are kept beside the default's, if no more are to be confirmed."""
+
+
+def kept_trials(config: StudyConfig) -> int:
+    """Return of how many of the best trials the weights are kept."""
+    return max(_KEPT, config.confirm.top_k if config.confirm else 0)
 
 
 def build_recorders(
@@ -45,7 +51,7 @@ def build_recorders(
     announce
         Says a line to the user.
     """
-    metric, mode, confirm = plan.config.metric, plan.mode, plan.config.confirm
+    metric, mode = plan.config.metric, plan.mode
     tensorboard = TensorBoardRecorder(
         layout.tensorboard,
         metric=metric,
@@ -62,7 +68,7 @@ def build_recorders(
                 layout,
                 metric=metric,
                 mode=mode,
-                keep=max(_KEPT, confirm.top_k if confirm else 0),
+                keep=kept_trials(plan.config),
                 records=records,
             ),
             tensorboard,

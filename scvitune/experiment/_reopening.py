@@ -10,11 +10,12 @@ from typing import Any
 from scvitune.config import StudyConfig, dump_yaml, read_yaml_mapping
 from scvitune.contracts import PreparedData, RunLayout
 from scvitune.data import load_prepared, load_split
-from scvitune.errors import InputError, StudyError, warn_user
+from scvitune.errors import Faults, InputError, StudyError, warn_user
 from scvitune.experiment._data_files import find_changed_files, refuse_other_cells
 from scvitune.experiment._deconvolution import SETTINGS, Tissues
 from scvitune.experiment._driver import study_settings
 from scvitune.experiment._planning import Plan, plan_study
+from scvitune.experiment._recorders import kept_trials
 from scvitune.experiment._run_directory import read_ready, read_study
 from scvitune.experiment._sharing import settle_sharing
 from scvitune.metrics import OwnFunction
@@ -36,6 +37,7 @@ def reopen(
     num_samples: int | None = None,
     adata: Any = None,
     resources: Mapping[str, Any] | None = None,
+    afterwards: Mapping[str, Any] | None = None,
 ) -> Opened:
     """Open a run directory to go on with it.
 
@@ -45,19 +47,22 @@ def reopen(
     Parameters
     ----------
     num_samples
-        The new total of proposals, which the driver writes down (`freeze_num_samples`); None: as
+        The new total of proposals, which the driver writes down (`freeze_changes`); None: as
         before.
     adata
         What the user takes for the cells of the study; None: nothing.
     resources
         What trials get from now on, as far as it differs; None: as before. It is not written
         down.
+    afterwards
+        What follows the search, ``confirm`` and ``final_fit``, as far as it differs; written down
+        like ``num_samples``.
 
     Raises
     ------
     InputError
-        If it is no run directory, ``num_samples`` is below what was asked before, ``adata``
-        holds other cells, or there is not what trials are to have.
+        If it is no run directory, ``num_samples`` or the confirmation is less than what was asked
+        before, ``adata`` holds other cells, or there is not what trials are to have.
     StudyError
         If its data or its settings have changed.
 
@@ -78,6 +83,7 @@ def reopen(
         search = config.search.model_copy(update={"num_samples": num_samples})
         config = config.model_copy(update={"search": search})
     config = _with_resources(config, resources)
+    config = _with_follow_ups(config, afterwards or {})
     prepared = load_prepared((root / settings["data_dir"]).resolve(), verify=True)
     if prepared.fingerprint != settings["fingerprint"]:
         raise StudyError(
@@ -121,6 +127,35 @@ def _with_resources(config: StudyConfig, given: Mapping[str, Any] | None) -> Stu
     return StudyConfig.from_yaml_dict(plain | {"resources": changed})
 
 
+def _with_follow_ups(config: StudyConfig, given: Mapping[str, Any]) -> StudyConfig:
+    """Ask for a confirmation or a last fit, or for more of it, after the search."""
+    changed = {name: value for name, value in given.items() if value is not None}
+    if not changed:
+        return config
+    plain = config.to_yaml_dict()
+    before = plain["confirm"] or {}
+    if isinstance(wanted := changed.get("confirm"), Mapping):
+        changed["confirm"] = before | dict(wanted)
+    asked = StudyConfig.from_yaml_dict(plain | changed)
+    if asked.confirm is None:
+        return asked
+    faults = Faults()
+    for name, least in before.items():
+        if (new := getattr(asked.confirm, name)) < least:
+            faults.add(
+                f"confirm.{name} is {new}, but this study asked for {least} already: what was "
+                "found is not left out again. Give a larger number, or leave it out."
+            )
+    kept = kept_trials(config)
+    if asked.confirm.top_k > kept:
+        faults.add(
+            f"confirm.top_k is {asked.confirm.top_k}, but this study has kept the weights of its "
+            f"best {kept} trials: any of those confirmed may win. Give at most {kept}."
+        )
+    faults.raise_if_any()
+    return asked
+
+
 def settings_of(
     plan: Plan,
     layout: RunLayout,
@@ -142,13 +177,17 @@ def settings_of(
     )
 
 
-def freeze_num_samples(layout: RunLayout, plan: Plan) -> None:
-    """Write a new total of proposals into study.yaml; only the driver of a run may."""
-    settings, wanted = read_yaml_mapping(layout.study), plan.config.search.num_samples
-    if settings["search"].get("num_samples") == wanted:
+def freeze_changes(layout: RunLayout, plan: Plan) -> None:
+    """Write into study.yaml what a resume asks for beyond it; only the driver of a run may."""
+    settings, wanted = read_yaml_mapping(layout.study), plan.config.to_yaml_dict()
+    changes = {n: wanted[n] for n in ("confirm", "final_fit") if wanted[n] != settings.get(n)}
+    num_samples = plan.config.search.num_samples
+    if settings["search"].get("num_samples") != num_samples:
+        changes["search"] = dict(settings["search"]) | {"num_samples": num_samples}
+        changes["num_trials"] = plan.num_trials
+    if not changes:
         return
-    search = dict(settings["search"]) | {"num_samples": wanted}
-    changed = settings | {"search": search, "num_trials": plan.num_trials}
+    changed = settings | changes
     partial = layout.study.with_suffix(".partial")
     partial.write_text(dump_yaml(changed))
     partial.replace(layout.study)

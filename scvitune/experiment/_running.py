@@ -28,7 +28,7 @@ from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._preparing import Preparation
 from scvitune.experiment._recorders import build_recorders
-from scvitune.experiment._reopening import freeze_num_samples, reopen, settings_of
+from scvitune.experiment._reopening import freeze_changes, reopen, settings_of
 from scvitune.experiment._run_directory import (
     create_run_directory,
     driver_lock,
@@ -79,6 +79,7 @@ def continue_experiment(
     adata: Any = None,
     functions: Mapping[str, OwnFunction] | None = None,
     resources: Mapping[str, Any] | None = None,
+    afterwards: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> RunLayout:
     """Go on with a run: unfinished trials from their checkpoints, then what is still to propose.
@@ -96,6 +97,8 @@ def continue_experiment(
         the user can have written them there.
     resources
         What trials get from now on, as far as it differs; None: as before.
+    afterwards
+        ``confirm`` and ``final_fit``, as far as they differ; they may be more than before.
 
     Raises
     ------
@@ -105,7 +108,9 @@ def continue_experiment(
     StudyError
         If another driver is at work on it, or its data has changed.
     """
-    opened = reopen(root, num_samples=num_samples, adata=adata, resources=resources)
+    opened = reopen(
+        root, num_samples=num_samples, adata=adata, resources=resources, afterwards=afterwards
+    )
     _drive(
         opened.plan,
         opened.layout,
@@ -143,7 +148,7 @@ def _drive(
         open_log(layout, announce) as log,
     ):
         if action == "resume":
-            freeze_num_samples(layout, plan)
+            freeze_changes(layout, plan)
         past = read_past(layout, plan.config.metric, plan.config.further_metrics)
         records = fold(read_events(layout.events))
         search = plan.config.search

@@ -61,6 +61,12 @@ def lines(study_path, kind="confirmation"):
     return [e for e in read_events(study_path / "events.jsonl") if e["event"] == kind]
 
 
+def exit_code(command):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    return ended.value.code
+
+
 def test_each_candidate_was_trained_with_the_same_seeds(study):
     assert study.finished
     table = study.confirmation
@@ -72,6 +78,35 @@ def test_each_candidate_was_trained_with_the_same_seeds(study):
     best_two = study.trials["elbo_validation"].sort_values().index[:2]
     assert set(table.index) == {*best_two, "00000"}
     assert (table["seeds"] == 4).all()
+
+
+def test_a_study_that_had_ended_is_confirmed_afterwards(study, cells, local_ray, tmp_path):
+    """With the numbers of one that was asked for it from the beginning."""
+    plain = {k: v for k, v in OPTIONS.items() if k not in ("confirm", "final_fit")}
+    ended = scvitune.tune("SCVI", cells, storage=tmp_path, name="ended", **plain)
+    assert ended.finished
+    assert ended.confirmation.empty
+    frozen = (ended.path / "study.yaml").read_text()
+    with pytest.raises(InputError, match="top_k is 4, but this study has kept the weights of its"):
+        scvitune.resume(ended.path, confirm={"top_k": 4, "seeds": 2})
+    assert (ended.path / "study.yaml").read_text() == frozen
+
+    command = ["resume", str(ended.path), "--set", "confirm.top_k=2", "--set", "confirm.seeds=4"]
+    assert exit_code([*command, "--set", "final_fit=all_cells"]) == 0
+    confirmed = scvitune.load(ended.path)
+    pd.testing.assert_frame_equal(confirmed.confirmation, study.confirmation, check_exact=True)
+    assert confirmed.best_config == study.best_config
+    assert len(lines(ended.path, "final_fit")) == 1
+    assert "Confirmed over 4 seeds" in confirmed.summary()
+    ours, theirs = confirmed.best_model(), study.best_model()
+    np.testing.assert_array_equal(
+        ours.get_latent_representation(), theirs.get_latent_representation()
+    )
+    # What was asked for stays asked for.
+    with pytest.raises(InputError, match="confirm.seeds is 3, but this study asked for 4 already"):
+        scvitune.resume(ended.path, confirm={"seeds": 3})
+    assert exit_code(["resume", str(ended.path)]) == 0
+    assert len(lines(ended.path)) == N_TRAININGS
 
 
 def test_the_table_says_what_the_log_says(study):

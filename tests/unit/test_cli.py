@@ -244,6 +244,7 @@ def test_resume_hands_on_its_arguments(room, tmp_path):
     [
         ("search.seed=1", "search cannot be changed by a resume"),
         ("resources=2", "resources is a mapping"),
+        ("confirm=true", "confirm is a mapping: set its keys, such as confirm.top_k=3"),
         ("resources.gpu", "must be KEY=VALUE"),
     ],
 )
