@@ -22,7 +22,9 @@ generation         ``epoch``, ``members``: a population was compared; its ``pert
                    before
 end                ``trial_id``, ``status`` (finished, stopped, diverged, failed), ``reason``
 judgement          ``trial_id``, ``metrics``: what was measured on the test cells after the
-                   search; of spots also ``epoch``: so long it was trained on another tissue
+                   search; ``paired``: metric -> the trial ``against`` which, ``n_cells``, ``mean``
+                   and ``standard_error`` of the difference to it, paired over these cells; of
+                   spots ``epoch``: so long it was trained on another tissue
 confirmation       ``trial_id``, ``seed`` (1, 2, ...: the same number is the same seed for all),
                    ``epoch`` (of the best report), ``time_s``, ``status`` (finished, diverged,
                    failed), ``reason``, ``metrics``: trained again with a fresh seed
@@ -141,6 +143,8 @@ class TrialRecord:
     n_params: int | None = None
     reports: list[Report] = field(default_factory=list)
     judgement: dict[str, float] = field(default_factory=dict)
+    paired: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the judgement says of single cells, see the kind of line; empty in older logs."""
     perturbations: list[Perturbation] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
     inherited: list[Report] = field(default_factory=list)
@@ -332,6 +336,7 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
             record.status, record.reason = event["status"], event.get("reason", "")
         elif kind == "judgement":
             record.judgement.update(event["metrics"])
+            record.paired = event.get("paired", {})
             lost = event.get("status", "finished") != "finished"
             record.judged_at = math.inf if lost else event.get("epoch")
         elif kind in FOLLOW_UPS:

@@ -185,6 +185,30 @@ class Examiner:
             found |= values
         return {base: found[base] for base in bases}
 
+    def measure_cells(
+        self, loop: TrainingLoop, base: str, split: SplitName
+    ) -> npt.NDArray[np.float64] | None:
+        """Return the values of single cells of which `measure` returns the mean.
+
+        Parameters
+        ----------
+        loop
+            With the model, whose weights stay as they are.
+        base
+            Name of a metric without the split.
+        split
+            Which cells.
+
+        Returns
+        -------
+        (n_cells,), the same cells in the same order for every model of the study. None for a
+        metric that is no mean over cells.
+        """
+        if base in self._functions or base not in _OF_CELLS:
+            return None
+        loop.module.eval()
+        return _OF_CELLS[base](self, loop, split)
+
     def on(self, split: Split) -> Examiner:
         """Return one that measures alike, on other cells of the same dataset."""
         return Examiner(
@@ -255,7 +279,19 @@ def _losses(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
     return loop.evaluate(split)
 
 
+def _cells_of(
+    name: str,
+) -> Callable[[Examiner, TrainingLoop, SplitName], npt.NDArray[np.float64]]:
+    return lambda examiner, loop, split: loop.evaluate_cells(split)[name]
+
+
 def _marginal_ll(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
+    return {"marginal_ll": float(_marginal_ll_of_cells(examiner, loop, split).mean())}
+
+
+def _marginal_ll_of_cells(
+    examiner: Examiner, loop: TrainingLoop, split: SplitName
+) -> npt.NDArray[np.float64]:
     objective, cells = _vae(loop), examiner.cells(split)
     noise = _noise(loop, examiner.seed_of("marginal_ll", split))
 
@@ -265,8 +301,7 @@ def _marginal_ll(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Va
         )
 
     size = cells_at_a_time(examiner.prepared.n_genes)
-    weights = loop.collect(weigh, cells, batch_size=size)
-    return {"marginal_ll": float(compute_marginal_ll(weights).mean())}
+    return compute_marginal_ll(loop.collect(weigh, cells, batch_size=size))
 
 
 def _imputation(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
@@ -317,6 +352,12 @@ _SOURCES: dict[str, Callable[[Examiner, TrainingLoop, SplitName], Values]] = {
     **dict.fromkeys(("imputation_mae_median", "imputation_mae_mean"), _imputation),
     **dict.fromkeys(("nmi", "ari", "silhouette"), _clustering),
     **dict.fromkeys(("scib_batch", "scib_bio", "scib_total"), _scib),
+}
+
+# Metric that is a mean over cells -> what computes the cells' values.
+_OF_CELLS: dict[str, Callable[[Examiner, TrainingLoop, SplitName], npt.NDArray[np.float64]]] = {
+    **{name: _cells_of(name) for name in ("elbo", "reconstruction_loss", "kl_local")},
+    "marginal_ll": _marginal_ll_of_cells,
 }
 
 

@@ -33,6 +33,7 @@ BASE = {
     "_locking",
     "_ownership",
     "_cut_default",
+    "_early_rungs",
     "_ray_settings",
 }
 BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}

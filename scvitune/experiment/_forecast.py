@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from scvitune._cut_default import find_cut
+from scvitune._early_rungs import find_early_rung
 from scvitune.config import SimulationConfig
 from scvitune.contracts import Choice, Hyperparameter, PreparedData
 from scvitune.experiment._deconvolution import Tissues
@@ -64,6 +65,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
             else ""
         ),
         *(f"WARNING:    {line}" for line in describe_cut_grid(plan)),
+        *(f"WARNING:    {line}" for line in describe_early_rung(plan)),
         *describe_epochs(plan, n_cells=prepared.n_cells),
         f"Slots:      {plan.slots.slots} at a time, {plan.slots.cpu:g} CPU"
         + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
@@ -88,6 +90,17 @@ def describe_cut_grid(plan: Plan) -> list[str]:
     return [
         f"only {tried} of the grid's {combinations} combinations are tried, drawn from all over "
         f"it. Give num_samples={wanted} for all."
+    ]
+
+
+def describe_early_rung(plan: Plan) -> list[str]:
+    """Return what to say where trials are stopped after next to no training; nothing else."""
+    early = find_early_rung(plan.config.search.scheduler, plan.rungs, plan.max_epochs)
+    if early is None or not plan.space.names:
+        return []
+    return [
+        f"{early.scheduler} compares trials at {early.place} already and stops those that are "
+        f"behind: an order so early says little of the one at the end. {early.remedy}"
     ]
 
 

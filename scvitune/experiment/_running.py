@@ -22,7 +22,11 @@ from scvitune.experiment._following_up import (
     run_stages,
     stages_of_plan,
 )
-from scvitune.experiment._forecast import describe_cut_grid, trials_in_words
+from scvitune.experiment._forecast import (
+    describe_cut_grid,
+    describe_early_rung,
+    trials_in_words,
+)
 from scvitune.experiment._going_on import describe_ending
 from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan
@@ -249,7 +253,7 @@ def _announce(
         )
     if slots.note:
         console.print(slots.note, highlight=False, markup=False, soft_wrap=True)
-    for line in describe_cut_grid(plan):
+    for line in (*describe_cut_grid(plan), *describe_early_rung(plan)):
         console.print(f"WARNING: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"Run directory: {layout.root}  ({describe_ending(layout.root)})\n"

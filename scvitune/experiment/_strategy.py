@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scvitune._early_rungs import SMALLEST_HALVED_BUDGET
 from scvitune.contracts import SearchSpace
 from scvitune.errors import InputError, nearest, one_of
 from scvitune.searchers import count_combinations
@@ -30,7 +31,6 @@ AUTO = "auto"
 FEW_TRIALS = 30
 MANY_SLOTS = 8
 SMALLEST_POPULATION = 8
-SMALLEST_HALVED_BUDGET = 16
 FEWEST_HALVED_TRIALS = 8
 
 STRATEGIES: dict[str, tuple[str, str, str]] = {

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from scvitune._early_rungs import find_early_rung
 from scvitune.events import TrialRecord
 from scvitune.results._budget import as_number, cut_default, max_epochs
+from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
     best_trial_id,
@@ -16,7 +18,7 @@ from scvitune.results._tables import (
     test_metric,
     trial_status,
 )
-from scvitune.results._wording import cells_of, describe_metric, format_value
+from scvitune.results._wording import cells_of, describe_metric, format_value, in_sentence
 
 OPEN = ("pending", "running", "interrupted")
 """Status of trials that are still to be trained to an end."""
@@ -31,9 +33,11 @@ def find_cautions(run: Run) -> list[str]:
     """Return one sentence a caution, the weightiest first; none is good news."""
     best_id = best_trial_id(run)
     cautions = [*_cut(run), *_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
+    cautions += _stopped_too_early(run)
     if best_id is not None:
         best = run.records[best_id]
-        cautions += [*_disagreement(run), *_edges(run, best), *_still_improving(run, best)]
+        cautions += [*_disagreement(run), *_trained_once(run, best)]
+        cautions += [*_edges(run, best), *_still_improving(run, best)]
     return cautions
 
 
@@ -109,6 +113,20 @@ def _default(run: Run) -> list[str]:
     return []
 
 
+def _stopped_too_early(run: Run) -> list[str]:
+    """Warn where trials were stopped after next to no training."""
+    stopped = sum(record.status == "stopped" for record in run.records.values())
+    rungs = run.settings.get("rungs") or []
+    early = find_early_rung(run.search.get("scheduler"), rungs, max_epochs(run))
+    if early is None or not stopped:
+        return []
+    return [
+        f"{early.scheduler} stopped {stopped} of {len(run.records)} trials early, comparing them "
+        f"from {early.place} on: an order so early says little of the one at the end, and a "
+        f"better configuration may be among them. In a new study, {in_sentence(early.remedy)}"
+    ]
+
+
 def _too_few(run: Run) -> list[str]:
     """Warn where a finished search has hardly more than looked around."""
     space = run.settings.get("space")
@@ -168,6 +186,37 @@ def _disagreement(run: Run) -> list[str]:
     return [
         f"On the {cells_of(test)} the best configuration is worse than the default, although it "
         "is better in the search: the gain is within the noise, keep the default."
+    ]
+
+
+def _trained_once(run: Run, best: TrialRecord) -> list[str]:
+    """Warn where a winner was chosen by one training each, and say how to be surer of it.
+
+    Not of what a confirmation follows, nor of what another program searched.
+    """
+    trained = len(run.ranked)
+    if run.at_work or run.confirm is not None or trained < 2 or not run.search:
+        return []
+    if best.origin == "default":
+        return []
+    paired = cell_difference(run, best.trial_id, test_metric(run))
+    interval = (
+        ""
+        if paired is None
+        else f" The interval on the {cells_of(test_metric(run))} is over cells: what other seeds "
+        "would give it does not tell."
+    )
+    alone = (
+        ""
+        if len(best.phases) > 1  # a schedule is no configuration
+        else "; to confirm this winner alone, without searching again, with its values as "
+        "constants (space=study.best_config) and top_k 2"
+    )
+    return [
+        f"Each configuration was trained once, and the best of {trained} trainings was chosen, in "
+        f"part by luck.{interval} To have the best few and the default trained again with fresh "
+        "seeds, start a new study with confirm: {top_k: 3, seeds: 5} (YAML) or "
+        f'confirm={{"top_k": 3, "seeds": 5}} (Python){alone}.'
     ]
 
 

@@ -16,11 +16,9 @@ from scipy import stats
 
 from scvitune.contracts import Mode
 from scvitune.ranking import finished_confirmations
+from scvitune.results._intervals import reach_of
 from scvitune.results._run_directory import Run, once_a_run
 from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
-
-LEVEL = 0.95
-"""Of the intervals; what is claimed has an error probability of at most the rest."""
 
 _DIFFERENCES = (
     "difference",
@@ -95,7 +93,7 @@ def compare_paired(
         return PairedDifference(n, mean, 0.0, mean, mean, better, float(mean == 0))
     error = float(differences.std(ddof=1) / math.sqrt(n))
     student = stats.t(n - 1)
-    reach = float(student.ppf(0.5 + LEVEL / 2)) * error
+    reach = reach_of(error, n)
     return PairedDifference(
         n,
         mean,

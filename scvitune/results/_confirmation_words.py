@@ -7,7 +7,8 @@ import math
 import pandas as pd
 
 from scvitune.results._budget import name_default
-from scvitune.results._confirmation import LEVEL, claimed_p_value, confirmation_table
+from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._intervals import LEVEL
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
 from scvitune.results._wording import cells_of, format_number, metric_words

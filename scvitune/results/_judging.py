@@ -5,6 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from scvitune.config import MetricOptions
 from scvitune.contracts import Config
@@ -12,9 +17,10 @@ from scvitune.events import EventLog
 from scvitune.judging import Examiner, MetricError
 from scvitune.metrics import METRICS, OwnFunction, name_metrics
 from scvitune.models import get_adapter
+from scvitune.results._intervals import compare_cells
 from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import best_trial_id
+from scvitune.results._tables import best_trial_id, test_metric
 from scvitune.results._weights import load_run_data, load_weights, weights_path
 from scvitune.training import Divergence, TrainingLoop
 
@@ -27,7 +33,9 @@ def judge_on_test_cells(
 ) -> dict[str, dict[str, float]]:
     """Measure the default, the best and the confirmed trials on the test cells; once it is done.
 
-    Their weights are those of their best reports in the search. The log keeps what is found.
+    Their weights are those of their best reports in the search. The log keeps what is found, and
+    where the metric that decides is a mean over cells, how the difference to the default spreads
+    over them.
 
     Parameters
     ----------
@@ -48,6 +56,7 @@ def judge_on_test_cells(
     wanted = [best_trial_id(run), default.trial_id if default is not None else None]
     wanted += run.candidates
     judged: dict[str, dict[str, float]] = {}
+    of_cells: dict[str, npt.NDArray[np.float64]] = {}
     loops = LoopBuilder(run, prepared, split)
     examiner = Examiner(
         prepared, split, seed=run.search["seed"], options=options_of(run), functions=functions
@@ -59,10 +68,26 @@ def judge_on_test_cells(
         loop = loops.build(config, seed=0)
         loop.module.load_state_dict(load_weights(run, trial_id))
         judged[trial_id] = measure_on_test_cells(run, loop, examiner, config, functions or {})
+        if test_metric(run) in judged[trial_id] and not run.metrics[0].own:
+            values = examiner.measure_cells(loop, run.metrics[0].base, "test")
+            if values is not None:
+                of_cells[trial_id] = values
     with EventLog(run.layout.events) as log:
         for trial_id, metrics in judged.items():
-            log.append("judgement", trial_id=trial_id, metrics=metrics)
+            paired = _pair_with_default(run, trial_id, of_cells)
+            log.append("judgement", trial_id=trial_id, metrics=metrics, paired=paired)
     return judged
+
+
+def _pair_with_default(
+    run: Run, trial_id: str, of_cells: Mapping[str, npt.NDArray[np.float64]]
+) -> dict[str, dict[str, Any]]:
+    """Return what the log keeps of a trial against the default, cell by cell."""
+    default_id = None if run.default is None else run.default.trial_id
+    if default_id is None or trial_id == default_id or not {trial_id, default_id} <= {*of_cells}:
+        return {}
+    found = compare_cells(of_cells[trial_id], of_cells[default_id])
+    return {} if found is None else {test_metric(run): {"against": default_id, **asdict(found)}}
 
 
 def measure_on_test_cells(

@@ -18,6 +18,7 @@ from scvitune.results._citations import (
 )
 from scvitune.results._comparable import compare_trials
 from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._intervals import cell_difference
 from scvitune.results._methods_space import (
     describe_registration,
     describe_settings,
@@ -322,13 +323,20 @@ def _say_gain(writer: _Writer) -> None:
             own = writer.cite("Li et al., 2022") if name.startswith("proportion_") else ""
             ours, theirs = float(row["best"]), float(row["default"])
             mode = metric_mode(run, name)
-            difference = describe_difference(theirs, ours, name=name, mode=mode)
+            paired = cell_difference(run, str(best_trial_id(run)), name)
+            difference = describe_difference(theirs, ours, name=name, mode=mode, paired=paired)
             place = f"On the {cells_of(name)}, its" if cells_of(name) else "Its"
             label = in_sentence(metric_words(name).label)
             writer.say(
                 f"{place} {label}{own} was {format_number(ours)} against "
                 f"{format_number(theirs)} for {name_default(run, 'the default')}: {difference}."
             )
+            if paired is not None:
+                writer.say(
+                    "The interval is that of the mean difference, paired over cells (Student's "
+                    "t); each configuration was trained once, so it says nothing of other random "
+                    "seeds."
+                )
             return
 
 

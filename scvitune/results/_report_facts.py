@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from scvitune.results._budget import max_epochs, name_default
-from scvitune.results._confirmation import LEVEL, claimed_p_value, confirmation_table
+from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._intervals import LEVEL, cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import display_path
 from scvitune.results._tables import (
@@ -95,6 +96,10 @@ def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
 def _gain_figure(run: Run, name: str, row: pd.Series) -> list[tuple[str, str]]:
     if is_missing(row["relative"]):
         return []
+    paired = cell_difference(run, str(best_trial_id(run)), name)
+    if paired is not None and not paired.is_clear:
+        default = name_default(run, "the default")
+        return [("not shown", f"to be better than {default} on the {cells_of(name)}")]
     way = "equal to" if not row["difference"] else row["verdict"] or "different"
     text = format_percent(abs(row["relative"]))
     default = name_default(run, "the default")

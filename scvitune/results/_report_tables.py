@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from scvitune.results._intervals import LEVEL
 from scvitune.results._run_directory import Run
 from scvitune.results._study_tables import (
     published_table,
@@ -97,19 +98,30 @@ def setting_cell(value: Any) -> Cell:
 def describe_comparison(run: Run) -> TableView:
     """Return best against default."""
     has_default = run.default is not None
+    table = comparison_table(run)
+    has_interval = bool(table["low"].notna().any())
     columns = [("Metric", False), ("Measured on", False)]
     columns += [("Default", True)] if has_default else []
     columns += [("Best", True)]
-    columns += [("Difference", True), ("", False)] if has_default else []
+    columns += [("Difference", True)] if has_default else []
+    columns += [(f"{100 * LEVEL:g} % interval over cells", True)] if has_interval else []
+    columns += [("", False)] if has_default else []
     rows = []
-    for name, row in comparison_table(run).iterrows():
+    for name, row in table.iterrows():
         words, difference = metric_words(str(name)), row["difference"]
         label = f"{words.label} ({words.unit})" if words.unit else words.label
         cells = [Cell(label, note=str(name)), Cell(measured_on(run, str(name)))]
         cells += [number_cell(row["default"])] if has_default else []
         cells += [number_cell(row["best"])]
+        cells += [_difference(difference)] if has_default else []
+        cells += [_interval(row["low"], row["high"])] if has_interval else []
         if has_default:
-            cells += [_difference(difference), Cell(row["verdict"], kind=str(row["verdict"]))]
+            is_unclear = not is_missing(row["low"]) and row["low"] <= 0 <= row["high"]
+            cells += [
+                Cell(f"{row['verdict']}, not shown" if row["verdict"] else "")
+                if is_unclear
+                else Cell(row["verdict"], kind=str(row["verdict"]))
+            ]
         rows.append(("", cells))
     return TableView(columns, rows)
 
@@ -132,6 +144,12 @@ def _difference(value: Any) -> Cell:
         return Cell("–")
     sign = "+" if value > 0 else "−" if value < 0 else ""
     return Cell(sign + format_number(abs(float(value)), digits=3), float(value))
+
+
+def _interval(low: Any, high: Any) -> Cell:
+    if is_missing(low):
+        return Cell("–")
+    return Cell(f"{_difference(low).text} to {_difference(high).text}", float(low))
 
 
 def describe_config(run: Run) -> TableView:

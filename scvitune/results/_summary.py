@@ -12,6 +12,7 @@ import pandas as pd
 from scvitune.results._budget import name_default
 from scvitune.results._cautions import OPEN, asked_trials, find_cautions
 from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
+from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
     best_trial_id,
@@ -88,6 +89,12 @@ def _describe_leader(run: Run) -> str:
     test = test_metric(run) if test_metric(run) in verdicts.index else None
     if verdicts.get(run.metric) == "equal":
         return f"Trial {best_id} is just as good as {default}."
+    paired = None if test is None else cell_difference(run, best_id, test)
+    if test is not None and paired is not None and not paired.is_clear:
+        return (
+            f"Trial {best_id} beats {default} in the search; on the {cells_of(test)} the "
+            f"difference is within what {paired.n_cells:,} cells can show."
+        )
     if test is not None and verdicts[test] == "worse":
         return f"Trial {best_id} beats {default} in the search, but not on the {cells_of(test)}."
     better = test is not None and verdicts[test] == "better"
@@ -227,7 +234,13 @@ def _gain(run: Run, name: str, row: pd.Series) -> str:
         return f"default {format_number(default)}, best not measured"
     if run.default is not None and run.default.trial_id == best_trial_id(run):
         return f"{format_number(best)} (the default)"
-    difference = describe_difference(default, best, name=name, mode=metric_mode(run, name))
+    difference = describe_difference(
+        default,
+        best,
+        name=name,
+        mode=metric_mode(run, name),
+        paired=cell_difference(run, str(best_trial_id(run)), name),
+    )
     return f"{format_number(best)} against {format_number(default)}: {difference}"
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from scvitune.contracts import Mode
 from scvitune.events import TrialRecord
 from scvitune.ranking import find_winner
+from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run, once_a_run
 from scvitune.results._wording import metric_words, split_metric, verdict
 
@@ -23,6 +24,7 @@ CONFIG_PREFIX = "config/"
 """Columns of hyperparameters begin with it."""
 
 _JSON_COLUMNS = b"scvitune.json_columns"
+_OF_CELLS = ("n_cells", "standard_error", "low", "high")
 
 
 def trial_status(run: Run, record: TrialRecord) -> str:
@@ -137,10 +139,13 @@ def comparison_table(run: Run) -> pd.DataFrame:
     Returns
     -------
     Index ``metric``; columns ``default``, ``best``, ``difference`` (best minus default),
-    ``relative`` (that over the default's size) and ``verdict`` (better, worse, equal, or empty
-    where a value or the metric's direction is unknown). Empty without a best trial.
+    ``relative`` (that over the default's size), ``verdict`` (better, worse, equal, or empty
+    where a value or the metric's direction is unknown), then of the metric that decides on the
+    test cells, if it is a mean over them, ``n_cells``, ``standard_error``, ``low`` and ``high``:
+    of the difference, paired over cells, with the ends of its 95 % interval; missing elsewhere.
+    Empty without a best trial.
     """
-    columns = ["default", "best", "difference", "relative", "verdict"]
+    columns = ["default", "best", "difference", "relative", "verdict", *_OF_CELLS]
     best_id = best_trial_id(run)
     if best_id is None:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="metric", dtype=object))
@@ -158,8 +163,10 @@ def comparison_table(run: Run) -> pd.DataFrame:
             "relative": (ours - theirs) / abs(theirs) if theirs else math.nan,
             "verdict": verdict(theirs, ours, metric_mode(run, name)),
         }
+        paired = cell_difference(run, best_id, name)
+        rows[name] |= {what: getattr(paired, what, math.nan) for what in _OF_CELLS}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return table.rename_axis("metric")
+    return table.astype({"n_cells": "Int64"}).rename_axis("metric")
 
 
 def config_table(run: Run) -> pd.DataFrame:

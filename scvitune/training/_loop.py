@@ -254,11 +254,8 @@ class TrainingLoop:
             seen, known = self._known_validation
             if seen == self._cells_seen:
                 return known
-        self.module.eval()
-        noise = GeneratorNoise(derive_seed(self._evaluation_seed, split), self._data.device)
         sums = LossSums(self._data.device)
-        for cells in self._evaluation_batches(split):
-            losses = self.objective.compute_losses(self._data.gather(cells), noise)
+        for losses in self._evaluation_losses(split):
             parts = losses.reconstruction, losses.kl, losses.kl_fixed
             sums.add(torch.stack([part.sum() for part in parts]))
         means = _name_losses(sums, len(self._split[split]))
@@ -266,6 +263,16 @@ class TrainingLoop:
             if not math.isfinite(value):
                 raise Divergence(f"{name}_{split} is {value} at epoch {self.epoch:g}")
         return means
+
+    @torch.inference_mode()
+    def evaluate_cells(self, split: SplitName) -> dict[str, npt.NDArray[np.float64]]:
+        """What `evaluate` returns the means of: (n_cells,) nats, in the order of the split."""
+        found = [
+            torch.stack([losses.reconstruction, losses.kl, losses.kl_fixed]).cpu()
+            for losses in self._evaluation_losses(split)
+        ]
+        reconstruction, kl, kl_fixed = torch.cat(found, dim=1).double().numpy()
+        return _add_up(reconstruction, kl, kl_fixed)
 
     @torch.inference_mode()
     def collect(
@@ -284,10 +291,13 @@ class TrainingLoop:
         rows: npt.NDArray[Any] = torch.cat(parts).cpu().numpy()
         return rows
 
-    def _evaluation_batches(self, split: SplitName) -> Iterator[Tensor]:
+    def _evaluation_losses(self, split: SplitName) -> Iterator[Losses]:
+        self.module.eval()
+        noise = GeneratorNoise(derive_seed(self._evaluation_seed, split), self._data.device)
         if split not in self._cells:
             self._cells[split] = torch.from_numpy(self._split[split]).to(self._data.device)
-        return iter(self._cells[split].split(EVALUATION_BATCH))
+        for cells in self._cells[split].split(EVALUATION_BATCH):
+            yield self.objective.compute_losses(self._data.gather(cells), noise)
 
     # -------------------------------------------------------------- checkpoints
 
@@ -377,7 +387,10 @@ def _copy_into(module: Any, weights: Mapping[str, Tensor]) -> None:
 
 
 def _name_losses(sums: LossSums, n_cells: int) -> dict[str, float]:
-    reconstruction, kl, kl_fixed = (total / n_cells for total in sums.read())
+    return _add_up(*(total / n_cells for total in sums.read()))
+
+
+def _add_up(reconstruction: Any, kl: Any, kl_fixed: Any) -> dict[str, Any]:
     return {
         "elbo": reconstruction + kl + kl_fixed,
         "reconstruction_loss": reconstruction,

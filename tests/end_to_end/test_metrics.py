@@ -75,6 +75,11 @@ def test_the_users_own_and_a_dear_one(cells, tmp_path, monkeypatch):
         .notna()
         .all(axis=None)
     )
+    paired = study.table("comparison")["n_cells"].dropna()
+    if study.best_trial_id != "00000":
+        assert paired.to_dict() == {"marginal_ll_test": 12}, (
+            "the one that decides, a mean of cells"
+        )
     logged = [e["metrics"] for e in read_events(study.path / "events.jsonl") if "metrics" in e]
     assert all(set(asked) <= set(metrics) for metrics in logged if "elbo_train" in metrics)
 
@@ -106,6 +111,8 @@ def test_a_function_of_a_notebook_decides_by_itself(cells, tmp_path):
     )
     assert (study.trials["width"] == study.trials["config/n_latent"]).all()
     assert study.best_config["n_latent"] == study.trials["config/n_latent"].max()
+    assert study.table("comparison")["n_cells"].isna().all(), "nobody knows whether it is a mean"
+    assert "interval" not in study.summary()
     with pytest.raises(InputError, match="Give it again"):
         scvitune.resume(study.path, num_samples=3)
     with pytest.raises(InputError, match="Give it again"):

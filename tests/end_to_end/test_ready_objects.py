@@ -38,7 +38,7 @@ def most_at_once(path, trials):
     return most
 
 
-def test_a_limited_searcher_and_a_scheduler_run_and_resume(cells, tmp_path):
+def test_a_limited_searcher_and_a_scheduler_run_and_resume(cells, tmp_path, capsys):
     """The limiter is full most of the time; the study neither ends early nor hangs."""
     from ray.tune.schedulers import AsyncHyperBandScheduler
     from ray.tune.search import ConcurrencyLimiter
@@ -56,6 +56,7 @@ def test_a_limited_searcher_and_a_scheduler_run_and_resume(cells, tmp_path):
         name="ready",
     )
     assert study.finished
+    assert "WARNING" not in capsys.readouterr().out, "its grace period is the user's own"
     assert (study.path / "ray" / "ready.pkl").exists()
     proposed = [e for e in read_events(study.path / "events.jsonl") if e["event"] == "proposal"]
     assert [e["origin"] for e in proposed] == ["default"] + ["ConcurrencyLimiter"] * 4

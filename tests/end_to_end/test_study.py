@@ -13,10 +13,15 @@ import scvi
 import torch
 import yaml
 from ray import tune as ray_tune
+from scipy import stats
 
 import scvitune
 from scvitune.errors import InputError, StudyError
 from scvitune.events import read_events
+from scvitune.results import read_run
+from scvitune.results._cautions import find_cautions
+from scvitune.results._loops import LoopBuilder
+from scvitune.results._weights import load_run_data, load_weights
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -125,6 +130,49 @@ def test_best_model_is_ordinary(study, pbmc, tmp_path):
     splits = np.load(study.path / "splits.npz")
     np.testing.assert_array_equal(model.train_indices, splits["train"])
     np.testing.assert_array_equal(model.test_indices, splits["test"])
+
+
+def test_the_gain_has_an_interval_over_the_test_cells(study):
+    run = read_run(study.path)
+    prepared, split = load_run_data(run)
+    loops = LoopBuilder(run, prepared, split)
+    best = study.best_trial_id
+    assert best != "00000"
+    cells = []
+    for trial_id in (best, "00000"):
+        loop = loops.build(run.records[trial_id].config, seed=0)
+        loop.module.load_state_dict(load_weights(run, trial_id))
+        cells.append(loop.evaluate_cells("test")["elbo"])
+    theirs = stats.ttest_rel(*cells)
+    interval = theirs.confidence_interval(0.95)
+    row = scvitune.load(study.path).table("comparison").loc["elbo_test"]
+    assert row["n_cells"] == len(split.test)
+    assert row["standard_error"] == pytest.approx(row["difference"] / theirs.statistic, rel=1e-4)
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+    # It is around the gain that is reported, which comes from sums of minibatches.
+    assert (row["low"] + row["high"]) / 2 == pytest.approx(row["difference"], rel=1e-4)
+    told = study.summary()
+    assert f"95 % interval over {len(split.test)} test cells: " in told
+    shown = theirs.pvalue < 0.05
+    assert ("also on the held-out test cells" in told) == (shown and row["verdict"] == "better")
+
+
+def test_a_winner_is_confirmed_alone_as_the_report_advises(study, pbmc, tmp_path):
+    (advice,) = [c for c in find_cautions(read_run(study.path)) if "trained once" in c]
+    assert "space=study.best_config) and top_k 2" in advice
+    again = scvitune.tune(
+        "SCVI",
+        pbmc,
+        space=study.best_config,
+        confirm={"top_k": 2, "seeds": 2},
+        max_epochs=4,
+        storage=tmp_path,
+        name="again",
+    )
+    assert set(again.confirmation.index) == {"00000", "00001"}
+    config = again.trials.filter(like="config/").loc["00001"]
+    assert {n.removeprefix("config/"): v for n, v in config.items()} == study.best_config
+    assert "trained once" not in again.summary()
 
 
 def test_best_model_without_the_data(study):

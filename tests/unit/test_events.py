@@ -175,6 +175,16 @@ def test_trials_come_in_order_of_proposal_and_once(path):
     assert records["00000"].status == "pending"
 
 
+def test_what_single_cells_said_goes_with_the_judgement(path):
+    paired = {"elbo_test": {"against": "00000", "n_cells": 9, "mean": -1.0, "standard_error": 0.2}}
+    judged = {"trial_id": "00001", "metrics": {"elbo_test": 3.0}}
+    write(path, proposal("00001", lr=2.0), ("judgement", {**judged, "paired": paired}))
+    assert fold(read_events(path))["00001"].paired == paired
+    write(path, ("judgement", judged))  # of other weights, by a version that says nothing of cells
+    record = fold(read_events(path))["00001"]
+    assert (record.paired, record.judgement) == ({}, {"elbo_test": 3.0})
+
+
 @pytest.mark.parametrize(("mode", "epoch"), [("min", 2.0), ("max", 1.0)])
 def test_of_equal_reports_the_earliest_is_the_best(path, mode, epoch):
     losses = [(1.0, 5.0), (2.0, 3.0), (3.0, 5.0), (4.0, 3.0)]

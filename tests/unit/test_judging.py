@@ -277,3 +277,42 @@ def test_siblings_on_the_test_cells_are_computed_once(trained, monkeypatch, tmp_
     found = measure_on_test_cells(run, one.loop, one.examiner(), one.config, {})
     assert {"nmi_test", "ari_test", "silhouette_test", "imputation_mae_mean_test"} <= set(found)
     assert sorted(calls) == ["compute_clustering_scores", "compute_imputation_errors"]
+
+
+@pytest.mark.parametrize("base", ["elbo", "reconstruction_loss", "kl_local", "marginal_ll"])
+@pytest.mark.parametrize("key", ["zinb", "learned library"])
+def test_single_cells_have_the_metric_as_their_mean(trained, base, key):
+    one = trained(key)
+    examiner = one.examiner(n_mc_samples=20)
+    values = examiner.measure_cells(one.loop, base, "test")
+    assert values.shape == (len(one.split.test),)
+    assert values.std() > 0
+    mean = examiner.measure(one.loop, [base], "test", config=one.config)[base]
+    assert values.mean() == pytest.approx(mean, rel=1e-6)
+    np.testing.assert_array_equal(examiner.measure_cells(one.loop, base, "test"), values)
+
+
+def test_cells_come_in_the_order_of_the_split(trained):
+    """Reconstruction by scvi-tools of each cell, to its Monte-Carlo error."""
+    one = trained("nb")
+    ours = one.examiner().measure_cells(one.loop, "reconstruction_loss", "test")
+    draws = [
+        one.model.get_reconstruction_error(indices=one.split.test, return_mean=False)[
+            "reconstruction_loss"
+        ]
+        for _ in range(10)
+    ]
+    theirs, spread = np.mean(draws, axis=0), np.std(draws, axis=0, ddof=1)
+    assert (np.abs(ours - theirs) < 6 * spread + 1e-3 * np.abs(theirs)).all()
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.95
+
+
+def test_what_is_no_mean_over_cells_says_so(trained):
+    one = trained("nb")
+
+    def elbo(model, data, cells):
+        return 1.0
+
+    examiner = one.examiner(functions={"elbo": elbo})
+    for base in ("nmi", "scib_total", "imputation_mae_median", "imputation_mae_mean", "elbo"):
+        assert examiner.measure_cells(one.loop, base, "test") is None, base

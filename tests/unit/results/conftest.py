@@ -1,15 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from scvitune.contracts import RunLayout
 from scvitune.events import EventLog
 from scvitune.results import Run, read_run
+from scvitune.results._intervals import compare_cells
 
 SETTINGS: dict[str, Any] = {
     "name": "pbmc",
@@ -77,6 +80,21 @@ class Builder:
 
     def judge(self, trial_id: str, **metrics: float) -> None:
         self.log.append("judgement", trial_id=trial_id, metrics=metrics)
+
+    def judge_cells(
+        self, trial_id: str, values: Sequence[float], default: Sequence[float], **more: Any
+    ) -> None:
+        """A trial and the default by their negative ELBO of each test cell."""
+        found = compare_cells(np.array(values), np.array(default))
+        assert found is not None
+        paired = {"elbo_test": {"against": "00000", **asdict(found), **more}}
+        self.judge("00000", elbo_test=float(np.mean(default)))
+        self.log.append(
+            "judgement",
+            trial_id=trial_id,
+            metrics={"elbo_test": float(np.mean(values))},
+            paired=paired,
+        )
 
     def confirm(self, trial_id: str, seed: int, **metrics: float) -> None:
         """A training with a fresh seed that came to its end."""

@@ -187,3 +187,27 @@ def test_reasons_keep_rows_low_and_in_sight(small_run) -> None:
     cell = cells["00003"][headings.index("Reason")]
     assert (cell.text, cell.full, cell.kind) == ("NaN loss", "NaN loss", "reason")
     assert 'title="NaN loss"' in render_report(small_run.read())
+
+
+def test_trials_stopped_after_next_to_no_training_are_a_caution(small_run) -> None:
+    def cautions(max_epochs=10.0, scheduler="asha", rungs=(1.0, 4.0)):
+        search = {"searcher": "tpe", "scheduler": scheduler, "max_epochs": max_epochs}
+        small_run.settings(search=search, rungs=list(rungs))
+        return [c for c in find_cautions(small_run.read()) if "so early" in c]
+
+    (words,) = cautions()
+    assert words.startswith("asha stopped 1 of 4 trials early, comparing them from epoch 1 of 10")
+    assert "In a new study, give more epochs (16 at the very least), scheduler: fifo" in words
+    assert words[:40] in render_report(small_run.read())
+    assert cautions(max_epochs=16.0) == cautions(scheduler="AsyncHyperBandScheduler") == []
+    assert cautions(rungs=()) == cautions(scheduler="fifo") == []
+
+
+def test_early_rungs_that_stopped_nobody_are_none(new_run) -> None:
+    builder = new_run()
+    builder.settings(
+        search={"searcher": "tpe", "scheduler": "asha", "max_epochs": 10.0}, rungs=[1.0, 4.0]
+    )
+    builder.trial("00000", values={4.0: 9.0}, origin="default")
+    builder.trial("00001", values={4.0: 8.0})
+    assert not [c for c in find_cautions(builder.read()) if "so early" in c]

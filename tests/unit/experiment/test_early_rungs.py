@@ -1,0 +1,90 @@
+"""Who stops trials after next to no training is told so, before and after."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+import scvi
+from ray.tune.schedulers import AsyncHyperBandScheduler
+from rich.console import Console
+
+import scvitune
+from scvitune._early_rungs import SMALLEST_HALVED_BUDGET, find_early_rung
+from scvitune.config import StudyConfig
+from scvitune.contracts import RunLayout
+from scvitune.experiment import prepare_experiment
+from scvitune.experiment._forecast import describe_early_rung, describe_preparation
+from scvitune.experiment._planning import plan_study
+from scvitune.experiment._running import _announce
+
+
+@pytest.fixture(scope="module")
+def preparation():
+    cells = scvitune.data.simulated(120, 30, seed=0)
+    scvi.model.SCVI.setup_anndata(cells)
+    config = StudyConfig.from_arguments("SCVI", max_epochs=10)
+    return prepare_experiment(config, adata=cells)
+
+
+def a_plan(preparation, *, ready=None, **arguments):
+    config = StudyConfig.from_arguments("SCVI", **({"max_epochs": 10} | arguments))
+    return plan_study(config, preparation.prepared, scheduler=ready)
+
+
+def test_check_warns_of_the_default_scheduler(preparation):
+    (line,) = describe_early_rung(preparation.plan)
+    assert line.startswith("asha compares trials at epoch 1 of 10 already and stops those")
+    for way in ("more epochs", "scheduler: fifo", "grace_period"):
+        assert way in line
+    assert f"WARNING:    {line}" in describe_preparation(preparation)
+
+
+@pytest.mark.parametrize(("max_epochs", "warned"), [(10, True), (60, False)])
+def test_a_study_begins_with_it(preparation, tmp_path, max_epochs, warned):
+    said = StringIO()
+    plan, layout = a_plan(preparation, max_epochs=max_epochs), RunLayout(tmp_path / "run")
+    _announce(plan, layout, preparation.prepared, None, Console(file=said, width=200))
+    assert ("WARNING: asha compares trials at epoch 1 of 10" in said.getvalue()) == warned
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "async_hyperband", "hyperband"])
+def test_whatever_compares_at_rungs_is_warned_of(preparation, scheduler):
+    (line,) = describe_early_rung(a_plan(preparation, scheduler=scheduler, searcher="random"))
+    assert line.startswith(f"{scheduler} compares trials at epoch 1 of 10")
+
+
+@pytest.mark.parametrize("max_epochs", [SMALLEST_HALVED_BUDGET, 60, None])
+def test_larger_budgets_get_none(preparation, max_epochs):
+    assert describe_early_rung(a_plan(preparation, max_epochs=max_epochs)) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"scheduler": "fifo"},
+        {"scheduler": "median"},
+        {"scheduler": "pbt", "space": {"lr": {"type": "uniform", "low": 1e-4, "high": 1e-2}}},
+        {"strategy": "auto"},
+        {"space": {}},
+        {"space": {"lr": 0.004}},
+    ],
+    ids=str,
+)
+def test_who_stops_nobody_so_gets_none(preparation, arguments):
+    assert describe_early_rung(a_plan(preparation, **arguments)) == []
+
+
+def test_a_grace_period_of_the_users_own_silences_it(preparation):
+    ready = AsyncHyperBandScheduler(time_attr="epoch", max_t=10, grace_period=5)
+    plan = a_plan(preparation, ready=ready)
+    assert min(plan.rungs) == 5
+    assert describe_early_rung(plan) == []
+
+
+def test_auto_and_the_warning_agree(preparation):
+    """Where auto stops trials early nobody is warned, and the other way round."""
+    for max_epochs in (2, 15, 15.9, 16, 17):
+        chosen = a_plan(preparation, max_epochs=max_epochs, strategy="auto").scheduler
+        warned = find_early_rung("asha", [1.0], max_epochs) is not None
+        assert warned == (chosen == "fifo"), max_epochs
