@@ -203,20 +203,19 @@ def _trained_once(run: Run, best: TrialRecord) -> list[str]:
     interval = (
         ""
         if paired is None
-        else f" The interval on the {cells_of(test_metric(run))} is over cells: what other seeds "
-        "would give it does not tell."
+        else f" The interval is over the {cells_of(test_metric(run))}: what other seeds would "
+        "give it does not tell."
     )
     alone = (
         ""
         if len(best.phases) > 1  # a schedule is no configuration
-        else "; to confirm this winner alone, without searching again, with its values as "
-        "constants (space=study.best_config) and top_k 2"
+        else "; without another search, for this winner alone, with space=study.best_config and "
+        "top_k 2"
     )
     return [
-        f"Each configuration was trained once, and the best of {trained} trainings was chosen, in "
-        f"part by luck.{interval} To have the best few and the default trained again with fresh "
-        "seeds, start a new study with confirm: {top_k: 3, seeds: 5} (YAML) or "
-        f'confirm={{"top_k": 3, "seeds": 5}} (Python){alone}.'
+        f"Each configuration was trained once, and the best of {trained} was chosen, in part by "
+        f"luck.{interval} A new study asks fresh seeds: with confirm: {{top_k: 3, seeds: 5}} "
+        f'(YAML) or confirm={{"top_k": 3, "seeds": 5}} (Python){alone}.'
     ]
 
 

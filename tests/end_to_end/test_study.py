@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -157,9 +158,23 @@ def test_the_gain_has_an_interval_over_the_test_cells(study):
     assert ("also on the held-out test cells" in told) == (shown and row["verdict"] == "better")
 
 
+def test_a_finished_run_of_an_older_version_gets_it_by_a_resume(study, tmp_path):
+    root = shutil.copytree(study.path.parent, tmp_path / "runs") / study.path.name
+    log = root / "events.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sum(bool(event.pop("paired", None)) for event in events) == 1
+    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+    old = scvitune.load(root)
+    assert old.table("comparison")["n_cells"].isna().all()
+    assert "interval" not in old.summary()
+    assert old.write_report().is_file()
+    new = scvitune.resume(root)
+    pd.testing.assert_frame_equal(new.table("comparison"), study.table("comparison"))
+
+
 def test_a_winner_is_confirmed_alone_as_the_report_advises(study, pbmc, tmp_path):
     (advice,) = [c for c in find_cautions(read_run(study.path)) if "trained once" in c]
-    assert "space=study.best_config) and top_k 2" in advice
+    assert "with space=study.best_config and top_k 2" in advice
     again = scvitune.tune(
         "SCVI",
         pbmc,

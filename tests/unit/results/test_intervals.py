@@ -178,8 +178,8 @@ def once(run) -> list[str]:
 
 def test_without_a_confirmation_it_is_said_what_the_interval_leaves_out(judged, small_run) -> None:
     (words,) = once(judged())
-    assert words.startswith("Each configuration was trained once, and the best of 3 trainings")
-    assert "The interval on the held-out test cells is over cells" in words
+    assert words.startswith("Each configuration was trained once, and the best of 3 was chosen")
+    assert "The interval is over the held-out test cells: what other seeds would give" in words
     assert "confirm: {top_k: 3, seeds: 5} (YAML)" in words
     assert 'confirm={"top_k": 3, "seeds": 5} (Python)' in words
     assert words in summarise(small_run.read())
