@@ -13,11 +13,14 @@ from scvitune.experiment._default_training import describe_default_training
 from scvitune.experiment._memory import describe_memory
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._preparing import Preparation
-from scvitune.experiment._schedule import SECONDS_PER_ENTRY
+from scvitune.experiment._schedule import SECONDS_PER_ENTRY, compute_report_cost
 from scvitune.models import get_adapter
 
 START_UP_S = 15.0
 """Imports and Ray, once a study; measured on two cores."""
+
+_END_S = 5.0
+"""The held-out cells, the best model and the report, once a study."""
 
 _SECONDS_PER_DECODED_ENTRY = 1.4e-7
 """Of a spot, a gene and a cell type, for an epoch of DestVI; measured on one core."""
@@ -73,7 +76,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         + (f", so {plan.slots.threads} threads" if plan.slots.threads > 1 else ""),
         *([f"            {plan.slots.note}"] if plan.slots.note else []),
         *follow_ups,
-        f"Time:       about {_duration(seconds)} (rough; the live display knows better)",
+        f"Time:       about {_duration(seconds)} on an idle machine, if trials cost what the "
+        "default does (rough; the live display goes by what they really cost)",
         *memory,
         f"Run:        {preparation.layout.root}",
         "Nothing was started and nothing was written.",
@@ -197,19 +201,31 @@ def _shared_mb(prepared: PreparedData) -> float:
 
 
 def forecast_seconds(preparation: Preparation) -> float:
-    """Return the seconds that a study takes on CPU slots, to an order of magnitude."""
+    """Return the seconds that a study takes on idle CPU slots, to an order of magnitude.
+
+    As if all configurations trained as fast as the default.
+    """
     plan, n_genes = preparation.plan, preparation.prepared.n_genes
+    search = plan.config.search
     if preparation.tissues is None:
-        per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
-        seconds = START_UP_S + plan.expected_epochs * per_epoch / plan.slots.trainers
+        per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY * (1 + _reports_cost(plan))
+        seconds = _trial_epochs(plan) * per_epoch / plan.slots.trainers
     else:
         per_epoch = _spots_epoch_seconds(preparation.tissues)
-        seconds = START_UP_S + _spots_seconds(plan, preparation.tissues)
-    budget = plan.config.search.time_budget_s
-    if budget is not None:
-        seconds = min(seconds, START_UP_S + budget)
+        seconds = _spots_seconds(plan, preparation.tissues)
+    seconds = min(seconds, search.time_budget_s or math.inf)
     # What follows the search is in no budget.
-    return seconds + follow_up_epochs(plan) * per_epoch / plan.slots.trainers
+    follow_ups = follow_up_epochs(plan) * per_epoch / plan.slots.trainers
+    return START_UP_S + seconds + follow_ups + _END_S
+
+
+def _trial_epochs(plan: Plan) -> float:
+    return min(plan.expected_epochs, plan.config.search.epoch_budget or math.inf)
+
+
+def _reports_cost(plan: Plan) -> float:
+    """Return what the reports of an epoch cost, in epochs; dear metrics come on top."""
+    return len(plan.report_epochs) / plan.max_epochs * compute_report_cost(plan.split)
 
 
 def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
@@ -225,7 +241,7 @@ def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
     stage_epochs = float(adapter.first_stage_config(plan.default_config)["max_epochs"])
     stage = stage_epochs * len(tissues.split.train) * reference.n_genes * SECONDS_PER_ENTRY
     n_stages = min(n_configurations, plan.num_trials)
-    trials = plan.expected_epochs * per_epoch + n_stages * stage
+    trials = _trial_epochs(plan) * per_epoch + n_stages * stage
     return (trials + _LAST_TRAININGS * plan.max_epochs * per_epoch) / plan.slots.trainers
 
 

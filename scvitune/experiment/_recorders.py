@@ -81,6 +81,7 @@ def build_recorders(
                 slots=plan.slots.slots,
                 console=console,
                 time_budget_s=plan.config.search.time_budget_s,
+                epoch_budget=plan.config.search.epoch_budget,
                 records=records,
                 expected_epochs=plan.expected_epochs_a_trial,
                 takes_turns=plan.perturbs,

@@ -15,8 +15,9 @@ from rich.text import Text
 
 from scvitune.contracts import Generation, Mode, Proposal, TrialStatus
 from scvitune.events import TrialRecord
-from scvitune.recording._tally import Tally, format_duration
+from scvitune.recording._tally import Tally
 from scvitune.recording._terminal import write_safely
+from scvitune.recording._wording import format_duration
 
 _REDRAW_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0
@@ -42,8 +43,8 @@ class ProgressRecorder:
         Trials at a time.
     console
         Where to write; the standard output by default.
-    time_budget_s
-        Seconds after which the study stops, if it is limited.
+    time_budget_s, epoch_budget
+        Seconds, and epochs of all trials together, after which the study stops, if it is limited.
     records
         The trials from before a resume.
     expected_epochs
@@ -65,6 +66,7 @@ class ProgressRecorder:
         slots: int,
         console: Console | None = None,
         time_budget_s: float | None = None,
+        epoch_budget: float | None = None,
         records: Mapping[str, TrialRecord] | None = None,
         expected_epochs: float | None = None,
         takes_turns: bool = False,
@@ -76,6 +78,7 @@ class ProgressRecorder:
             max_epochs=max_epochs,
             slots=slots,
             time_budget_s=time_budget_s,
+            epoch_budget=epoch_budget,
             expected_epochs=expected_epochs,
             takes_turns=takes_turns,
         )

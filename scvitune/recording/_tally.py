@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scvitune.contracts import ENDED, Mode
 from scvitune.events import TrialRecord
+from scvitune.recording._pace import Pace
+from scvitune.recording._wording import describe_metric, format_duration, format_value
 
 _STATUS_WORDS = {
     "finished": "finished",
@@ -18,22 +20,10 @@ _STATUS_WORDS = {
     "diverged": "diverged",
     "failed": "failed",
 }
-_CELLS = {
-    "_validation": " on the validation cells",
-    "_test": " on the test cells",
-    "_train": " on the training cells",
-}
-_LABELS = {
-    "elbo": "negative ELBO",
-    "reconstruction_loss": "reconstruction loss",
-    "kl_local": "KL divergence",
-    "marginal_ll": "marginal log-likelihood",
-    "imputation_mae_median": "imputation error",
-    "imputation_mae_mean": "imputation error",
-}
 _SHOWN_VALUES = 6
 _PRIOR_TRIALS = 2
-"""As many imagined trials of full length temper the first estimates of the time left."""
+"""As many imagined trials of the expected length temper the first estimates of the time left."""
+_ENOUGH_TRIALS = 20
 
 
 @dataclass
@@ -44,6 +34,8 @@ class _Trial:
     best: float | None = None
     epochs: float = 0.0
     time_s: float = 0.0
+    step: float = 0.0
+    """Epochs between its last two reports."""
     heard: float = math.inf
     """When it last started or reported, by the monotonic clock."""
 
@@ -53,7 +45,9 @@ class Tally:
 
     Parameters
     ----------
-    metric, mode, num_trials, max_epochs, slots, time_budget_s, expected_epochs, takes_turns
+    metric, mode, num_trials, max_epochs, slots
+        As in `ProgressRecorder`.
+    time_budget_s, epoch_budget, expected_epochs, takes_turns
         As in `ProgressRecorder`.
     """
 
@@ -66,6 +60,7 @@ class Tally:
         max_epochs: float,
         slots: int,
         time_budget_s: float | None,
+        epoch_budget: float | None = None,
         expected_epochs: float | None = None,
         takes_turns: bool = False,
     ) -> None:
@@ -76,6 +71,7 @@ class Tally:
         self._max_epochs = max_epochs
         self._slots = max(1, slots)
         self._time_budget_s = time_budget_s
+        self._epoch_budget = math.inf if epoch_budget is None else epoch_budget
         self._expected_epochs = max_epochs if expected_epochs is None else expected_epochs
         self._takes_turns = takes_turns
         self._began = time.monotonic()
@@ -85,12 +81,12 @@ class Tally:
         self._default: _Trial | None = None
         self._best_id: str | None = None
         self._told: float | None = None
+        self._has_told_metric = False
         self._varied: dict[str, None] = {}
         self._first_values: dict[str, Any] = {}
         self._epochs = 0.0
         self._time_s = 0.0
-        self._fresh_time_s = 0.0
-        self._training_since: float | None = None
+        self._pace = Pace()
         self._searched_epochs = 0.0
         self._n_searched = 0
 
@@ -113,8 +109,9 @@ class Tally:
             self._running.discard(trial_id)
             if record.status in ENDED:
                 self.end(trial_id, status=record.status)
-        self._fresh_time_s, self._training_since = 0.0, None
+        self._pace = Pace()  # that of this driver, on this machine
         self.news()  # what was the best before is none
+        self._has_told_metric = False
 
     def propose(self, trial_id: str, config: Mapping[str, Any], origin: str) -> None:
         """Take in a trial."""
@@ -140,14 +137,16 @@ class Tally:
         """Take in a report."""
         trial = self._trials.setdefault(trial_id, _Trial({}, ""))
         self._running.add(trial_id)
-        self._epochs += max(0.0, epoch - trial.epochs)
-        self._time_s += max(0.0, time_s - trial.time_s)
-        spent = max(0.0, time_s - trial.time_s)
-        self._fresh_time_s += spent
-        trial.heard = time.monotonic()
-        if self._training_since is None:
-            self._training_since = trial.heard - spent
+        trained, spent = max(0.0, epoch - trial.epochs), max(0.0, time_s - trial.time_s)
+        now = time.monotonic()
+        if not self._pace.has_begun:
+            self._pace.begin(now - spent, epochs=self._epochs)
+        self._pace.train(spent)
+        self._epochs += trained
+        self._time_s += spent
         trial.epochs, trial.time_s = max(epoch, trial.epochs), max(time_s, trial.time_s)
+        trial.step, trial.heard = trained, now
+        self._tick()
         value = metrics.get(self._metric)
         if value is None or not math.isfinite(value):
             return
@@ -171,6 +170,7 @@ class Tally:
         trial = self._trials.setdefault(trial_id, _Trial({}, ""))
         if trial.status in ENDED:
             return
+        self._tick()
         trial.status = status
         self._running.discard(trial_id)
         if status not in ENDED:
@@ -184,14 +184,19 @@ class Tally:
             self._told = None
 
     def news(self) -> str:
-        """Return a line on the best trial if it is better than what was told last, else ``""``."""
+        """Return a line on the best trial if it is better than what was told last, else ``""``.
+
+        The first names the metric.
+        """
         best = None if self._best_id is None else self._trials[self._best_id].best
         if best is None:
             return ""
         if self._told is not None and self._sign * best >= self._sign * self._told:
             return ""
         self._told = best
-        return f"New best: {', '.join(self._describe_best())}"
+        described = self._describe_best(with_metric=not self._has_told_metric)
+        self._has_told_metric = True
+        return f"New best: {', '.join(described)}"
 
     def elapsed_s(self) -> float:
         """Return the seconds since this driver began."""
@@ -200,34 +205,39 @@ class Tally:
     def seconds_left(self) -> float | None:
         """Estimate the seconds until all trials have ended; None before the first report.
 
-        A trial is taken to cost the mean epochs of those that have ended (tempered by a few as
-        the scheduler is expected to leave them while these are few) times the mean time of an
-        epoch, on all slots; what waiting has cost since training began is taken to go on.
+        A trial is taken to train as long as those before it (tempered by a few as the scheduler is
+        expected to leave them while these are few), one that has outlived that as in `_whole`, and
+        an epoch to cost what it did lately on the wall clock; see `Pace`.
         """
         left = self.num_trials - self.n_ended
         if left <= 0:
             return 0.0
-        if self._epochs <= 0 or self._time_s <= 0:
+        self._tick()
+        an_epoch = self._seconds_an_epoch()
+        if an_epoch is None:
             return None
-        prior = _PRIOR_TRIALS * self._expected_epochs if self._n_searched < 20 else 0.0
-        n_prior = _PRIOR_TRIALS if prior else 0
-        n_known = self._n_searched + n_prior
-        expected = (self._searched_epochs + prior) / n_known if n_known else self._expected_epochs
         running = [self._trials[trial_id] for trial_id in self._running]
-        waiting = max(0, left - len(running))
-        epochs = waiting * expected
-        longest = 0.0
-        for trial in running:
-            whole = self._max_epochs if trial.origin == "default" else expected
-            own = max(0.0, max(whole, min(trial.epochs * 1.2, self._max_epochs)) - trial.epochs)
-            epochs += own
-            longest = max(longest, own)
-        slots = min(self._slots, left)
-        seconds_an_epoch = self._time_s / self._epochs
-        estimate = max(epochs / slots, longest) * seconds_an_epoch * self._overhead()
+        trained = [trial.epochs + self._unreported(trial) for trial in running]
+        expected = self._expected(())
+        wholes = [self._whole(t, e, expected) for t, e in zip(running, trained, strict=True)]
+        # Those that train long end late: without them the mean would be that of the early losers.
+        expected = self._expected(
+            [w for t, w in zip(running, wholes, strict=True) if t.origin != "default"]
+        )
+        epochs = max(0, left - len(running)) * expected + sum(wholes) - sum(trained)
+        longest = max(
+            (
+                (self._max_epochs if e >= expected else w) - e
+                for w, e in zip(wholes, trained, strict=True)
+            ),
+            default=0.0,
+        )
+        slots = self._busy_slots()
+        spendable = self._epoch_budget - self._epochs_by_now()
+        estimate = min(max(epochs / slots, longest), spendable / slots) * an_epoch
         if self._time_budget_s is not None:
-            estimate = min(estimate, max(0.0, self._time_budget_s - self.elapsed_s()))
-        return estimate
+            estimate = min(estimate, self._time_budget_s - self.elapsed_s())
+        return max(0.0, estimate)
 
     def time_left(self) -> str:
         """Return the time left in words."""
@@ -237,10 +247,22 @@ class Tally:
         return f"about {format_duration(seconds)} left" if seconds else "all trials done"
 
     def line(self) -> str:
-        """Return everything in one line."""
-        counts, *best = self.lines()
-        times = f"{format_duration(self.elapsed_s())} so far, {self.time_left()}"
-        return " | ".join([counts, ", ".join(line.strip() for line in best[:2]), times])
+        """Return the most important in one line, short enough for a log: some 90 letters."""
+        running = min(len(self._running), self._slots) if self._takes_turns else len(self._running)
+        bad = [f"{self._ended[s]} {s}" for s in ("diverged", "failed") if self._ended[s]]
+        counts = ", ".join(
+            [f"{self.n_ended} of {self.num_trials} trials done", *bad]
+            + ([f"{running} running"] if running else [])
+        )
+        values = "no result yet"
+        best = None if self._best_id is None else self._trials[self._best_id]
+        if best is not None and best.best is not None:
+            values = f"best {best.best:.6g}"
+            if best is not self._default and self._default and self._default.best is not None:
+                values += f" (default {self._default.best:.6g})"
+        return " | ".join(
+            [counts, values, f"{format_duration(self.elapsed_s())}, {self.time_left()}"]
+        )
 
     def lines(self) -> list[str]:
         """Return everything in a few lines: counts, best, against the default, its values."""
@@ -259,19 +281,55 @@ class Tally:
         more += [f"with {values}"] if values else []
         return [counts, f"Best so far: {best}", *(f"  {line}" for line in more)]
 
-    def _overhead(self) -> float:
-        """Return by how much waiting lengthens the training, within reason.
+    def _tick(self) -> None:
+        self._pace.tick(time.monotonic(), slots=self._busy_slots(), epochs=self._epochs_by_now())
 
-        What came before the first epoch (Ray, imports) is paid once, and is not taken to go on.
+    def _busy_slots(self) -> int:
+        return max(1, min(self._slots, self.num_trials - self.n_ended))
+
+    def _epochs_by_now(self) -> float:
+        running = (self._trials[trial_id] for trial_id in self._running)
+        return self._epochs + sum(self._unreported(trial) for trial in running)
+
+    def _unreported(self, trial: _Trial) -> float:
+        """Return what a trial has probably trained since its last report.
+
+        At most what it does between two: one that is late is slow, or does not train.
         """
-        if self._fresh_time_s < 5 or self._training_since is None:
-            return 1.0
-        now = time.monotonic()
-        slots = min(self._slots, max(1, self.num_trials))
-        heard = (self._trials[trial_id].heard for trial_id in self._running)
-        unreported = sum(max(0.0, now - since) for since in heard)
-        worked = self._fresh_time_s + unreported
-        return min(4.0, max(1.0, (now - self._training_since) * slots / worked))
+        if trial.time_s <= 0:
+            return 0.0
+        since = max(0.0, time.monotonic() - trial.heard)
+        room = max(0.0, self._max_epochs - trial.epochs)
+        return min(since * trial.epochs / trial.time_s, trial.step, room)
+
+    def _seconds_an_epoch(self) -> float | None:
+        """Return what an epoch costs of a slot; None before the first report."""
+        if self._epochs <= 0 or self._time_s <= 0:
+            return None
+        lately = self._pace.seconds_an_epoch(epochs=self._epochs_by_now())
+        return self._time_s / self._epochs if lately is None else lately
+
+    def _expected(self, foreseen: Sequence[float]) -> float:
+        """Return the mean epochs of a trial but the default, those foreseen included."""
+        prior = _PRIOR_TRIALS if self._n_searched < _ENOUGH_TRIALS else 0
+        n_known = self._n_searched + prior + len(foreseen)
+        if n_known == 0:
+            return self._expected_epochs
+        spent = self._searched_epochs + prior * self._expected_epochs + sum(foreseen)
+        return spent / n_known
+
+    def _whole(self, trial: _Trial, trained: float, expected: float) -> float:
+        """Return the epochs that a trial is expected to have trained in the end.
+
+        Where one trial of so many goes on at each rung, and rungs are as many times longer, one
+        that has trained t epochs goes on to x of them with odds t / x: on average to
+        t (1 + ln(longest / t)). Where nobody is stopped, nobody outlives the others.
+        """
+        if trial.origin == "default" or trained >= self._max_epochs:
+            return max(trained, self._max_epochs)
+        if trained <= max(0.0, expected):
+            return expected
+        return trained * (1 + math.log(self._max_epochs / trained))
 
     def _compare(self, trial_id: str) -> None:
         """Make a trial the best if it is."""
@@ -287,13 +345,13 @@ class Tally:
             if trial.status not in ("diverged", "failed"):
                 self._compare(trial_id)
 
-    def _describe_best(self) -> list[str]:
+    def _describe_best(self, *, with_metric: bool = True) -> list[str]:
         """Return the best trial and its value, and how it compares with the default."""
         if self._best_id is None:
             return ["none"]
         trial = self._trials[self._best_id]
         value = trial.best if trial.best is not None else math.nan
-        text = f"{_describe_metric(self._metric)} {value:.6g}"
+        text = f"{describe_metric(self._metric)} " * with_metric + f"{value:.6g}"
         if trial is self._default:
             return [f"{text} (the default configuration)"]
         text = f"{text} (trial {self._best_id})"
@@ -317,28 +375,6 @@ class Tally:
             names = [n for n in config if n not in base or base[n] != config[n]]
         else:
             names = [name for name in config if name in self._varied]
-        shown = [f"{name}={_format_value(config[name])}" for name in names[:_SHOWN_VALUES]]
+        shown = [f"{name}={format_value(config[name])}" for name in names[:_SHOWN_VALUES]]
         more = len(names) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration in words: ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _describe_metric(name: str) -> str:
-    for suffix, cells in _CELLS.items():
-        if name.endswith(suffix):
-            base = name.removesuffix(suffix)
-            return _LABELS.get(base, base) + cells
-    return _LABELS.get(name, name)
-
-
-def _format_value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
 def expected_epochs(*, num_trials: int, max_epochs: float, rungs: Sequence[float]) -> float:
     """Return the epochs that a study is expected to spend.
 
-    At each rung all but the share ``1 / reduction`` stop, where the reduction is the ratio of two
-    rungs; without rungs nothing stops. Asynchronous halving lets more pass at first, so this is a
-    lower estimate for small studies; the default trial runs to the end in any case.
+    Rungs stop trials asynchronously: each is compared with those that came before it, so the first
+    goes on whatever it is, and early ones more often than one in ``reduction``, the ratio of two
+    rungs (`_expected_to_pass`). Trials are taken to come in no order at any rung. Where the
+    searcher learns, and at rungs that those before have sifted for, later ones are better and more
+    of them pass: this is rather too little than too much. Without rungs nothing stops.
     """
     if not rungs or num_trials == 0:
         return num_trials * max_epochs
@@ -19,5 +22,19 @@ def expected_epochs(*, num_trials: int, max_epochs: float, rungs: Sequence[float
     running, spent, before = float(num_trials), 0.0, 0.0
     for level in levels:
         spent += max(running, 1.0) * (level - before)
-        running, before = running / reduction, level
+        running, before = _expected_to_pass(running, reduction), level
     return spent
+
+
+def _expected_to_pass(arriving: float, reduction: float) -> float:
+    """Return how many of so many trials, in random order, pass a rung.
+
+    The i-th is one of i that are as good as it may be, and passes above the quantile
+    1 - 1 / reduction of the i - 1 before it, which is interpolated: with the odds
+    (1 + (i - 2) / reduction) / i.
+    """
+    passed = min(arriving, 1.0)
+    for i in range(2, math.ceil(arriving) + 1):
+        share = min(1.0, arriving - (i - 1))  # of the last one, where it is a part
+        passed += share * (1 + (i - 2) / reduction) / i
+    return passed

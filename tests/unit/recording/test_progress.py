@@ -10,6 +10,7 @@ from rich.console import Console
 
 from scvitune.contracts import Proposal
 from scvitune.events import Report, TrialRecord
+from scvitune.recording._pace import Pace
 from scvitune.recording._progress import ProgressRecorder
 from scvitune.recording._tally import Tally
 
@@ -117,10 +118,10 @@ def test_plain_output_is_one_line_at_most_every_ten_seconds(clock: Clock) -> Non
     for line in stream.getvalue().splitlines():
         (news if line.startswith("New best: ") else lines).append(line)
     assert len(lines) == 2
-    assert lines[0].startswith("0 of 4 trials done, 1 running | Best so far: ")
-    assert " so far, about " in lines[0]
+    assert lines[0].startswith("0 of 4 trials done, 1 running | best 61 | 10 s, about ")
     # Each report is a new best: the first is told at once, then one every ten seconds.
-    values = [float(line.split(" cells ")[1].split()[0]) for line in news]
+    assert news[0].startswith("New best: negative ELBO on the validation cells 100 (")
+    values = [float(line.split(" (")[0].split()[-1]) for line in news]
     assert values == [100.0, 60.0, 20.0]
 
 
@@ -137,7 +138,32 @@ def test_plain_output_tells_every_new_best_and_ends_with_a_line() -> None:
     lines = stream.getvalue().splitlines()
     assert [line[:9] for line in lines] == ["New best:", "New best:", "3 of 4 tr"]
     assert "(the default configuration)" in lines[0]
-    assert "(trial 00001), 12.5 lower (better)" in lines[1]
+    assert (
+        lines[1] == "New best: 1243.5 (trial 00001), 12.5 lower (better) than the default's 1256"
+    )
+
+
+def test_lines_in_a_log_are_short(clock: Clock) -> None:
+    stream = io.StringIO()
+    target = recorder(stream, num_trials=1001, slots=16)
+    for number in range(900):
+        trial_id = f"{number:05d}"
+        config = dict.fromkeys(("n_latent", "n_hidden", "dropout_rate", "lr"), number)
+        target.proposal(Proposal(trial_id, config, "tpe" if number else "default"))
+        target.start(trial_id)
+        report(target, trial_id, 1.0, 1256.125 - number / 8)
+        clock.now += 30
+        if number < 890:
+            status = ("finished", "stopped", "diverged", "failed")[number % 4]
+            target.end(trial_id, status=status, reason="")
+    target.close()
+    lines = stream.getvalue().splitlines()
+    assert lines[-1].startswith(
+        "890 of 1001 trials done, 222 diverged, 222 failed, 10 running | "
+        "best 1143.75 (default 1256.12) | 7 h 30 min, "
+    )
+    assert max(map(len, lines)) <= 130  # it was 200 and more
+    assert sum(map(len, lines)) / len(lines) < 100
 
 
 def test_a_new_best_is_told_when_it_is_reported_and_again_when_the_best_has_failed() -> None:
@@ -316,12 +342,111 @@ def test_the_start_is_paid_once_and_waiting_goes_on(clock: Clock) -> None:
     target.report("00000", epoch=5.0, time_s=5.0, metrics={"m": 1.0})
     assert target.seconds_left() == pytest.approx(9 * 10 + 5)
     clock.now += 1  # it trains on, and will say so
-    assert target.seconds_left() == pytest.approx(9 * 10 + 5)
+    assert target.seconds_left() == pytest.approx(9 * 10 + 4)
     clock.now += 4
     target.report("00000", epoch=10.0, time_s=10.0, metrics={"m": 1.0})
     target.end("00000", status="finished")
     clock.now += 5  # nobody trains: half as much again, so far
     assert target.seconds_left() == pytest.approx(9 * 10 * 1.5)
+
+
+def train(
+    target: Tally, clock: Clock, trial_id: str, epochs: int, *, wall_s: float, own_s: float
+) -> None:
+    """Have a trial report after each epoch: what the wall clock says, and what its own."""
+    target.propose(trial_id, {}, "default" if trial_id == "00000" else "tpe")
+    target.start(trial_id)
+    for epoch in range(1, epochs + 1):
+        clock.now += wall_s
+        target.report(trial_id, epoch=epoch, time_s=epoch * own_s, metrics={"m": 1.0})
+
+
+@pytest.mark.parametrize("own_s", [1.0, 10.0])
+def test_time_left_follows_a_machine_that_became_busy(clock: Clock, own_s: float) -> None:
+    """Trials that wait outside of their training count too: own clocks may see nothing of it."""
+    target = tally(num_trials=40, slots=1)
+    for number in range(8):
+        train(target, clock, f"{number:05d}", 10, wall_s=1.0, own_s=1.0)
+        target.end(f"{number:05d}", status="finished")
+    assert target.seconds_left() == pytest.approx(32 * 10)
+    for number in range(8, 20):
+        train(target, clock, f"{number:05d}", 10, wall_s=10.0, own_s=own_s)
+        target.end(f"{number:05d}", status="finished")
+    assert target.seconds_left() == pytest.approx(20 * 10 * 10, rel=0.05)
+    for number in range(20, 36):  # and idle again
+        train(target, clock, f"{number:05d}", 10, wall_s=1.0, own_s=1.0)
+        target.end(f"{number:05d}", status="finished")
+    left = target.seconds_left()
+    assert left is not None
+    assert left < 4 * 10 * 10
+
+
+def test_time_left_counts_down_and_grows_where_nothing_is_heard(clock: Clock) -> None:
+    target = tally(num_trials=1, slots=1, max_epochs=100.0)
+    target.propose("00000", {}, "default")
+    target.start("00000")
+    for epoch in (10, 20):
+        clock.now += 100
+        target.report("00000", epoch=epoch, time_s=10 * epoch, metrics={"m": 1.0})
+    told = []
+    for _ in range(30):
+        clock.now += 50
+        told.append(target.seconds_left())
+    assert told[:2] == pytest.approx([750, 700])
+    assert told[2:] == sorted(told[2:])
+    assert told[-1] > 2 * told[1]
+
+
+def test_time_left_of_the_last_that_outlives_all_others(clock: Clock) -> None:
+    """It was said to have a fifth of what it had trained still before it, for ever."""
+    target = tally(num_trials=30, slots=2, max_epochs=400.0, expected_epochs=30.0)
+    for number in range(1, 30):
+        train(target, clock, f"{number:05d}", 4, wall_s=0.5, own_s=1.0)
+        target.end(f"{number:05d}", status="stopped")
+    target.propose("00030", {}, "tpe")
+    target.start("00030")
+    told = {}
+    for epoch in range(1, 400):
+        clock.now += 1
+        target.report("00030", epoch=epoch, time_s=epoch, metrics={"m": 1.0})
+        told[epoch] = target.seconds_left()
+    assert told[300] == pytest.approx(100, rel=0.05)
+    assert [told[e] for e in (50, 100, 200, 300, 390)] == pytest.approx(
+        [350, 300, 200, 100, 10], rel=0.1
+    )
+
+
+def test_trials_that_train_long_are_expected_before_they_have_ended(clock: Clock) -> None:
+    """Those that are stopped end first: their mean alone is that of the losers."""
+    target = tally(num_trials=100, slots=4, max_epochs=400.0, expected_epochs=30.0)
+    for number in range(1, 34):
+        target.propose(f"{number:05d}", {}, "tpe")
+    for number in range(4, 34):
+        clock.now += 1
+        long = {f"{i:05d}": 4.0 * (number - 3) for i in range(1, 4)}
+        for trial_id, epoch in (long | {f"{number:05d}": 4.0}).items():
+            target.report(trial_id, epoch=epoch, time_s=epoch / 4, metrics={"m": 1.0})
+        target.end(f"{number:05d}", status="stopped")
+    # Three of 33 train for (1 + ln(400 / 120)) 120 = 264 epochs: 28 a trial, and not 4.
+    epochs = 67 * (30 * 4 + 3 * 264.5) / 33 + 3 * 144.5
+    assert target.seconds_left() == pytest.approx(epochs / 16, rel=0.02)
+
+
+def test_time_left_ends_with_the_epoch_budget(clock: Clock) -> None:
+    target = tally(num_trials=100, slots=1, epoch_budget=30.0)
+    train(target, clock, "00000", 10, wall_s=1.0, own_s=1.0)
+    target.end("00000", status="finished")
+    assert target.seconds_left() == pytest.approx(20)
+
+
+def test_marks_of_a_long_study_stay_few() -> None:
+    pace = Pace()
+    pace.begin(0.0, epochs=0.0)
+    pace.train(10.0)
+    for second in range(1, 200_000):
+        pace.tick(float(second), slots=2, epochs=second / 4)
+    assert pace.seconds_an_epoch(epochs=200_000 / 4) == pytest.approx(8.0, rel=1e-3)
+    assert len(pace._marks) < 1000
 
 
 def test_a_population_takes_turns() -> None:

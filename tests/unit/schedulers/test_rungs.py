@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scvitune.schedulers import SchedulingProblem
+from scvitune.schedulers import SchedulingProblem, expected_epochs
 from scvitune.schedulers._judging import Judge
 from scvitune.schedulers._rungs import REDUCTION, first_rung, rungs_of
 
@@ -92,3 +93,31 @@ def test_the_readme_tells_the_rule_by_numbers_that_are_right():
     for max_epochs, warmup, epoch in told:
         found = first_rung(problem(int(max_epochs), n_epochs_kl_warmup=int(warmup)))
         assert found == int(epoch)
+
+
+def halved(rng, *, num_trials, max_epochs, rungs):
+    """The epochs that Ray's asynchronous halving spends on trials in random order."""
+    recorded = {rung: [] for rung in rungs}
+    spent = 0.0
+    for value in rng.random(num_trials):
+        reached = max_epochs
+        for rung in rungs:
+            before = recorded[rung]
+            cutoff = np.percentile(before, 100 * (1 - 1 / REDUCTION)) if before else value
+            before.append(value)
+            if value < cutoff:
+                reached = rung
+                break
+        spent += reached
+    return spent
+
+
+@pytest.mark.parametrize("num_trials", [1, 4, 20, 100])
+def test_the_expectation_is_of_asynchronous_halving(num_trials):
+    """Each trial is judged by those before it alone: more pass than one in four."""
+    study = {"num_trials": num_trials, "max_epochs": 400.0, "rungs": (25.0, 100.0)}
+    rng = np.random.default_rng(0)
+    mean = np.mean([halved(rng, **study) for _ in range(4000 // (num_trials + 4))])
+    # Later rungs get better and better trials, of which more pass than the formula says.
+    assert 0.78 * mean < expected_epochs(**study) < 1.05 * mean
+    assert expected_epochs(num_trials=3, max_epochs=400.0, rungs=()) == 1200

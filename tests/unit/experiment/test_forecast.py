@@ -1,0 +1,59 @@
+"""What a check says of the time that a study takes."""
+
+from __future__ import annotations
+
+import pytest
+import scvi
+
+import scvitune
+from scvitune.config import StudyConfig
+from scvitune.contracts import RunLayout
+from scvitune.data import prepare_anndata, save_prepared
+from scvitune.experiment._forecast import START_UP_S, describe_preparation, forecast_seconds
+from scvitune.experiment._planning import plan_study
+from scvitune.experiment._preparing import Preparation
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    adata = scvitune.data.simulated(2000, 200, seed=0)
+    scvi.model.SCVI.setup_anndata(adata)
+    prepared = prepare_anndata(adata, model="SCVI")
+    return adata, save_prepared(prepared, tmp_path_factory.mktemp("storage"))
+
+
+@pytest.fixture
+def forecast(cells, tmp_path):
+    adata, prepared = cells
+
+    def of(**arguments):
+        asked = {"scheduler": "fifo", "num_samples": 20, "max_epochs": 100} | arguments
+        plan = plan_study(StudyConfig.from_arguments("SCVI", **asked), prepared)
+        return Preparation(plan, prepared, adata, RunLayout(tmp_path / "run"), "run", None, {})
+
+    return of
+
+
+def test_it_is_said_to_be_of_an_idle_machine(forecast):
+    (line,) = (x for x in describe_preparation(forecast()) if x.startswith("Time:"))
+    assert "on an idle machine" in line
+    assert "if trials cost what the default does" in line
+
+
+def test_budgets_bound_it(forecast):
+    whole = forecast_seconds(forecast())
+    budget = forecast(epoch_budget=210)  # a tenth of all epochs
+    assert forecast_seconds(budget) - START_UP_S < (whole - START_UP_S) / 2
+    assert forecast_seconds(forecast(time_budget_s=1.0)) < START_UP_S + 10
+
+
+def test_reports_cost_something(forecast):
+    seldom, often = forecast(max_epochs=400), forecast(max_epochs=10)
+    epochs = [preparation.plan.expected_epochs for preparation in (seldom, often)]
+    assert epochs == [8400, 210]
+    trained = [
+        forecast_seconds(p) - forecast_seconds(forecast(time_budget_s=1e-9))
+        for p in (seldom, often)
+    ]
+    # every 20th epoch, and every one: a third of an eighth of the training more
+    assert trained[0] / 8400 == pytest.approx(trained[1] / 210 / (1 + 1 / 24), rel=0.01)
