@@ -73,7 +73,7 @@ class DataConfig(Section):
     categorical_covariate_keys, continuous_covariate_keys
         More columns of ``obs``.
     n_top_genes
-        Keep this many highly variable genes; None: all.
+        Keep this many highly variable genes; None, or where there are fewer: all.
     min_counts, min_genes
         Drop cells with fewer counts, or with fewer genes detected.
     min_cells

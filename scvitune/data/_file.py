@@ -63,7 +63,7 @@ def prepare_file(
     batch_key, labels_key, size_factor_key, categorical_covariate_keys, continuous_covariate_keys
         Columns of ``obs``, handed to the model's ``setup_anndata``.
     n_top_genes
-        Keep so many genes, chosen by `select_genes` after filtering.
+        Keep so many genes, chosen by `select_genes` after filtering; all, if there are fewer.
     min_counts, min_genes
         Keep cells with at least so many counts, or genes seen.
     min_cells
@@ -87,7 +87,8 @@ def prepare_file(
     Warns
     -----
     UserWarning
-        If cells lost all their counts with the genes, and were dropped.
+        If there are fewer genes than ``n_top_genes``, or cells lost all their counts with the
+        genes, and were dropped.
     """
     keys = {
         "layer": layer,
@@ -115,7 +116,6 @@ def prepare_file(
         faults.extend(error)
     if source is not None:
         add_size_faults(source.n_obs, source.n_vars, faults)
-        _check_number_of_genes(source, n_top_genes, faults)
     if isinstance(source, LargeFile):
         faults.raise_if_any()  # rather than after minutes of reading
         with _unreadable_explained(path):
@@ -267,14 +267,6 @@ def _check_limits(limits: Mapping[str, Any], faults: Faults) -> None:
         whole = isinstance(value, Integral) and not isinstance(value, bool)
         if value is not None and (not whole or value < least):
             faults.add(f"{name} must be a whole number of at least {least}, but got {value!r}.")
-
-
-def _check_number_of_genes(adata: Any, n_top_genes: Any, faults: Faults) -> None:
-    if isinstance(n_top_genes, Integral) and n_top_genes > adata.n_vars:
-        faults.add(
-            f"n_top_genes is {n_top_genes}, but the data have only {adata.n_vars} genes. Ask for "
-            "fewer, or leave it out to keep all."
-        )
 
 
 def _check_keys(adata: Any, kwargs: Mapping[str, Any], faults: Faults) -> None:

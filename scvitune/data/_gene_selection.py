@@ -33,7 +33,7 @@ def select_genes(
     adata
         AnnData with raw counts; left as it is.
     n_top_genes
-        How many genes to choose, up to all.
+        How many genes to choose; all, where there are no more.
     layer
         Where the counts are; None for ``.X``.
     batch_key
@@ -43,17 +43,17 @@ def select_genes(
     Returns
     -------
     ndarray
-        (n_genes,) bool, True for exactly ``n_top_genes``.
+        (n_genes,) bool, True for exactly ``n_top_genes``, or for all genes if there are fewer.
 
     Raises
     ------
     InputError
-        If there are fewer genes, no such layer or batch, or the values are no counts.
+        If there is no such layer or batch, or the values are no counts.
 
     Warns
     -----
     UserWarning
-        If the fallback was used.
+        If there are fewer genes, or the fallback was used.
     """
     import pandas as pd
     import scipy.sparse as sp
@@ -62,11 +62,6 @@ def select_genes(
     faults = Faults()
     if not isinstance(n_top_genes, Integral) or isinstance(n_top_genes, bool) or n_top_genes < 1:
         faults.add(f"n_top_genes must be a whole number of at least 1, but got {n_top_genes!r}.")
-    elif n_top_genes > adata.n_vars:
-        faults.add(
-            f"n_top_genes is {n_top_genes}, but there are only {adata.n_vars} genes. Ask for "
-            "fewer, or leave it out to keep all."
-        )
     if layer is not None and layer not in adata.layers:
         faults.add(missing_key("layer", layer, "adata.layers", adata.layers))
     if batch_key is not None and batch_key not in adata.obs:
@@ -75,7 +70,7 @@ def select_genes(
     counts = read_counts(adata.X if layer is None else adata.layers[layer])
     add_value_faults(counts, adata, layer, faults)
     faults.raise_if_any()
-    if n_top_genes == adata.n_vars:
+    if keeps_all(n_top_genes, adata.n_vars):
         return np.ones(adata.n_vars, dtype=bool)
 
     # Names of its own: scanpy chooses too many where names are not unique.
@@ -88,6 +83,15 @@ def select_genes(
     var = pd.DataFrame(index=pd.RangeIndex(matrix.shape[1]).astype(str))
     plain = AnnData(X=matrix, obs=obs, var=var)
     return _rank(plain, int(n_top_genes), None if batch_key is None else "batch")
+
+
+def keeps_all(n_top_genes: int, n_genes: int) -> bool:
+    """Tell whether so many top genes are all that there are, with a warning if there are fewer."""
+    if n_top_genes > n_genes:
+        warn_user(
+            f"All {n_genes} genes are kept: n_top_genes is {n_top_genes}, and there are no more."
+        )
+    return n_top_genes >= n_genes
 
 
 def _rank(adata: Any, n_top_genes: int, batch_key: str | None) -> npt.NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from scvitune.data._counts import (
     tally_values,
 )
 from scvitune.data._filtering import Limits, filter_counts
-from scvitune.data._gene_selection import select_genes
+from scvitune.data._gene_selection import keeps_all, select_genes
 from scvitune.errors import InputError, warn_user
 
 LARGE = 1 << 29
@@ -176,7 +176,8 @@ def read_kept(
     Parameters
     ----------
     n_top_genes
-        Keep so many genes, chosen by `select_genes` from `GENE_CELLS` random cells; None: all.
+        Keep so many genes, chosen by `select_genes` from `GENE_CELLS` random cells; None: all. Of
+        fewer genes all are kept, which takes no reading.
 
     Raises
     ------
@@ -186,13 +187,13 @@ def read_kept(
     Warns
     -----
     UserWarning
-        If genes were chosen by a part of the cells.
+        If there are fewer genes, or they were chosen by a part of the cells.
     """
     from anndata import AnnData
 
     matrix = file.X if layer is None else file.layers[layer]
     genes = surveyed.genes.copy()
-    if n_top_genes is not None:
+    if n_top_genes is not None and not keeps_all(n_top_genes, int(genes.sum())):
         genes[genes] = _choose_genes(file, matrix, surveyed, layer, n_top_genes, batch_key)
     _check_memory(int(surveyed.n_cells_seen[genes].sum()), n_top_genes)
     counts = read_counts(matrix, cells=surveyed.cells, genes=genes)

@@ -83,7 +83,6 @@ def test_genes_without_counts_only_draw_a_warning(tmp_path):
         ({"layer": "count"}, ["layer", "count"]),
         ({"batch_key": "bach"}, ["bach", "batch"]),
         ({"labels_key": "celltype"}, ["celltype"]),
-        ({"n_top_genes": 1000}, ["n_top_genes", "20"]),
     ],
 )
 def test_missing_layer_or_key(tmp_path, data, words):

@@ -128,6 +128,20 @@ def test_a_warning_in_python_names_the_callers_line(cells, tmp_path):
     assert {warning.filename for warning in caught} == {__file__}
 
 
+def test_more_genes_than_there_are_draw_a_note(cells, tmp_path):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    path = tmp_path / "mine.yaml"
+    data = {"path": "cells.h5ad", "layer": "counts", "n_top_genes": 2000}
+    path.write_text(yaml.safe_dump({"model": "SCVI", "data": data}))
+    command = [sys.executable, "-m", "scvitune.cli", "check", str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "Warning: All 20 genes are kept: n_top_genes is 2000, and there are no more." in (
+        ended.stderr.splitlines()
+    )
+    assert "60 cells x 20 genes" in ended.stdout
+
+
 def test_genes_are_not_chosen_where_nothing_can_start(cells, tmp_path, monkeypatch):
     """It takes ten seconds, after which a typo would be told."""
     chosen = []

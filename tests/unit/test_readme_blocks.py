@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import scvitune
 from scvitune.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -45,3 +46,20 @@ def test_what_make_is_asked_for_is_there():
     targets = set(TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8")))
     asked = {arguments[0] for arguments in commands("make")}
     assert {"demo", "test"} <= asked <= targets
+
+
+def test_a_newcomer_finds_cells_and_configurations():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"configs/[\w-]+\.yaml", readme))
+    assert named >= {f"configs/{path.name}" for path in (ROOT / "configs").iterdir()} - {
+        "configs/demo.yaml"
+    }
+    assert all((ROOT / name).is_file() for name in named)
+    functions = re.findall(r"scvitune\.data\.(\w+)", readme)
+    assert "pbmc68k" in functions
+    assert [name for name in functions if not hasattr(scvitune.data, name)] == []
+    # as the README says of them
+    cells = scvitune.data.pbmc68k()
+    assert cells.n_obs == 700
+    assert "counts" in cells.layers
+    assert "batch" not in cells.obs

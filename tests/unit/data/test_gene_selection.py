@@ -96,11 +96,17 @@ def test_cells_without_counts_do_not_break_the_fallback(adata, monkeypatch):
     assert chosen.sum() == 50
 
 
+def test_of_fewer_genes_all_are_chosen(adata):
+    assert select_genes(adata, 300).all()
+    with pytest.warns(UserWarning, match="All 300 genes are kept: n_top_genes is 301"):
+        assert select_genes(adata, 301).all()
+
+
 def test_faults_come_together(adata):
     with pytest.raises(InputError) as error:
-        select_genes(adata, 301, layer="count", batch_key="batches")
+        select_genes(adata, 0, layer="count", batch_key="batches")
     text = str(error.value)
-    assert "n_top_genes is 301, but there are only 300 genes" in text
+    assert "n_top_genes must be a whole number" in text
     assert "layer 'count' is not in adata.layers" in text
     assert "Did you mean 'batch'?" in text
     for wrong in (0, -1, 2.5, True, "10"):

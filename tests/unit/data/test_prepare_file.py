@@ -8,8 +8,8 @@ import pytest
 import scanpy as sc
 import scvi
 
-from scvitune.data import pbmc68k, prepare_anndata, prepare_file
-from scvitune.errors import InputError
+from scvitune.data import _large_file, pbmc68k, prepare_anndata, prepare_file
+from scvitune.errors import InputError, ScvituneWarning
 
 
 @pytest.fixture
@@ -67,6 +67,25 @@ def test_genes_are_chosen_after_filtering(path):
     assert prepared.n_genes == adata.n_vars == 25
 
 
+@pytest.mark.parametrize("large", [1 << 29, 0], ids=["whole", "blocks"])
+def test_of_fewer_genes_all_are_kept(path, monkeypatch, large):
+    """A recipe for whole transcriptomes need not be rewritten for a panel."""
+    monkeypatch.setattr(_large_file, "LARGE", large)
+    _, every = prepare_file(path, model="SCVI")
+    _, same = prepare_file(path, model="SCVI", n_top_genes=40)  # as asked for: no warning
+    note = r"All 40 genes are kept: n_top_genes is 2000, and there are no more\."
+    with pytest.warns(ScvituneWarning, match=note) as said:
+        adata, kept = prepare_file(path, model="SCVI", n_top_genes=2000)
+    assert len(said) == 1
+    assert kept.fingerprint == same.fingerprint == every.fingerprint
+    assert adata.n_vars == 40
+    _, filtered = prepare_file(path, model="SCVI", min_cells=40)
+    assert filtered.n_genes < 40
+    with pytest.warns(ScvituneWarning, match=f"All {filtered.n_genes} genes are kept"):
+        _, kept = prepare_file(path, model="SCVI", min_cells=40, n_top_genes=40)
+    assert kept.fingerprint == filtered.fingerprint
+
+
 def test_cells_that_lose_all_counts_with_the_genes_are_dropped(tmp_path):
     adata = pbmc68k()
     dense = adata.X.toarray()
@@ -115,7 +134,7 @@ def test_all_faults_of_a_call_come_at_once(path):
         layer="count",
         batch_key="bach",
         size_factor_key="size",
-        n_top_genes=41,
+        n_top_genes=0,
         min_counts=-1,
         min_cells=2.5,
     )
@@ -125,7 +144,7 @@ def test_all_faults_of_a_call_come_at_once(path):
     assert "layer 'count' is not in adata.layers. Did you mean 'counts'?" in text
     assert "batch_key 'bach' is not in adata.obs. Did you mean 'batch'?" in text
     assert "'donor', 'site'" in text
-    assert "n_top_genes is 41, but the data have only 40 genes" in text
+    assert "n_top_genes must be a whole number of at least 1, but got 0" in text
     assert "min_counts must be a whole number of at least 0, but got -1" in text
     assert "min_cells must be a whole number" in text
     assert len(faults) == 6
