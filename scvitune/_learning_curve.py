@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from scvitune._keywords import naming_arguments
+
 if TYPE_CHECKING:
     from scvitune.results import LearningCurve
     from scvitune.study import Study
 
 
+@naming_arguments
 def learning_curve(
     study: Study,
     sizes: Sequence[float] = (0.1, 0.2, 0.5, 1.0),

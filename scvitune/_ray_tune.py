@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scvitune._home import at_home
+from scvitune._keywords import naming_arguments
 from scvitune._views import Views
 
 
@@ -24,6 +25,7 @@ class RayTuneStudy(Views):
         return f"RayTuneStudy({str(self.path)!r}, {len(self._run.records)} trials)"
 
 
+@naming_arguments
 def from_ray_tune(
     path: str | Path, *, metric: str | None = None, mode: str | None = None
 ) -> RayTuneStudy:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scvitune._keywords import naming_arguments
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scvitune.study import Study
 
 
+@naming_arguments
 def replay(
     study: Study, adata: AnnData | None = None, trial_id: str | None = None, seed: int = 0
 ) -> Any:

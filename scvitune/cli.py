@@ -10,12 +10,14 @@ import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import scvitune
+from scvitune._flags import PlainCommand, PlainGroup
 from scvitune._home import at_home
 from scvitune._ray_settings import NODES
 from scvitune.errors import DiskFault, InputError, ScvituneError, ScvituneWarning
@@ -33,11 +35,14 @@ EXIT_UNFINISHED = 75
 
 app = typer.Typer(
     name="scvitune",
+    cls=PlainGroup,
     help="Tune the hyperparameters of scvi-tools models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+_command = partial(app.command, cls=PlainCommand)
 
 # Most shells leave the ~ of --setup=~/x as it is.
 _ConfigPath = Annotated[
@@ -77,7 +82,7 @@ def _options(
     pass
 
 
-@app.command()
+@_command()
 def tune(
     config_path: _ConfigPath,
     more_overrides: _MoreOverrides = None,
@@ -92,7 +97,7 @@ def tune(
         _finish(study.tune_from_config(config))
 
 
-@app.command()
+@_command()
 def check(
     config_path: _ConfigPath,
     more_overrides: _MoreOverrides = None,
@@ -108,7 +113,7 @@ def check(
             _print(line)
 
 
-@app.command()
+@_command()
 def resume(
     run_dir: _RunDir,
     num_samples: Annotated[
@@ -135,7 +140,7 @@ def resume(
         _finish(study.resume(run_dir, num_samples=num_samples, **changes))
 
 
-@app.command()
+@_command()
 def report(
     run_dir: _RunDir,
     umap: Annotated[
@@ -160,7 +165,7 @@ def report(
         _print(str(path))
 
 
-@app.command()
+@_command()
 def status(run_dir: _RunDir) -> None:
     """Tell what a study is doing, from its directory alone (and from Slurm where there is one)."""
     with _errors_as_exit_codes():
@@ -170,7 +175,7 @@ def status(run_dir: _RunDir) -> None:
             _print(line)
 
 
-@app.command()
+@_command()
 def slurm(
     config_path: _ConfigPath,
     more_overrides: _MoreOverrides = None,
@@ -246,7 +251,7 @@ _IpCommand = Annotated[
 ]
 
 
-@app.command()
+@_command()
 def head(
     run_dir: Annotated[
         Path,
@@ -267,7 +272,7 @@ def head(
         raise typer.Exit(be_head(run_dir, port=port, node_ip_command=node_ip_command, **options))
 
 
-@app.command()
+@_command()
 def worker(
     address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of the running head.")],
     token_file: Annotated[
@@ -314,11 +319,13 @@ def _begin(config: StudyConfig) -> None:
 
 
 def _finish(study: Study) -> None:
-    _print(study.summary())
+    summary = study.summary()
+    _print(summary)
     if not study.finished:
-        command = f" Go on with: scvitune resume {shlex.quote(str(study.path))}"
-        # Of a job of ours the script says how it goes on.
-        _print(f"Unfinished.{'' if os.environ.get(NODES) else command}", to_stderr=True)
+        advice = f" Go on with: scvitune resume {shlex.quote(str(study.path))}"
+        # Of a job of ours the script says how it goes on; the summary may have said it.
+        is_said = os.environ.get(NODES) or "scvitune resume " in summary
+        _print(f"Unfinished.{'' if is_said else advice}", to_stderr=True)
         raise typer.Exit(EXIT_UNFINISHED)
 
 

@@ -7,7 +7,6 @@ scheduler is checked where the registries are known, and the search space by `sc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +23,7 @@ from scvitune._config._fields import (
     text_list,
     whole_number,
 )
+from scvitune._config._files import describe_frozen, resolve_path
 from scvitune._config._metrics import DEFAULT_METRIC, own_metric_list, split_metric
 from scvitune._config._numbers import number_if_exponent, read_number, unwrap_scalar
 from scvitune._config._overriding import apply_override
@@ -40,9 +40,10 @@ from scvitune._config._sections import (
 from scvitune._config._yaml_text import parse_yaml, plain_value, read_yaml_mapping
 from scvitune._home import at_home
 from scvitune._no_run import SCHEMA_VERSION, is_run_file
-from scvitune.errors import Faults, InputError, nearest, one_of
+from scvitune.errors import Faults, InputError, instead, one_of
 
 __all__ = [
+    "NO_MODEL",
     "SCHEMA_VERSION",
     "ConfirmConfig",
     "DataConfig",
@@ -171,10 +172,7 @@ class StudyConfig(Section):
         for name, value in arguments.items():
             section, _, key = _ARGUMENTS.get(name, "").rpartition(".")
             if not key:
-                close = nearest(name, _ARGUMENTS)
-                faults.add(
-                    f"Unknown argument {name!r}.{close} Allowed: {one_of(sorted(_ARGUMENTS))}."
-                )
+                faults.add(f"Unknown argument {name!r}.{instead(name, sorted(_ARGUMENTS))}")
             elif not section:
                 raw[key] = value
             elif section == "search" or value is not None:
@@ -191,6 +189,9 @@ class StudyConfig(Section):
         dumped["schema"] = dumped.pop("schema_version")
         return {key: dumped[key] for key in _TOP}
 
+
+NO_MODEL = "no model"
+"""Stands for a model that is missing, where the rest of a configuration is checked."""
 
 _SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
@@ -243,9 +244,15 @@ def _build(
     for key in raw:
         if key not in _TOP:
             faults.add(section_fault(key, _TOP, _PLACES, ""))
-            doubtful.add(place_meant(key, _TOP, _PLACES, ""))
+            doubtful.add(_meant_at_top(key))
     top: dict[str, Any] = {key: raw[key] for key in _TOP if key in raw}
     top.pop("schema", None)
+    if "model" not in top:
+        # Nearly all there is to check hangs on it: a misspelt key is taken at its word.
+        misspelt = (v for k, v in raw.items() if k not in _TOP and _meant_at_top(k) == "model")
+        meant = next(misspelt, None)
+        if isinstance(meant, str) and meant:
+            top["model"] = meant
     before = len(faults)
     if "metric" in top:
         named = split_metric(top["metric"], faults)
@@ -266,7 +273,14 @@ def _build(
         built = _build_section(name, section, value, named_by_section, faults, doubtful)
         if built is not None:
             top[name] = built
-    config = build_section(StudyConfig, top, prefix="", faults=faults, doubtful=doubtful)
+    config = build_section(
+        StudyConfig,
+        top,
+        prefix="",
+        faults=faults,
+        doubtful=doubtful,
+        stand_ins={"model": NO_MODEL},
+    )
     given = top.get("own_metrics")
     if config is not None and "own_metrics" in doubtful and isinstance(given, list):
         # Their names mean nothing without them.
@@ -275,6 +289,10 @@ def _build(
         left: dict[str, Any] = {"metric": kept[0], "further_metrics": tuple(kept[1:])}
         config = config.model_copy(update=left)
     return config
+
+
+def _meant_at_top(key: Any) -> str:
+    return place_meant(key, _TOP, _PLACES, "")
 
 
 def _build_section(
@@ -339,7 +357,7 @@ def load_config(
     path = at_home(path)
     raw = read_yaml_mapping(path)
     if is_run_file(raw):
-        raise InputError(_describe_frozen(path, raw))
+        raise InputError(describe_frozen(path, [str(key) for key in raw if key not in _TOP]))
     faults = Faults()
     for override in overrides:
         apply_override(raw, override, faults)
@@ -353,7 +371,7 @@ def load_config(
     config = _build(raw, named_by_section=True, faults=faults, doubtful=doubtful)
     if config is not None and config.data is not None:
         found = {
-            key: _resolve_path(value, directory=path.parent)
+            key: resolve_path(value, directory=path.parent)
             for key in ("path", "reference")
             if (value := getattr(config.data, key)) is not None
         }
@@ -365,30 +383,6 @@ def load_config(
     if config is None:
         raise InputError(f"{path} is not a valid configuration.")
     return config
-
-
-def _describe_frozen(path: Path, raw: Mapping[Any, Any]) -> str:
-    """Return what to say of a run's own file that is given as a configuration."""
-    found = [str(key) for key in raw if key not in _TOP]
-    return (
-        f"{path} is what a run has frozen, not a configuration to start. `scvitune resume "
-        f"{path.parent}` goes on with that run. To repeat it, copy the file, give the copy "
-        f"another name (name: ...), and delete from it: {', '.join(found)}."
-    )
-
-
-def _resolve_path(written: str, *, directory: Path) -> str:
-    """Return where a relative path leads, seen from here or else from the file's directory."""
-    # A home of nobody, a name too long, a closed directory: said where the file is opened.
-    with suppress(OSError, RuntimeError):
-        path = Path(written).expanduser()
-        bare_word = path.suffix == "" and len(path.parts) == 1
-        for base in (Path.cwd(), directory.absolute()):
-            candidate = base / path
-            # a word alone may be a built-in dataset's name, and no directory of that name
-            if candidate.is_file() or (candidate.exists() and not bare_word):
-                return str(candidate)
-    return written
 
 
 def dump_yaml(value: Mapping[str, Any]) -> str:

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+_LONG_LIST = 8
+"""From so many names on, a suggestion stands without the others."""
+
 
 class ScvituneError(Exception):
     """Base of every error that scvitune raises on purpose."""
@@ -121,8 +124,8 @@ class Faults:
             raise InputError(self._messages)
 
 
-def nearest(name: object, options: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string.
+def nearest_name(name: object, options: Iterable[str]) -> str | None:
+    """Return the closest of ``options`` if any is close to what was given.
 
     Letters that have changed places are nearer than any other slip: ``modle`` is ``model``.
 
@@ -137,7 +140,44 @@ def nearest(name: object, options: Iterable[str]) -> str:
     lowered = {option.lower(): option for option in known}
     swapped = [option for option in lowered if sorted(option) == sorted(str(name).lower())]
     close = swapped or difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
-    return f" Did you mean {lowered[close[0]]!r}?" if close else ""
+    return lowered[close[0]] if close else None
+
+
+def nearest(name: object, options: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string.
+
+    Parameters
+    ----------
+    name, options
+        As in `nearest_name`.
+    """
+    close = nearest_name(name, options)
+    return "" if close is None else f" Did you mean {close!r}?"
+
+
+def instead(
+    name: object, options: Iterable[object], *, what: str = "Allowed", meant: str | None = None
+) -> str:
+    """Return what to write instead: the nearest first, then what is allowed.
+
+    A long list is left out where something is near: the suggestion would be lost in it.
+
+    Parameters
+    ----------
+    name
+        What was given.
+    options
+        What is allowed, in the order in which it is to be said.
+    what
+        What comes before the list.
+    meant
+        What was given, in words that are nearer to the options; None: ``name``.
+    """
+    listed = list(options)
+    close = nearest(name if meant is None else meant, map(str, listed))
+    if close and len(listed) > _LONG_LIST:
+        return close
+    return f"{close} {what}: {one_of(listed)}." if listed else close
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
@@ -152,10 +192,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     known
         What is allowed.
     """
-    names = list(known)
-    return InputError(
-        f"There is no {kind} {name!r}.{nearest(name, names)} There are {one_of(names)}."
-    )
+    return InputError(f"There is no {kind} {name!r}.{instead(name, known, what='There are')}")
 
 
 def one_of(options: Iterable[object]) -> str:

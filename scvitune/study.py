@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scvitune._arguments import config_from_arguments, ready_object, take_functions
 from scvitune._home import at_home
+from scvitune._keywords import naming_arguments
 from scvitune._views import Views
 from scvitune.config import StudyConfig
 from scvitune.contracts import RunLayout
@@ -145,6 +146,7 @@ class Study(Views):
         return f"Study({str(self.path)!r}, {trials}, {state})"
 
 
+@naming_arguments
 def tune(
     model: Any,
     adata: AnnData,
@@ -298,11 +300,9 @@ def tune(
     >>> study = scvitune.tune("SCVI", adata, num_samples=20)
     >>> model = study.best_model(adata)
     """
+    given = dict(locals())
     from scvitune.experiment import prepare_experiment, start_experiment
 
-    given = dict(locals())
-    for known in ("prepare_experiment", "start_experiment"):
-        given.pop(known)
     given["metric"], functions = take_functions(metric)
     preparation = prepare_experiment(
         config_from_arguments(given),
@@ -331,6 +331,7 @@ def tune_from_config(config: StudyConfig, *, console: Console | None = None) -> 
     )
 
 
+@naming_arguments
 def load(path: str | Path) -> Study:
     """Open a run directory; needs neither Ray nor the data.
 
@@ -347,6 +348,7 @@ def load(path: str | Path) -> Study:
     return Study(path)
 
 
+@naming_arguments
 def resume(
     path: str | Path,
     adata: AnnData | None = None,

@@ -24,6 +24,7 @@ BASE = {
     "config",
     "_config",
     "errors",
+    "_keywords",
     "heuristics",
     "events",
     "_seeding",
@@ -117,7 +118,8 @@ EDGES: dict[str, set[str]] = {
     "study": {"experiment", "results", "_arguments", "_views"},
     "cluster": {"_machine"},
     "_checking": {"experiment"},
-    "cli": {"study", "cluster", "_status", "_checking"},
+    "_flags": set(),
+    "cli": {"_flags", "study", "cluster", "_status", "_checking"},
 }
 TYPES_ONLY = {"contracts": {"sparse"}}
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from scvitune._config._fields import FAULT, shown
 from scvitune._config._numbers import read_number
 from scvitune._config._sections import Section
-from scvitune.errors import Faults, nearest, one_of
+from scvitune.errors import Faults, instead, nearest, nearest_name
 
 S = TypeVar("S", bound=Section)
 
@@ -36,28 +36,31 @@ def section_fault(key: object, own: Iterable[str], places: Mapping[str, str], he
         section, _, _ = target.rpartition(".")
         where = f"in the section {section!r}" if section else "at the top level"
         return f"{written!r} stands in the wrong place: it belongs {where}, as {target!r}."
-    close = nearest(key, own)
-    if not close:
-        elsewhere = nearest(key, places)
-        for name, target in places.items():
-            if repr(name) in elsewhere:
-                close = f" Did you mean {target!r}?"
+    elsewhere = nearest_name(key, places)
+    if elsewhere is not None and not nearest(key, own):
+        return f"Unknown key {written!r}. Did you mean {places[elsewhere]!r}?"
     place = f"in the section {here!r}" if here else "at the top level"
-    return f"Unknown key {written!r}.{close} Allowed {place}: {one_of(own)}."
+    return f"Unknown key {written!r}.{instead(key, own, what=f'Allowed {place}')}"
 
 
 def place_meant(key: object, own: Iterable[str], places: Mapping[str, str], here: str) -> str:
     """Return, dotted, what a key that does not belong where it stands was probably to set."""
     if str(key) in places:
         return places[str(key)]
-    for name in own:
-        if repr(name) in nearest(key, own):
-            return f"{here}.{name}" if here else name
-    return here or str(key)
+    name = nearest_name(key, own)
+    if name is None:
+        return here or str(key)
+    return f"{here}.{name}" if here else name
 
 
 def build_section(
-    section: type[S], raw: Mapping[str, Any], *, prefix: str, faults: Faults, doubtful: set[str]
+    section: type[S],
+    raw: Mapping[str, Any],
+    *,
+    prefix: str,
+    faults: Faults,
+    doubtful: set[str],
+    stand_ins: Mapping[str, Any] | None = None,
 ) -> S | None:
     """Return the section made of these values, without those that are wrong; None if none can be.
 
@@ -73,6 +76,8 @@ def build_section(
         Where faults go.
     doubtful
         Gets the names of fields that are not what was asked for.
+    stand_ins
+        What stands for fields that must be given, where they are missing or wrong.
     """
     try:
         return section.model_validate(dict(raw))
@@ -89,7 +94,7 @@ def build_section(
             elif part["type"] == "missing":
                 faults.add(f"{prefix}{key} is missing. Give it a value.")
             else:
-                faults.add(f"{prefix}{key} is {shown(part['input'])}: {part['msg']}.")
+                faults.add(f"{prefix}{key} must not be {shown(part['input'])}.")
         right = {
             name: raw.get(name, field.default)
             for name, field in section.model_fields.items()
@@ -99,8 +104,10 @@ def build_section(
         for message in crossing:
             faults.add(prefix + message)
         doubtful |= section.model_fields.keys() if crossing else wrong
+        stand_ins = {k: v for k, v in (stand_ins or {}).items() if k in wrong}
         try:
-            return section.model_validate({k: v for k, v in raw.items() if k not in wrong})
+            kept = {k: v for k, v in raw.items() if k not in wrong}
+            return section.model_validate(kept | stand_ins)
         except ValidationError:
             doubtful |= section.model_fields.keys()
             return None

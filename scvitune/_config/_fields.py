@@ -186,14 +186,17 @@ def flag() -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def one_word_of(*options: str) -> BeforeValidator:
+def one_word_of(*options: str, optional: bool = True) -> BeforeValidator:
     """Return the check of one of the given words, or null."""
 
     def check(value: Any) -> str | None:
-        if value is None or value in options:
-            return None if value is None else str(value)
+        if value is None and optional:
+            return None
+        if isinstance(value, str) and value in options:
+            return str(value)
         raise fault(
-            f"must be {one_of(options)} or null, but is {shown(value)}.{nearest(value, options)}"
+            f"must be {one_of(options)}{' or null' if optional else ''}, but is {shown(value)}."
+            f"{nearest(value, options)}"
         )
 
     return BeforeValidator(check)

@@ -251,9 +251,9 @@ class MetricOptions(Section):
 
     n_mc_samples: Annotated[int, whole_number(least=1)] = 100
     max_cells: Annotated[int, whole_number(least=2)] = 2000
-    corruption: Annotated[Literal["uniform", "binomial"], one_word_of("uniform", "binomial")] = (
-        "uniform"
-    )
+    corruption: Annotated[
+        Literal["uniform", "binomial"], one_word_of("uniform", "binomial", optional=False)
+    ] = "uniform"
     corrupted_share: Annotated[float, number(above=0, below=1)] = 0.1
 
 

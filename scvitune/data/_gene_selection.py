@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scvitune._keywords import naming_arguments
 from scvitune.data._counts import read_counts
 from scvitune.data._diagnosis import add_value_faults
 from scvitune.data._message import missing_key
@@ -19,6 +20,7 @@ _MIN_VARYING_GENES = 20
 (scikit-misc 0.5)."""
 
 
+@naming_arguments
 def select_genes(
     adata: Any, n_top_genes: int, *, layer: str | None = None, batch_key: str | None = None
 ) -> npt.NDArray[np.bool_]:

@@ -22,5 +22,7 @@ def name_some(names: Sequence[object], shown: int = _SHOWN) -> str:
 def missing_key(argument: str, key: object, place: str, there: Iterable[object]) -> str:
     """Return the fault of a key that is not in ``adata.obs`` or ``adata.layers``."""
     names = [str(name) for name in there]
-    known = f"It has {name_some(names, _SHOWN_KEYS)}." if names else "It is empty."
-    return f"{argument} {key!r} is not in {place}.{nearest(key, names)} {known}"
+    close = nearest(key, names)
+    shown = _SHOWN if close else _SHOWN_KEYS
+    known = f"It has {name_some(names, shown)}." if names else "It is empty."
+    return f"{argument} {key!r} is not in {place}.{close} {known}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scvitune.errors import InputError, nearest, one_of
+from scvitune.errors import InputError, instead, one_of
 
 COUNTS, BATCH, LABELS, SIZE_FACTOR = "X", "batch", "labels", "size_factor"
 CATEGORICAL, CONTINUOUS, INDICES = "extra_categorical_covs", "extra_continuous_covs", "ind_x"
@@ -57,7 +57,7 @@ def find_model_class(model: str) -> Any:
     ]
     raise InputError(
         f"scvi-tools {scvi.__version__} has no model {model!r} that is set up on an AnnData."
-        f"{nearest(model, known)} Its models are {one_of(known)}."
+        f"{instead(model, known, what='Its models are')}"
     )
 
 

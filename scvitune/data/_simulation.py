@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from scvitune._keywords import naming_arguments
 from scvitune._seeding import derive_seed
 from scvitune.errors import Faults, one_of
 
@@ -41,6 +42,7 @@ class _Block:
     lengths: npt.NDArray[np.int64]
 
 
+@naming_arguments
 def simulated(
     n_cells: int = 2000,
     n_genes: int = 500,

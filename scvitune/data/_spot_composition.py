@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from scvitune._keywords import naming_arguments
 from scvitune._seeding import derive_seed
 from scvitune.data._counts import read_counts
 from scvitune.data._spot_checks import (
@@ -62,6 +63,7 @@ class SimulatedSpots:
     n_cells: npt.NDArray[np.int64]
 
 
+@naming_arguments
 def simulate_composition(
     counts: sp.csr_matrix,
     labels: npt.NDArray[np.int64],

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from scvitune._keywords import naming_arguments
 from scvitune.data._counts import Counts, read_counts
 from scvitune.data._diagnosis import add_value_faults
 from scvitune.data._message import missing_key, name_some
@@ -42,6 +43,7 @@ class _Reference:
     cells: npt.NDArray[np.int64]
 
 
+@naming_arguments
 def simulate_spots(
     sc_adata: Any,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from scvitune.config import StudyConfig
+from scvitune.config import NO_MODEL, StudyConfig
 from scvitune.errors import Faults
 from scvitune.experiment._follow_ups import check_follow_ups
 from scvitune.experiment._metrics import check_metrics
@@ -36,8 +36,9 @@ def check_names(
     def sure_of(*places: str) -> bool:
         return not any(is_within(place, doubtful) for place in places)
 
-    with faults.collecting():
-        check_model_name(config.model)
+    if sure_of("model") or config.model != NO_MODEL:
+        with faults.collecting():
+            check_model_name(config.model)
     sure_of_metrics = sure_of("metric", "further_metrics", "own_metrics", "mode")
     check_metrics(config, faults, names_alone=not sure_of_metrics)
     searcher = config.search.searcher if searcher is None else searcher
@@ -59,7 +60,7 @@ def check_names(
     if config.wandb is not None:
         with faults.collecting():
             check_wandb(config.wandb)
-    if sure_of("space"):
+    if sure_of("space") and (config.space is not None or config.model in MODELS):
         with faults.collecting():
             n_faults = len(faults)
             space = space_of(config, faults=faults)

@@ -86,9 +86,11 @@ def _check_place(storage: Path, name: str, faults: Faults) -> None:
         # Permissions alone do not tell: read-only mounts and quotas refuse even the owner.
         Path(tempfile.mkdtemp(prefix=".scvitune-", dir=existing)).rmdir()
     except OSError as error:
+        # A file system that is no disk, such as /proc, has "no such file" for what is to be made.
+        why = "" if isinstance(error, FileNotFoundError) else f" ({error.strerror or error})"
         faults.add(
-            f"storage is {str(storage)!r}, but {existing} cannot be written "
-            f"({error.strerror or error}). Choose a directory of yours (storage: PATH)."
+            f"storage is {str(storage)!r}, but no directory can be made in {existing}{why}. "
+            "Choose a directory of yours (storage: PATH)."
         )
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from scvitune._early_rungs import SMALLEST_HALVED_BUDGET
 from scvitune.contracts import SearchSpace
-from scvitune.errors import InputError, nearest, one_of
+from scvitune.errors import InputError, instead
 from scvitune.searchers import count_combinations
 
 AUTO = "auto"
@@ -95,9 +95,7 @@ def check_strategy_name(name: str) -> None:
     """Raise `InputError` unless the name is a strategy's."""
     known = [AUTO, *STRATEGIES]
     if name not in known:
-        raise InputError(
-            f"strategy must be {one_of(known)}, but got {name!r}.{nearest(name, known)}"
-        )
+        raise InputError(f"There is no strategy {name!r}.{instead(name, known, what='There are')}")
 
 
 def choose_strategy(name: str, situation: Situation) -> ChosenStrategy:

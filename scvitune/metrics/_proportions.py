@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from scvitune._keywords import naming_arguments
 from scvitune.errors import Faults, InputError, nearest, one_of
 from scvitune.metrics._proportion_tables import match_tables
 
@@ -29,6 +30,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 _C3 = _C2 / 2
 
 
+@naming_arguments
 def compute_proportion_metrics(
     truth: pd.DataFrame | npt.ArrayLike,
     predicted: pd.DataFrame | npt.ArrayLike,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from scvitune.contracts import Mode, SplitName
-from scvitune.errors import Faults, InputError, nearest, one_of
+from scvitune.errors import Faults, InputError, instead
 
 Cost: TypeAlias = Literal["cheap", "dear"]
 
@@ -249,8 +249,8 @@ def _split_name(name: str, offers: Callable[[str], bool]) -> tuple[MetricInfo, S
     if base not in METRICS or split not in _SPLITS:
         searchable = searchable_metrics(offers)
         raise InputError(
-            f"metric must be {one_of(searchable)}, but got {name!r}."
-            + nearest(_OTHER_NAMES.get(name, name), searchable)
+            f"There is no metric {name!r}."
+            + instead(name, searchable, what="There are", meant=_OTHER_NAMES.get(name))
         )
     if split == "test":
         raise InputError(

@@ -10,7 +10,7 @@ import importlib
 from functools import cache
 from typing import TYPE_CHECKING
 
-from scvitune.errors import InputError, nearest, one_of
+from scvitune.errors import InputError, instead
 
 if TYPE_CHECKING:
     from scvitune.models._base import Defaults, ModelAdapter
@@ -50,6 +50,15 @@ MODELS: dict[str, tuple[str, str]] = {
     "DestVI": ("_destvi", "DestVIAdapter"),
 }
 
+_NOT_YET = (
+    *("TOTALVI", "AUTOZI", "SCANVI", "PEAKVI", "MULTIVI", "AmortizedLDA", "JaxSCVI", "SCAR"),
+    *("SOLO", "GIMVI", "Decipher", "RNAStereoscope", "SpatialStereoscope", "CellAssign"),
+    *("TOTALANVI", "SCBASSET", "POISSONVI", "ContrastiveVI", "SysVI", "VELOVI", "MRVI"),
+    *("TorchMRVI", "JaxMRVI", "METHYLVI", "METHYLANVI", "RESOLVI", "SCVIVA", "CYTOVI"),
+    "Tangram",
+)
+"""scvi-tools' other models, of ``scvi.model`` and ``scvi.external``."""
+
 __all__ = [
     "DEVICE_PROCESS_BYTES",
     "MODELS",
@@ -80,10 +89,16 @@ __all__ = [
 
 def check_model_name(name: str) -> None:
     """Raise `InputError` unless ``name`` is a model that can be tuned; imports nothing."""
-    if name not in MODELS:
-        raise InputError(
-            f"The model must be {one_of(MODELS)}, but got {name!r}.{nearest(name, MODELS)}"
-        )
+    if name in MODELS:
+        return
+    asked = str(name).rpartition(".")[2].lower()  # scvi.model.SCANVI
+    for other in _NOT_YET:
+        if other.lower() == asked:
+            raise InputError(
+                f"The model {other} of scvi-tools cannot be tuned yet: "
+                f"{', '.join(list(MODELS)[:-1])} and {list(MODELS)[-1]} can."
+            )
+    raise InputError(f"There is no model {name!r}.{instead(name, MODELS, what='There are')}")
 
 
 def get_adapter(name: str, *, defaults: Defaults | None = None) -> ModelAdapter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from scvitune.errors import InputError, nearest, one_of
+from scvitune.errors import InputError, instead, one_of
 from scvitune.schedulers._base import BuiltScheduler, SchedulingProblem
 from scvitune.schedulers._expectation import expected_epochs
 from scvitune.schedulers._guard import GuardedScheduler
@@ -40,8 +40,8 @@ def check_scheduler_name(scheduler: Any) -> None:
     if isinstance(scheduler, str):
         if scheduler not in SCHEDULERS:
             raise InputError(
-                f"scheduler must be {one_of(SCHEDULERS)}, but got {scheduler!r}."
-                f"{nearest(scheduler, SCHEDULERS)}"
+                f"There is no scheduler {scheduler!r}."
+                f"{instead(scheduler, SCHEDULERS, what='There are')}"
             )
         return
     from ray.tune.schedulers import TrialScheduler

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from scvitune.errors import InputError, nearest, one_of
+from scvitune.errors import InputError, instead, one_of
 from scvitune.searchers._base import Observer, Proposer, SearchProblem
 from scvitune.searchers._capabilities import (
     CAPABILITIES,
@@ -52,8 +52,8 @@ def check_searcher_name(searcher: Any) -> None:
     if isinstance(searcher, str):
         if searcher not in SEARCHERS:
             raise InputError(
-                f"searcher must be {one_of(SEARCHERS)}, but got {searcher!r}."
-                f"{nearest(searcher, SEARCHERS)}"
+                f"There is no searcher {searcher!r}."
+                f"{instead(searcher, SEARCHERS, what='There are')}"
             )
         return
     from ray.tune.search import Searcher

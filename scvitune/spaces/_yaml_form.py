@@ -7,7 +7,7 @@ from typing import Any
 
 from scvitune.config import read_number
 from scvitune.contracts import Choice, Domain, Hyperparameter, IntRange, SearchSpace
-from scvitune.errors import Faults, InputError, nearest, one_of
+from scvitune.errors import Faults, InputError, instead, nearest_name, one_of
 from scvitune.spaces._domains import build_choice, build_float_range, build_int_range
 
 _Builder = Callable[[Mapping[str, Any], str], Domain]
@@ -87,15 +87,13 @@ def domain_from_yaml(spec: Mapping[str, Any], *, what: str) -> Domain:
     """
     kind = spec["type"]
     if not isinstance(kind, str) or kind not in _TYPES:
-        raise InputError(
-            f"{what}: unknown type {kind!r:.80}.{nearest(kind, _TYPES)} Allowed: {one_of(_TYPES)}."
-        )
+        raise InputError(f"{what}: unknown type {kind!r:.80}.{instead(kind, _TYPES)}")
     build, needed, optional = _TYPES[kind]
     faults = Faults()
-    for key in spec:
-        if key not in (*_ALWAYS, *needed, *optional):
-            faults.add(_unknown_key(key, kind, (*needed, *optional, *_ALWAYS[1:]), what))
-    misspelt = {_OTHER_NAMES.get(key) for key in spec}
+    unknown = [key for key in spec if key not in (*_ALWAYS, *needed, *optional)]
+    misspelt = {_meant(key, (*needed, *optional)) for key in unknown}
+    for key in unknown:
+        faults.add(_unknown_key(key, kind, (*needed, *optional, *_ALWAYS[1:]), what))
     for key in needed:
         if key not in spec and key not in misspelt:
             faults.add(
@@ -110,13 +108,18 @@ def domain_from_yaml(spec: Mapping[str, Any], *, what: str) -> Domain:
     return domain
 
 
+def _meant(key: Any, allowed: tuple[str, ...]) -> str | None:
+    """Return the key that was probably meant, by another name or misspelt."""
+    other = _OTHER_NAMES.get(key)
+    return other if other in allowed else nearest_name(key, allowed)
+
+
 def _unknown_key(key: Any, kind: str, allowed: tuple[str, ...], what: str) -> str:
     if key == "q" and f"q{kind}" in _TYPES:
         hint = f" With q the type is {'q' + kind!r}."
-    elif _OTHER_NAMES.get(key) in allowed:
-        hint = f" Did you mean {_OTHER_NAMES[key]!r}?"
     else:
-        hint = nearest(key, allowed)
+        meant = _meant(key, allowed)
+        hint = "" if meant is None else f" Did you mean {meant!r}?"
     return f"{what}: unknown key {key!r} for the type {kind!r}.{hint} Allowed: {one_of(allowed)}."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import random
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -404,7 +405,14 @@ def test_a_ready_scheduler_with_the_studys_own_metric_is_taken():
     assert build_scheduler(ready, problem()).scheduler is ready
 
 
-@pytest.mark.parametrize("given", ["ashs", "hyperbands", 7])
-def test_what_is_no_scheduler_is_refused(given):
-    with pytest.raises(InputError, match="scheduler must be 'fifo'.*'asha'"):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("ashs", "There is no scheduler 'ashs'. Did you mean 'asha'?"),
+        ("hyperbands", "Did you mean 'hyperband'?"),
+        (7, "scheduler must be 'fifo', 'asha'"),
+    ],
+)
+def test_what_is_no_scheduler_is_refused(given, said):
+    with pytest.raises(InputError, match=re.escape(said)):
         build_scheduler(given, problem())

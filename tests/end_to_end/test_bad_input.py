@@ -175,7 +175,8 @@ def test_a_storage_that_cannot_be_written(tmp_path):
     # Not even root makes directories there.
     code, output = run_cli(tmp_path, storage="/proc/runs", data={"path": str(path)})
     assert code == 2, output
-    assert "cannot be written" in output
+    assert "no directory can be made in /proc. Choose a directory of yours" in output
+    assert "No such file" not in output
 
 
 def test_resume_of_what_is_no_run(tmp_path):

@@ -126,6 +126,22 @@ def test_an_unfinished_study_exits_with_75_and_says_how_to_go_on(room, config_pa
         assert f"scvitune resume '{run_dir}'" in result.stderr
 
 
+def test_how_to_go_on_is_said_once(room, config_path, tmp_path):
+    room.outcome = FakeStudy(tmp_path, finished=False)
+    room.outcome.summary = lambda: "To go on:  scvitune resume runs/x"
+    result = run("tune", config_path)
+    assert result.exit_code == 75
+    assert result.output.count("scvitune resume") == 1
+    assert result.stderr.endswith("\nUnfinished.\n")
+
+
+@pytest.mark.parametrize("command", [[], ["report"], ["tune"], ["slurm"], ["resume"]])
+def test_help_gives_flags_no_type(command):
+    shown = run(*command, "--help").stdout
+    assert "--help" in shown
+    assert "bool" not in shown.lower()
+
+
 def test_in_a_job_its_script_says_how_to_go_on(room, config_path, tmp_path, monkeypatch):
     monkeypatch.setenv("SCVITUNE_NODES", "n1")
     room.outcome = FakeStudy(tmp_path, finished=False)
@@ -311,8 +327,9 @@ def test_help_loads_nothing_heavy(arguments):
 
 
 def test_bad_input_costs_no_ray(tmp_path):
+    """Where nothing of the file can be used, nothing is imported to find more faults."""
     path = tmp_path / "study.yaml"
-    path.write_text("modell: SCVI\n")
+    path.write_text("model: SCVI\nmodel: LinearSCVI\n")
     code = (
         "import sys\n"
         "from scvitune.cli import main\n"

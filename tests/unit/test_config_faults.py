@@ -8,7 +8,7 @@ import pytest
 
 import scvitune
 from scvitune._checking import check_without_data
-from scvitune.config import StudyConfig, load_config
+from scvitune.config import _SECTIONS, StudyConfig, load_config
 from scvitune.errors import InputError, nearest
 
 
@@ -319,9 +319,64 @@ def test_nothing_follows_from_what_is_not_known(tmp_path, rich_adata, text):
     assert "things are wrong" not in said, said
 
 
+@pytest.mark.parametrize("model", ["", "modle: SCVI\n", "model: 3\n", "model: SCVY\n"])
+def test_a_wrong_model_hides_nothing(tmp_path, model):
+    said = with_the_rest(
+        tmp_path,
+        f"{model}metric: [elbo_validaton, nonsense]\n"
+        "space: {n_latent: {type: randint, lo: 1, high: 3}, n_hiden: 3}\n"
+        "search: {searcher: tpee, num_samples: many}\n"
+        "data: {path: pbmc68k}\n",
+    )
+    for part in (
+        {"": "model is missing", "modle: SCVI\n": "'modle'. Did you mean 'model'?"}.get(
+            model, "Did you mean 'SCVI'?" if "SCVY" in model else "model must be text, but is 3"
+        ),
+        "no metric 'elbo_validaton'",
+        "no metric 'nonsense'",
+        "no searcher 'tpee'",
+        "unknown key 'lo'",
+        "search.num_samples",
+    ):
+        assert part in said, said
+    # whose hyperparameters they are is known of a misspelt key alone
+    assert ("'n_hiden'" in said) == ("modle" in model)
+    assert said.startswith(f"{6 + ('modle' in model)} things are wrong"), said
+
+
+@pytest.mark.parametrize("other", ["lo", "lower", "lw", "min"])
+def test_a_misspelt_field_of_a_domain_is_one_fault(tmp_path, other):
+    said = with_the_rest(
+        tmp_path,
+        "model: SCVI\ndata: {path: pbmc68k}\nsearch: {num_samples: many}\n"
+        f"space: {{n_latent: {{type: randint, {other}: 1, high: 3}}}}\n",
+    )
+    assert said.startswith("2 things are wrong"), said
+    assert f"unknown key {other!r} for the type 'randint'. Did you mean 'low'?" in said
+
+
+ODD = (None, True, 0, -1, 2.5, float("inf"), float("nan"), "", "x", [1], ["a", None], {"a": 1})
+
+
+def test_no_fault_speaks_in_the_validators_words():
+    keys = [(None, "schema" if k == "schema_version" else k) for k in StudyConfig.model_fields]
+    keys += [(name, key) for name, kind in _SECTIONS.items() for key in kind.model_fields]
+    found = []
+    for section, key in keys:
+        for value in (*ODD, b"x", [["a"]], [{}], {1: 2}, set(), 3**500):
+            raw = {"model": "SCVI"} | ({section: {key: value}} if section else {key: value})
+            try:
+                StudyConfig.from_yaml_dict(raw)
+            except InputError as error:
+                found += error.faults
+    assert len(found) > 300
+    foreign = ("Input should", "valid ", "Value error", "Field required", "instance of")
+    assert [fault for fault in found if any(words in fault for words in foreign)] == []
+
+
 def test_a_wrong_model_with_a_wrong_form(tmp_path):
     text = with_the_rest(tmp_path, "model: 3\nsearch: {num_samples: many}\ndata: {path: x}\n")
-    assert text.startswith("2 things are wrong")
+    assert text.startswith("3 things are wrong")  # there is no file x
     text = with_the_rest(tmp_path, "model: SCVY\nmetrics: x\ndata: {path: pbmc68k}\n")
     assert text.startswith("2 things are wrong")
     assert "Did you mean 'SCVI'?" in text

@@ -16,7 +16,8 @@ import scvitune
 from scvitune.cli import app
 from scvitune.data import _file as reading
 from scvitune.data import check_matches, prepare_anndata
-from scvitune.errors import InputError, ScvituneWarning
+from scvitune.errors import InputError, ScvituneWarning, instead
+from scvitune.models import MODELS, check_model_name
 
 
 @pytest.fixture
@@ -75,7 +76,95 @@ def test_others_names_of_hyperparameters_lead_to_scvi_tools(cells, tmp_path, giv
 
 def test_a_model_that_cannot_be_tuned_is_one_fault(cells, tmp_path):
     (fault,) = faults_of(cells, tmp_path, model=scvi.model.SCANVI)
-    assert "got 'SCANVI'" in fault
+    assert fault == (
+        "The model SCANVI of scvi-tools cannot be tuned yet: SCVI, LinearSCVI, CondSCVI and "
+        "DestVI can."
+    )
+    (fault,) = faults_of(cells, tmp_path, model="scanvi")
+    assert "SCANVI of scvi-tools cannot be tuned yet" in fault
+    (fault,) = faults_of(cells, tmp_path, model="SCVY")
+    assert fault.startswith("There is no model 'SCVY'. Did you mean 'SCVI'?")
+
+
+def test_all_models_of_scvi_tools_are_known():
+    import scvi.external
+
+    names = {
+        name
+        for room in (scvi.model, scvi.external)
+        for name in room.__all__
+        if hasattr(getattr(room, name, None), "setup_anndata")
+    }
+    for name in names - set(MODELS):
+        with pytest.raises(InputError, match="cannot be tuned yet"):
+            check_model_name(name)
+
+
+def test_a_suggestion_is_not_lost_in_a_list(cells, tmp_path):
+    assert instead("n_hiden", ["n_hidden", "lr"]) == (
+        " Did you mean 'n_hidden'? Allowed: 'n_hidden' or 'lr'."
+    )
+    many = [f"name_{i}" for i in range(9)]
+    assert instead("nane_1", many) == " Did you mean 'name_1'?"
+    assert instead("zork", many, what="There are").startswith(" There are: 'name_0', 'name_1', ")
+    faults = faults_of(
+        cells,
+        tmp_path,
+        metric="elbo_validaton",
+        searcher="tpee",
+        scheduler="ashaa",
+        space={"n_hiden": 3},
+    )
+    assert faults == (
+        "There is no metric 'elbo_validaton'. Did you mean 'elbo_validation'?",
+        "There is no searcher 'tpee'. Did you mean 'tpe'?",
+        "There is no scheduler 'ashaa'. Did you mean 'asha'? There are: 'fifo', 'asha', "
+        "'async_hyperband', 'hyperband', 'bohb', 'median', 'pbt' or 'pb2'.",
+        "SCVI takes no hyperparameter 'n_hiden'. Did you mean 'n_hidden'?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: scvitune.tune("SCVI", None, n_samples=3),
+            "tune() takes no argument 'n_samples'. Did you mean 'num_samples'?",
+        ),
+        (
+            lambda: scvitune.tune("SCVI", None, n_trials=3, sead=1),
+            "tune() takes no argument 'n_trials'. Did you mean 'num_samples'? "
+            "tune() takes no argument 'sead'. Did you mean 'seed'?",
+        ),
+        (lambda: scvitune.tune("SCVI", None, zork=3), "It takes: 'model', 'adata', 'space', "),
+        (
+            lambda: scvitune.resume("runs/x", n_samples=3),
+            "resume() takes no argument 'n_samples'. Did you mean 'num_samples'? It takes: 'path'",
+        ),
+        (lambda: scvitune.load("runs/x", adata=3), "load() takes no argument 'adata'"),
+        (
+            lambda: scvitune.from_ray_tune("x", metrics="loss"),
+            "from_ray_tune() takes no argument 'metrics'. Did you mean 'metric'?",
+        ),
+        (
+            lambda: scvitune.data.simulated(n_cell=3),
+            "simulated() takes no argument 'n_cell'. Did you mean 'n_cells'?",
+        ),
+    ],
+)
+def test_arguments_of_other_names_lead_to_ours(call, said):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert said in str(caught.value)
+
+
+def test_what_is_called_is_still_what_it_was():
+    import inspect
+
+    names = list(inspect.signature(scvitune.tune).parameters)
+    assert names[:3] == ["model", "adata", "space"]
+    with pytest.raises(TypeError, match="positional"):
+        scvitune.tune("SCVI", None, {})  # the space is given by its name
 
 
 def test_what_a_model_will_miss_in_other_cells_is_said_at_once(cells):

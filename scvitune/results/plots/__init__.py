@@ -6,11 +6,13 @@ they draw.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from scvitune._keywords import check_keywords
 from scvitune.errors import unknown
 from scvitune.results._run_directory import Run
 from scvitune.results.plots import (
@@ -100,7 +102,12 @@ def draw_plot(run: Run, name: str, **options: Any) -> tuple[go.Figure, pd.DataFr
     ------
     InputError
         If there is no such plot.
+    TypeError
+        If it takes no such option.
     """
     if name not in PLOTS:
         raise unknown("plot", name, PLOTS)
-    return PLOTS[name].draw(run, **options)
+    draw = PLOTS[name].draw
+    _, *own = inspect.signature(draw).parameters
+    check_keywords(f"plot({name!r})", options, own)
+    return draw(run, **options)

@@ -1,0 +1,53 @@
+"""Arguments that a function does not take: Python's `TypeError`, with the one that was meant."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from typing import ParamSpec, TypeVar
+
+from scvitune.errors import instead, nearest_name
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_OTHER_NAMES = {
+    **{"n_trials": "num_samples", "num_trials": "num_samples", "trials": "num_samples"},
+    **{"epochs": "max_epochs", "n_epochs": "max_epochs", "metrics": "metric"},
+    **{"search_space": "space", "config": "space", "search_alg": "searcher"},
+    **{"timeout": "time_budget_s", "time_limit": "time_budget_s", "random_state": "seed"},
+    **{"data": "adata", "run_dir": "path", "directory": "path", "experiment_name": "name"},
+}
+"""As they are called elsewhere, in `scvi.autotune`, Ray Tune and Optuna among others."""
+
+
+def naming_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have a function name the nearest arguments where it is given some that it does not take.
+
+    Parameters
+    ----------
+    function
+        One without ``**kwargs``.
+    """
+    names = tuple(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        check_keywords(function.__name__ + "()", kwargs, names)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def check_keywords(called: str, given: Iterable[str], names: Collection[str]) -> None:
+    """Raise a `TypeError` that names the nearest for arguments that are not among ``names``."""
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise TypeError(" ".join(_describe(called, name, names) for name in unknown))
+
+
+def _describe(called: str, name: str, names: Collection[str]) -> str:
+    meant = name if nearest_name(name, names) else _OTHER_NAMES.get(name)
+    options = instead(name, names, what="It takes", meant=meant)
+    return f"{called} takes no argument {name!r}.{options}"
