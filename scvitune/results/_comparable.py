@@ -72,6 +72,11 @@ def trials_wanted(n_hyperparameters: int) -> int:
     return max(_LEAST, _PER_HYPERPARAMETER * n_hyperparameters)
 
 
+def trials_for(n_comparable: int) -> int:
+    """Return how many trials with a result it takes for so many of them to be comparable."""
+    return math.ceil((n_comparable - 1) / _SHARE + 1e-9)
+
+
 @once_a_run
 def compare_trials(run: Run) -> Comparable:
     """Return the trials of a run at a common number of epochs; diverged and failed ones apart."""

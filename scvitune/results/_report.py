@@ -22,10 +22,11 @@ from scvitune.results._report_facts import (
 )
 from scvitune.results._report_figures import list_figures, plotly_source
 from scvitune.results._report_tables import (
+    LESS_OVERFITTING,
     MAX_ROWS,
     describe_comparison,
     describe_config,
-    describe_published,
+    describe_constants,
     describe_run_times,
     describe_rungs,
     describe_stopped,
@@ -40,10 +41,10 @@ from scvitune.results._summary import (
     gain_lines,
     is_unfinished,
     of_asked,
-    resume_command,
 )
 from scvitune.results._tables import best_trial_id, comparison_table, ranked_trials
 from scvitune.results._training_code import render_training_code
+from scvitune.results._typesetting import breakable, resume_with, set_minus, with_code
 from scvitune.results._wording import split_metric
 
 SECTIONS = ("confirmation", "search", "mattered", "latent", "population")
@@ -60,6 +61,7 @@ def render_report(run: Run) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters |= {"breakable": breakable, "with_code": with_code}
     return environment.from_string(_read(_TEMPLATE)).render(_view(run))
 
 
@@ -86,18 +88,20 @@ def _view(run: Run) -> dict[str, Any]:
     figures: dict[str, list[Any]] = {section: [] for section in SECTIONS}
     for section, figure in list_figures(run):
         figures[section].append(figure)
+    is_any_drawn = any(figure.json for some in figures.values() for figure in some)
+    compared = describe_comparison(run)
     config, best_id = describe_config(run), best_trial_id(run)
     return {
         "style": Markup(_read(_STYLE)),
         "script": Markup(_read(_SCRIPT)),
-        "plotly": plotly_source() if any(figures.values()) else "",
+        "plotly": plotly_source() if is_any_drawn else "",
         "name": run.name,
         "title": f"Tuning {run.settings.get('model', 'model')}: {run.name}",
         "subtitle": describe_subject(run),
-        "outcome": describe_outcome(run),
-        "gains": [f"{line}." for line in gain_lines(run)],
+        "outcome": set_minus(describe_outcome(run)),
+        "gains": [set_minus(f"{line}.") for line in gain_lines(run)],
         "key_figures": key_figures(run, comparison),
-        "cautions": find_cautions(run),
+        "cautions": [set_minus(caution) for caution in find_cautions(run)],
         "has_default": run.default is not None,
         "config": config,
         "any_changed": any(kind == "changed" for kind, _ in config.rows),
@@ -107,30 +111,36 @@ def _view(run: Run) -> dict[str, Any]:
         "final_fit": describe_final_fit(run),
         "snippet": model_snippet(run),
         "config_snippet": render_training_code(run),
-        "comparison": describe_comparison(run),
+        "comparison": compared,
+        "overfits_less": any(row[-1].text == LESS_OVERFITTING for _, row in compared.rows),
         "tested": bool(test) and bool(comparison.loc[test, "best"].notna().any()),
         "no_test_because": " yet" if run.split_sizes.get("test", 1) else ": none were held out",
         "confirmation": _confirmation(run),
         "figures": figures,
+        "drawn": [section for section in SECTIONS if any(one.json for one in figures[section])],
         "trials": describe_trials(run, ranked_trials(run)),
         "trials_words": _trials_words(run),
+        "constants": describe_constants(run),
         "few_trials": len(run.records) <= _FEW,
         "best_trials": describe_trials(run, best_trials_table(run)),
         "worst_trials": describe_trials(run, worst_trials_table(run)),
-        "published": describe_published(run),
         "run_times": describe_run_times(run),
         "rungs": describe_rungs(run),
         "stopped": describe_stopped(run),
         "methods": describe_methods(run),
         "population": population_rows(run),
         "facts": list_facts(run),
-        "resume": resume_command(run) if is_unfinished(run) else "",
+        "resume": resume_with(run) if is_unfinished(run) else "",
     }
 
 
 def _confirmation(run: Run) -> dict[str, Any]:
     rows, notes = confirmation_rows(run)
-    return {"words": describe_confirmation(run), "rows": rows, "notes": notes}
+    return {
+        "words": set_minus(describe_confirmation(run)),
+        "rows": [[set_minus(text) for text in row] for row in rows],
+        "notes": [set_minus(note) for note in notes],
+    }
 
 
 def _trials_words(run: Run) -> str:

@@ -12,7 +12,6 @@ from scvitune.results._budget import max_epochs, name_default
 from scvitune.results._confirmation import claimed_p_value, confirmation_table
 from scvitune.results._intervals import LEVEL, cell_difference
 from scvitune.results._run_directory import Run
-from scvitune.results._summary import display_path
 from scvitune.results._tables import (
     best_trial_id,
     confirmed_winner,
@@ -20,6 +19,7 @@ from scvitune.results._tables import (
     metric_mode,
     test_metric,
 )
+from scvitune.results._typesetting import set_minus, whole_path
 from scvitune.results._wording import (
     cells_of,
     cells_of_split,
@@ -72,7 +72,7 @@ def key_figures(run: Run, comparison: pd.DataFrame) -> list[tuple[str, str]]:
                 "of the epochs that all trials to their end would take",
             )
         )
-    return figures
+    return [(set_minus(value), words) for value, words in figures]
 
 
 def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
@@ -114,7 +114,7 @@ def model_snippet(run: Run) -> str:
     kind = model if model.isidentifier() else "SCVI"
     return (
         "import scvitune\n\n"
-        f"study = scvitune.load({display_path(run.layout.root)!r})\n"
+        f"study = scvitune.load({whole_path(run)!r})\n"
         f"model = study.best_model()  # an ordinary scvi.model.{kind}, on the study's own cells\n"
         "model = study.best_model(adata)  # or on an AnnData of yours with the same genes"
     )
@@ -131,7 +131,7 @@ def _cost(run: Run) -> tuple[float, float]:
 def list_facts(run: Run) -> list[tuple[str, str]]:
     """Return what is needed to repeat the run, as terms and words."""
     settings, search = run.settings, run.search
-    facts: list[tuple[str, Any]] = [("Run directory", display_path(run.layout.root))]
+    facts: list[tuple[str, Any]] = [("Run directory", whole_path(run))]
     names = [search.get(key) for key in ("searcher", "scheduler")]
     facts.append(("Search", " + ".join(str(name) for name in names if name)))
     facts.append(("Strategy", settings.get("strategy")))

@@ -12,24 +12,31 @@ from scvitune.results._run_directory import Run
 
 @dataclass(frozen=True)
 class FigureView:
-    """A figure as the template places it; ``json`` holds no character that ends a script."""
+    """A figure as the template places it; ``json`` holds no character that ends a script.
+
+    One that is not shown has words that say why, and no ``json``.
+    """
 
     name: str
     title: str
     words: str
-    height: int
-    json: Markup
+    height: int = 0
+    json: Markup = Markup("")
 
 
 def list_figures(run: Run) -> list[tuple[str, FigureView]]:
     """Draw what the report of a run shows, as pairs of section and figure."""
     from scvitune.results.plots import PLOTS
 
-    return [
-        (plot.section, _view(name, plot, run))
-        for name, plot in PLOTS.items()
-        if plot.section and plot.is_shown(run)
-    ]
+    found = []
+    for name, plot in PLOTS.items():
+        if not plot.section:
+            continue
+        if plot.is_shown(run):
+            found.append((plot.section, _view(name, plot, run)))
+        elif words := plot.say_absent(run):
+            found.append((plot.section, FigureView(name, plot.title, words)))
+    return found
 
 
 def _view(name: str, plot: Any, run: Run) -> FigureView:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from scvitune.results._intervals import LEVEL
 from scvitune.results._run_directory import Run
+from scvitune.results._searched import list_searched
 from scvitune.results._study_tables import (
-    published_table,
     run_times_table,
     rungs_table,
     stopped_table,
@@ -23,8 +23,10 @@ from scvitune.results._tables import (
     comparison_table,
     config_table,
     is_missing,
+    metric_mode,
     trials_table,
 )
+from scvitune.results._typesetting import set_minus
 from scvitune.results._wording import (
     STATUS_WORDS,
     cells_of,
@@ -36,7 +38,13 @@ from scvitune.results._wording import (
     format_value,
     metric_words,
     split_metric,
+    verdict,
 )
+
+LESS_OVERFITTING = "overfits less"
+"""Said of the ELBO on the training cells where it is worse, and that on held-out cells better."""
+
+_TRAINING = "elbo_train"
 
 MAX_ROWS = 1000
 """More trials than this are in the Parquet file only; a browser would choke on them."""
@@ -82,23 +90,28 @@ def number_cell(value: Any, text: str | None = None) -> Cell:
     if is_missing(value) or value is None:
         return Cell("–")
     number = float(value)
-    return Cell(
-        format_number(number) if text is None else text, number if math.isfinite(number) else None
-    )
+    shown = format_number(number) if text is None else text
+    return Cell(set_minus(shown), number if math.isfinite(number) else None)
 
 
-def setting_cell(value: Any) -> Cell:
-    """Return the cell of a hyperparameter's value; a missing one is not used."""
+def setting_cell(value: Any, *, digits: int = 0) -> Cell:
+    """Return the cell of a hyperparameter's value; a missing one is not used.
+
+    Where digits are given, a longer number is cut to them and is whole under the pointer.
+    """
     if is_missing(value):
         return Cell("–")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(format_value(value), float(value) if is_number else None)
+    whole = format_value(value)
+    short = f"{value:.{digits}g}" if digits and isinstance(value, float) else whole
+    key = float(value) if is_number else None
+    return Cell(short, key, full=whole if short != whole else "")
 
 
 def describe_comparison(run: Run) -> TableView:
-    """Return best against default."""
+    """Return best against default, with the ELBO of the training cells below that of others."""
     has_default = run.default is not None
-    table = comparison_table(run)
+    table = _with_training_cells(run)
     has_interval = bool(table["low"].notna().any())
     columns = [("Metric", False), ("Measured on", False)]
     columns += [("Default", True)] if has_default else []
@@ -116,14 +129,37 @@ def describe_comparison(run: Run) -> TableView:
         cells += [_difference(difference)] if has_default else []
         cells += [_interval(row["low"], row["high"])] if has_interval else []
         if has_default:
+            told = str(row["verdict"])
             is_unclear = not is_missing(row["low"]) and row["low"] <= 0 <= row["high"]
-            cells += [
-                Cell(f"{row['verdict']}, not shown" if row["verdict"] else "")
-                if is_unclear
-                else Cell(row["verdict"], kind=str(row["verdict"]))
-            ]
+            kind = told if told in ("better", "worse") and not is_unclear else ""
+            cells += [Cell(f"{told}, not shown" if told and is_unclear else told, kind=kind)]
         rows.append(("", cells))
     return TableView(columns, rows)
+
+
+def _with_training_cells(run: Run) -> pd.DataFrame:
+    """Return `comparison_table` with the ELBO of the training cells below that of the others.
+
+    Cells that were trained on prove nothing, so the verdict there is left out, but where it tells
+    why held-out cells are better: `LESS_OVERFITTING`.
+    """
+    table, trials, best_id = comparison_table(run), trials_table(run), best_trial_id(run)
+    held_out = [name for name in ("elbo_validation", "elbo_test") if name in table.index]
+    if not held_out or best_id is None or run.is_of_spots:
+        return table
+    if _TRAINING not in trials or _TRAINING in table.index:
+        return table
+    best = float(trials.loc[best_id, _TRAINING])
+    default = float(trials.loc[run.default.trial_id, _TRAINING]) if run.default else math.nan
+    if math.isnan(best):
+        return table
+    is_worse = verdict(default, best, metric_mode(run, _TRAINING)) == "worse"
+    tells = is_worse and table.loc[held_out[-1], "verdict"] == "better"
+    row: dict[str, Any] = {"default": default, "best": best, "difference": best - default}
+    row |= {"relative": math.nan, "verdict": LESS_OVERFITTING if tells else ""}
+    place = list(table.index).index(held_out[-1]) + 1
+    added = pd.DataFrame([row], index=[_TRAINING])
+    return pd.concat([table.iloc[:place], added, table.iloc[place:]])
 
 
 def measured_on(run: Run, name: str) -> str:
@@ -169,50 +205,57 @@ def describe_config(run: Run) -> TableView:
 def describe_trials(run: Run, table: pd.DataFrame) -> TableView:
     """Return trials (rows of `trials_table`) in the order given, at most `MAX_ROWS`.
 
-    Of the hyperparameters, those are shown in which the trials of the run differ.
+    Of the hyperparameters, those are shown in which trials differ, all of them right after the
+    metric that decides: they are what the table is read for. Constants are in
+    `describe_constants`.
     """
-    everyone = trials_table(run)
-    columns = [name for name in everyone.columns if name.startswith(CONFIG_PREFIX)]
-    varied = [n for n in columns if len({setting_cell(v).text for v in everyone[n]}) > 1]
-    with_reason = bool((table["reason"] != "").any())
+    searched = [one.name for one in list_searched(run)]
     best_id = best_trial_id(run)
     default_id = run.default.trial_id if run.default else None
     headings = [
-        *[("Trial", False), (run.metric, True), ("How it ended", False)],
-        *([("Reason", False)] if with_reason else []),
-        *[("Epochs", True), ("Best epoch", True), ("Time", True)],
-        *[(name.removeprefix(CONFIG_PREFIX), True) for name in varied],
+        *[("Trial", False), (run.metric, True), *((name, True) for name in searched)],
+        *[("Epochs", True), ("Best epoch", True), ("Time", True), ("How it ended", False)],
     ]
     rows = []
     for trial_id, row in table.head(MAX_ROWS).iterrows():
         cells = [
             Cell(str(trial_id), note="default" if trial_id == default_id else "", kind="id"),
             number_cell(row[run.metric]),
-            Cell(STATUS_WORDS.get(row["status"], str(row["status"])), kind="w"),
-            *([_reason_cell(str(row["reason"]))] if with_reason else []),
+            *[setting_cell(row[CONFIG_PREFIX + name], digits=4) for name in searched],
             number_cell(row["epochs"], format_epochs(row["epochs"])),
             number_cell(row["best_epoch"], format_epochs(row["best_epoch"])),
             number_cell(row["time_s"], format_duration(row["time_s"])),
-            *[setting_cell(row[name]) for name in varied],
+            _ending_cell(str(row["status"]), str(row["reason"])),
         ]
         rows.append(("best" if trial_id == best_id else "", cells))
     return TableView(headings, rows)
 
 
-def _reason_cell(reason: str) -> Cell:
-    """Return a reason of one line, which says all under the pointer: a long one hid the row."""
-    return Cell(reason[:300], kind="reason", full=reason[:300])
+def _ending_cell(status: str, reason: str) -> Cell:
+    """Return how a trial ended; why stands below it where that says more than the status.
+
+    That the scheduler stopped a trial, and when, stands in the row already. A reason is cut off
+    after two lines (a traceback hid the row) and is whole under the pointer.
+    """
+    note = "" if status in ("finished", "stopped") else reason[:300]
+    return Cell(STATUS_WORDS.get(status, status), kind="ending", note=note, full=reason[:300])
 
 
-def describe_published(run: Run) -> TableView:
-    """Return best against default as scVI's own tuning studies print it, as far as measured."""
-    columns = [("Metric", False), ("Measured on", False), ("Default", True), ("Best", True)]
-    rows = []
-    for name, row in published_table(run).iterrows():
-        label = f"{row['label']} ({row['unit']})" if row["unit"] else str(row["label"])
-        cells = [Cell(label, note=str(name)), Cell(row["cells"])]
-        rows.append(("", [*cells, number_cell(row["default"]), number_cell(row["best"])]))
-    return TableView([*columns], rows)
+def describe_constants(run: Run) -> str:
+    """Return in a sentence what the table of trials leaves out: what does not differ in them."""
+    searched = {one.name for one in list_searched(run)}
+    default = run.default.config if run.default else {}
+    others = [r.config for r in run.records.values() if r is not run.default]
+    parts = []
+    for name in dict.fromkeys(name for config in others for name in config):
+        if name in searched:
+            continue
+        value = next(config[name] for config in others if name in config)
+        text = f"{name} = {format_value(value)}"
+        known = default.get(name, value)
+        differs = isinstance(known, bool) != isinstance(value, bool) or known != value
+        parts.append(f"{text} (default: {format_value(known)})" if differs else text)
+    return f"The same in all: {', '.join(parts)}." if parts else ""
 
 
 _QUANTITIES = {

@@ -29,6 +29,9 @@ class Plot:
         drawn on request only.
     is_shown
         Whether the report of this run shows it; cheap.
+    say_absent
+        What the report says in its place where it is not shown: why, and how to get it, in a
+        line; empty where the run has nothing of the kind to show.
     """
 
     title: str
@@ -36,6 +39,7 @@ class Plot:
     draw: Callable[..., tuple[go.Figure, pd.DataFrame]]
     section: str = ""
     is_shown: Callable[[Run], bool] = lambda run: has_reports(run)
+    say_absent: Callable[[Run], str] = lambda run: ""
 
 
 def has_reports(run: Run) -> bool:

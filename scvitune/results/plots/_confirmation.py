@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from scvitune.contracts import Mode
 from scvitune.results._confirmation import confirmation_table
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import metric_mode, test_metric
+from scvitune.results._tables import best_trial_id, metric_mode, test_metric
 from scvitune.results._wording import cells_of, format_number, metric_words
 from scvitune.results.plots._base import Plot
 from scvitune.results.plots._style import (
@@ -156,10 +156,24 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     )
 
 
+def _say_absent(run: Run) -> str:
+    best, default = best_trial_id(run), run.default
+    if run.confirm is not None or not run.search or default is None or best is None:
+        return ""
+    if best == default.trial_id:
+        return ""
+    return (
+        "These are single trainings, and a seed alone moves them. A study with "
+        "`confirm={'top_k': 3, 'seeds': 5}` trains the best few and the default again with fresh "
+        "seeds."
+    )
+
+
 PLOT = Plot(
     "Confirmed with fresh seeds",
     _words,
     plot_confirmation,
     section="confirmation",
     is_shown=lambda run: any(record.confirmations for record in run.records.values()),
+    say_absent=_say_absent,
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from scvitune.results._comparable import compare_trials, trials_wanted
+from scvitune.results._comparable import compare_trials, trials_for, trials_wanted
 from scvitune.results._importance import compute_importance
 from scvitune.results._run_directory import Run
-from scvitune.results.plots._base import Plot
+from scvitune.results._searched import list_searched
+from scvitune.results._typesetting import resume_with
+from scvitune.results.plots._base import Plot, has_reports
 from scvitune.results.plots._style import CATEGORIES, INK, new_figure, plain, say_empty, style
 
 
@@ -79,6 +81,27 @@ def say_too_few(run: Run) -> str:
     )
 
 
+def _say_absent(run: Run) -> str:
+    """Return why the report has neither importance nor interactions, and what would bring them."""
+    trials, searched = compare_trials(run), len(list_searched(run))
+    if searched < 2 or not has_reports(run):
+        return ""
+    wanted = trials_wanted(searched)
+    if len(trials.values) >= wanted:
+        return "Importance needs trials of equal length that differ in several hyperparameters."
+    text = (
+        f"Importance and interactions need {wanted} comparable trials (4 a hyperparameter, at "
+        f"least 20); this study has {len(trials.values)}"
+    )
+    if trials.n_left_out:
+        text += f", trained to epoch {trials.epoch:g} or further"
+    if not run.search or run.at_work or run.search.get("searcher") == "grid":
+        return f"{text}."
+    lost = sum(record.status in ("diverged", "failed") for record in run.records.values())
+    samples = trials_for(wanted) + lost - (run.default is not None)
+    return f"{text}: `{resume_with(run, samples)}` adds as many."
+
+
 def describe_comparison(run: Run) -> str:
     """Return in words which trials were compared, and where."""
     trials = compare_trials(run)
@@ -102,4 +125,5 @@ PLOT = Plot(
     plot_importance,
     section="mattered",
     is_shown=lambda run: compare_trials(run).is_enough,
+    say_absent=_say_absent,
 )

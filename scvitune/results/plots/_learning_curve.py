@@ -74,10 +74,20 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     return "No training of it yet." if data.empty else read_learning_curve(run).verdict
 
 
+def _say_absent(run: Run) -> str:
+    if run.is_of_spots or not run.search or run.at_work or best_trial_id(run) is None:
+        return ""
+    return (
+        "`scvitune.learning_curve(study)` trains the best configuration on parts of the training "
+        "cells and tells whether more cells, or a bigger or tamer model, would help."
+    )
+
+
 PLOT = Plot(
     "More cells, or another model?",
     _words,
     _draw,
     section="mattered",
     is_shown=lambda run: bool(best_trial_id(run) and read_learning_curve(run).table.size),
+    say_absent=_say_absent,
 )

@@ -21,6 +21,7 @@ from scvitune.results.plots._style import (
     BEST,
     DEFAULT,
     colour_scale,
+    lines_of,
     log_ticks,
     new_figure,
     plain,
@@ -30,13 +31,14 @@ from scvitune.results.plots._style import (
 
 _COLUMNS = 3
 _PANEL = 250
-_LINE = 30
-"""Characters that fit side by side below a panel."""
+_LINE, _TITLE = 30, 26
+"""Characters that fit side by side below a panel and beside it."""
 NOT_USED = "not used"
 _WHOLE, _ENOUGH = 0.999, 3
 """A trial of this part of the longest is of full length; so many of them make a range."""
-_INSIDE = 0.03
+_INSIDE = 0.04
 """Marks of what lies beyond the axis keep this part of it from its end."""
+BEYOND = "beyond the axis"
 _FAR, _MARGIN = 2.0, 0.06
 """The default is drawn inside up to so many times the range off, with some air around it."""
 
@@ -95,7 +97,8 @@ def plot_slices(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         part = data[data["hyperparameter"] == one.name]
         _draw(figure, one, part, place={"row": row + 1, "col": column + 1}, low=low, high=high)
         if column == 0:
-            figure.update_yaxes(title_text=plain(run.metric), row=row + 1, col=1)
+            title = "<br>".join(lines_of(run.metric, width=_TITLE))
+            figure.update_yaxes(title_text=title, title_font_size=12, row=row + 1, col=1)
     for number in range(len(searched), n_rows * _COLUMNS):
         row, column = divmod(number, _COLUMNS)
         figure.update_xaxes(visible=False, row=row + 1, col=column + 1)
@@ -172,12 +175,15 @@ def _draw(
     first = place["row"] == place["col"] == 1
     beyond = (part["value"] > high) | (part["value"] < low)
     inside = _INSIDE * (high - low)
-    for role, colour, size, label in (
-        ("", None, 7, "trial"),
-        ("default", DEFAULT, 11, "default configuration"),
-        ("best", BEST, 12, "best trial"),
+    for role, outside, colour, size, label in (
+        ("", False, None, 7, "trial"),
+        ("", True, None, 10, BEYOND),
+        ("default", None, DEFAULT, 11, "default configuration"),
+        ("best", None, BEST, 12, "best trial"),
     ):
         chosen = (part["role"] == role).to_numpy()
+        if outside is not None:
+            chosen &= (beyond if outside else ~beyond).to_numpy()
         if not chosen.any():
             continue
         some = part[chosen]
@@ -234,9 +240,18 @@ def _words(run: Run, data: pd.DataFrame) -> str:
             "for that too."
         )
     low, high = slices_range(data, run.mode)
-    if ((data["value"] < low) | (data["value"] > high)).any():
-        text += " Triangles lie beyond the axis."
-    return text
+    once = data.drop_duplicates("trial_id")
+    outside = once[(once["value"] < low) | (once["value"] > high)]
+    if outside.empty:
+        return text
+    ends = "above" if run.mode == "min" else "below"
+    many = "1 trial lies" if len(outside) == 1 else f"{len(outside)} trials lie"
+    stopped = int((outside["status"] == "stopped").sum())
+    of_them = f", {stopped} of them stopped early" if stopped else ""
+    return (
+        f"{text} The axis follows the trials that went furthest: {many} {ends} it{of_them}, drawn "
+        "as triangles at its edge."
+    )
 
 
 PLOT = Plot(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from scvitune.contracts import Mode
-from scvitune.results._wording import better_way, describe_metric, metric_words
+from scvitune.results._wording import better_way, cells_of, describe_metric, metric_words
 
 INK, SOFT, GRID = "#1f2937", "#5b6675", "#e2e6ea"
 GREY = "#8a94a0"
@@ -85,6 +86,25 @@ def metric_axis(name: str, mode: Mode | None) -> str:
     notes = ", ".join(part for part in (unit, better_way(mode) if mode else "") if part)
     text = plain(describe_metric(name))
     return f"{text}<br><span style='font-size:12px'>({notes})</span>" if notes else text
+
+
+def lines_of(name: str, *, width: int) -> list[str]:
+    """Return a metric as the lines of a label: what, on which cells, in which unit."""
+    words, cells = metric_words(name), cells_of(name)
+    lines = textwrap.wrap(words.label, width) + textwrap.wrap(cells, width)
+    return [*(plain(line) for line in lines), *([f"({plain(words.unit)})"] if words.unit else [])]
+
+
+def round_ticks(low: float, high: float, *, most: int = 5, whole: bool = False) -> list[float]:
+    """Return round numbers for a linear axis: multiples of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / most
+    if not rough > 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * (1 - 1e-9))
+    step = max(step, 1.0) if whole else step
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from scvitune.results._latent import add_names, cached_umap, compute_umap
+from scvitune.results._latent import add_names, cached_umap, compute_umap, latent_roles
 from scvitune.results._run_directory import Run
+from scvitune.results._typesetting import whole_path
 from scvitune.results.plots._base import Plot
 from scvitune.results.plots._style import CATEGORIES, GREY, plain, style
 
@@ -54,7 +56,8 @@ def plot_umap(
         cols=len(roles),
         horizontal_spacing=0.03,
         vertical_spacing=0.08 / len(names),
-        row_titles=[plain(name) for name in names],
+        # of one row, the legend says it
+        row_titles=[plain(name) for name in names] if len(names) > 1 else None,
         column_titles=[_TITLES[role] for role in roles],
     )
     style(figure, height=_PANEL * len(names) + 60)
@@ -105,13 +108,38 @@ def _words(run: Run, data: pd.DataFrame) -> str:
         "UMAP of the latent space, from the weights kept of each. Good integration mixes batches "
         "and keeps labels apart. Distances in a UMAP mean little: judge by the metrics."
     )
-    if not {"batch", "label"} & set(data.columns):
-        text += (
-            " No batch or label was registered; "
-            "study.plot('umap', adata=adata, keys=['cell_type']) "
-            "colours by a column of yours."
-        )
-    return text
+    missing = [name for name in ("batch", "label") if name not in data.columns]
+    if not missing:
+        return text
+    keys = {"batch": "batch_key", "label": "labels_key"}
+    named = " and no ".join(keys[name] for name in missing)
+    only = "not coloured" if len(missing) == 2 else f"coloured by {_other(missing[0])} only"
+    column = "batch" if missing == ["batch"] else "cell_type"
+    return (
+        f"{text} It is {only}, for no {named} was registered; "
+        f"`study.plot('umap', adata=adata, keys=['{column}'])` colours by columns of yours."
+    )
+
+
+def _other(name: str) -> str:
+    return "label" if name == "batch" else "batch"
+
+
+def _say_absent(run: Run) -> str:
+    from scvitune.results._weights import weights_path  # brings torch
+
+    roles = {} if run.is_of_spots or not run.search else latent_roles(run)
+    if not roles:
+        return ""
+    if run.at_work:
+        return "The UMAP of the latent space is drawn once the study has ended."
+    gone = [trial_id for trial_id in roles.values() if weights_path(run, trial_id) is None]
+    if gone:
+        return f"There is no UMAP: the weights of trial {gone[0]} were not kept."
+    return (
+        f"`scvitune report {shlex.quote(whole_path(run))}` adds a UMAP of the latent space, the "
+        "tuned model's beside the default's."
+    )
 
 
 PLOT = Plot(
@@ -120,4 +148,5 @@ PLOT = Plot(
     plot_umap,
     section="latent",
     is_shown=lambda run: cached_umap(run) is not None,
+    say_absent=_say_absent,
 )

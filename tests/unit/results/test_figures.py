@@ -5,7 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from scvitune.results.plots import PLOTS, plot_curves, plot_history, plot_slices
+from scvitune.results.plots import (
+    PLOTS,
+    plot_curves,
+    plot_history,
+    plot_parallel,
+    plot_slices,
+)
+from scvitune.results.plots._slices import BEYOND
+from scvitune.results.plots._style import round_ticks
 
 
 def trace(figure, name: str):
@@ -167,8 +175,82 @@ def test_stopped_trials_do_not_squeeze_the_others_in_the_slices(short_study) -> 
     for trace in figure.data:
         assert all(low < y < high for y in trace.y), "marks at the edge are drawn whole"
     words = PLOTS["slices"].words(run, data)
-    assert "Triangles lie beyond the axis." in words
-    assert "stopped early" in words
+    assert "3 trials lie above it, 3 of them stopped early, drawn as triangles" in words
+    assert {"triangle-up"} == set(trace_of(figure, BEYOND).marker.symbol), "the legend says it too"
+
+
+def trace_of(figure, name: str):
+    return next(one for one in figure.data if one.name == name)
+
+
+def test_every_axis_of_the_parallel_plot_reads_in_round_numbers(short_study) -> None:
+    short_study.settings(
+        space={
+            "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
+            "n_latent": {"type": "randint", "low": 5, "high": 50},
+            "rate": {"type": "uniform", "low": 0.0, "high": 0.5},
+        }
+    )
+    for number, lr in enumerate((1e-4, 1e-2), 5):
+        config = {"lr": lr, "n_latent": (5, 49)[number - 5], "rate": (0.0, 0.5)[number - 5]}
+        short_study.trial(f"{number:05d}", config, values={60.0: 430.0})
+    figure, _ = plot_parallel(short_study.read())
+    labels = {axis: [] for axis in range(4)}
+    for note in figure.layout.annotations:
+        if note.x in labels:
+            labels[note.x].append(note.text)
+    names = list(figure.layout.xaxis.ticktext)
+    assert names[:3] == ["lr", "n_latent", "rate"]
+    assert names[3] == "Negative ELBO<br>validation<br>cells<br>(nats per cell)"
+    assert set(labels[1]) == {"5", "49", "10", "20", "30", "40"}
+    assert set(labels[2]) == {"0", "0.1", "0.2", "0.3", "0.4", "0.5"}
+    assert labels[3][0] == "427.0", "at the top stands what the best trial reached"
+
+
+def test_the_best_trial_reaches_the_top_of_the_parallel_plot(short_study) -> None:
+    short_study.trial("00005", {"lr": 0.006}, values={60.0: 5000.0})
+    short_study.trial("00006", {"lr": 0.007}, values={60.0: 1.0}, status="diverged")
+    run = short_study.read()
+    figure, data = plot_parallel(run)
+    place = data[data["axis"] == "elbo_validation"].set_index("trial_id")["position"]
+    assert place.idxmax() == "00001"
+    assert place["00001"] == 1.0
+    assert place["00005"] == 0.0
+    assert "00006" not in place, "what diverged has no result"
+    words = PLOTS["parallel"].words(run, data)
+    assert "At the foot of the last axis: 1 trial that is worse still." in words
+    assert "1 diverged or failed and is left out." in words
+    assert any(note.text.startswith("≥ ") for note in figure.layout.annotations)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "ticks"),
+    [
+        (5.0, 49.0, True, [10.0, 20.0, 30.0, 40.0]),
+        (1.0, 3.0, True, [1.0, 2.0, 3.0]),
+        (0.0, 0.5, False, [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        (-712.9, -690.2, False, [-710.0, -705.0, -700.0, -695.0]),
+        (2.0, 2.0, False, [2.0]),
+    ],
+)
+def test_round_ticks(low, high, whole, ticks) -> None:
+    assert round_ticks(low, high, whole=whole) == ticks
+
+
+def test_negative_values_have_the_minus_sign_of_the_axes(new_run) -> None:
+    builder = new_run()
+    builder.settings(metric="marginal_ll_validation", mode="max")
+    for number, value in enumerate((-700.0, -650.0, -655.0)):
+        metrics = {"marginal_ll_validation": value}
+        config = {"lr": 0.001 * (number + 1), "n_latent": 10 + number}
+        builder.trial(f"{number:05d}", config)
+        builder.log.append(
+            "report", trial_id=f"{number:05d}", epoch=4.0, time_s=1.0, metrics=metrics
+        )
+    figure, _ = plot_parallel(builder.read())
+    texts = [note.text for note in figure.layout.annotations]
+    assert "\u2212650.0" in texts
+    assert not [text for text in texts if text.startswith("-")]
 
 
 def test_slices_of_trials_of_one_length_speak_of_none_that_was_stopped(new_run) -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
+
 from scvitune.results import render_report, summarise
 from scvitune.results._cautions import find_cautions
+from scvitune.results._comparable import trials_for
 from scvitune.results._confirmation_words import confirmation_rows
 from scvitune.results._report_facts import key_figures
-from scvitune.results._report_tables import describe_comparison, describe_trials, measured_on
+from scvitune.results._report_figures import list_figures
+from scvitune.results._report_tables import (
+    LESS_OVERFITTING,
+    describe_comparison,
+    describe_constants,
+    describe_trials,
+    measured_on,
+)
 from scvitune.results._tables import comparison_table, ranked_trials
+from scvitune.results._typesetting import breakable, set_minus, with_code
 
 
 def confirmed(builder, *trial_ids: str) -> list[str]:
@@ -169,6 +182,7 @@ def test_what_every_metric_was_measured_on_is_told(small_run) -> None:
     assert [cells[1].text for _, cells in describe_comparison(run).rows] == [
         "validation cells",
         "held-out test cells",
+        "training cells",
     ]
     small_run.settings(
         model="DestVI", metric="proportion_jsd", deconvolution={}, target="simulated"
@@ -178,14 +192,17 @@ def test_what_every_metric_was_measured_on_is_told(small_run) -> None:
     assert measured_on(run, "proportion_jsd_test").startswith("second simulated tissue")
 
 
-def test_reasons_keep_rows_low_and_in_sight(small_run) -> None:
-    """A reason stands beside how the trial ended, on one line, and whole in a tooltip."""
+def test_reasons_stand_below_how_a_trial_ended(small_run) -> None:
+    """Only where they say more than the status, and whole under the pointer."""
+    small_run.trial(
+        "00004", status="stopped", values={1.0: 9.0}, reason="stopped by the scheduler"
+    )
     table = describe_trials(small_run.read(), ranked_trials(small_run.read()))
-    headings = [heading for heading, _ in table.columns]
-    assert headings.index("Reason") == headings.index("How it ended") + 1
-    cells = {row[0].text: row for _, row in table.rows}
-    cell = cells["00003"][headings.index("Reason")]
-    assert (cell.text, cell.full, cell.kind) == ("NaN loss", "NaN loss", "reason")
+    assert table.columns[-1] == ("How it ended", False)
+    cells = {row[0].text: row[-1] for _, row in table.rows}
+    assert (cells["00003"].text, cells["00003"].note) == ("diverged", "NaN loss")
+    assert (cells["00004"].text, cells["00004"].note) == ("stopped early", "")
+    assert cells["00004"].full == "by the scheduler"
     assert 'title="NaN loss"' in render_report(small_run.read())
 
 
@@ -211,3 +228,106 @@ def test_early_rungs_that_stopped_nobody_are_none(new_run) -> None:
     builder.trial("00000", values={4.0: 9.0}, origin="default")
     builder.trial("00001", values={4.0: 8.0})
     assert not [c for c in find_cautions(builder.read()) if "so early" in c]
+
+
+def test_the_table_of_trials_holds_what_was_searched_and_tells_what_was_not(new_run) -> None:
+    builder = new_run()
+    space = {
+        "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
+        "n_latent": {"type": "randint", "low": 5, "high": 50},
+        "n_hidden": 64,
+        "n_layers": 1,
+    }
+    builder.settings(space=space)
+    same = {"n_layers": 1}
+    config = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128} | same
+    builder.trial("00000", config, values={4.0: 9.0}, origin="default")
+    for number, lr in enumerate((0.0016649661, 0.005), 1):
+        config = {"lr": lr, "n_latent": 10 + number, "n_hidden": 64} | same
+        builder.trial(f"0000{number}", config, values={4.0: 9.0 - number})
+    run = builder.read()
+    table = describe_trials(run, ranked_trials(run))
+    headings = [heading for heading, _ in table.columns]
+    assert headings[:4] == ["Trial", "elbo_validation", "lr", "n_latent"]
+    assert "n_hidden" not in headings
+    assert "n_layers" not in headings
+    cell = {row[0].text: row for _, row in table.rows}["00001"][2]
+    assert (cell.text, cell.full, cell.key) == ("0.001665", "0.00166497", 0.0016649661)
+    words = "The same in all: n_hidden = 64 (default: 128), n_layers = 1."
+    assert describe_constants(run) == words
+    assert words in render_report(run)
+
+
+def compared(builder) -> dict[str, tuple[str, str]]:
+    """Metric -> verdict and its colour, in the report's comparison."""
+    rows = describe_comparison(builder.read()).rows
+    return {cells[0].note: (cells[-1].text, cells[-1].kind) for _, cells in rows}
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "verdict"),
+    [(9.5, 8.0, LESS_OVERFITTING), (8.5, 8.0, ""), (9.5, 9.5, ""), (9.0, 8.0, "")],
+)
+def test_a_worse_fit_of_the_training_cells_is_explained(new_run, train, test, verdict) -> None:
+    builder = new_run()
+    for trial_id, values in (("00000", (9.0, 10.0, 9.0)), ("00001", (train, 9.0, test))):
+        builder.trial(trial_id, origin="tpe" if trial_id > "00000" else "default")
+        names = ("elbo_train", "elbo_validation")
+        metrics = dict(zip(names, values, strict=False))
+        builder.log.append("report", trial_id=trial_id, epoch=4.0, time_s=1.0, metrics=metrics)
+        builder.judge(trial_id, elbo_test=values[2])
+    found = compared(builder)
+    assert list(found) == ["elbo_validation", "elbo_test", "elbo_train"]
+    assert found["elbo_train"] == (verdict, "")
+    assert ("learned less by heart" in render_report(builder.read())) is bool(verdict)
+
+
+def test_the_report_of_a_finished_study_tells_what_is_missing_and_how_to_get_it(small_run) -> None:
+    run = small_run.read()
+    absent = {f.name: f for _, f in list_figures(run) if not f.json}
+    assert set(absent) == {"confirmation", "importance", "umap", "learning_curve"}
+    root = small_run.layout.root
+    words = absent["importance"].words
+    assert "Importance and interactions need 20 comparable trials" in words
+    assert "this study has 3:" in words
+    # 26 trials, of which three quarters and so 20 are comparable; one diverged, one is the default
+    assert f"`scvitune resume {root} --num-samples 26`" in words
+    assert "the weights of trial 00000 were not kept" in absent["umap"].words
+    for trial_id in ("00000", "00001"):
+        path = small_run.layout.checkpoint(trial_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    html = render_report(small_run.read())
+    assert f"<code>scvitune report {root}</code> adds a UMAP of the latent space" in html
+    assert "<code>scvitune.learning_curve(study)</code>" in html
+    assert "A study with <code>confirm={&#39;top_k&#39;: 3" in html
+    assert 'href="#latent"' not in html, "nothing to jump to"
+
+
+def test_another_programs_run_is_not_told_what_it_cannot_have(small_run) -> None:
+    small_run.settings(search=None)
+    assert {f.name for _, f in list_figures(small_run.read()) if not f.json} == {"importance"}
+
+
+def test_trials_wanted_are_comparable(new_run) -> None:
+    for wanted in (20, 24, 28, 40):
+        total = trials_for(wanted)
+        assert math.ceil(0.75 * total) >= wanted > math.ceil(0.75 * (total - 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-712.9 against -740: 27", "\u2212712.9 against \u2212740: 27"),
+        ("5-10 cells, --num-samples 3, pbmc-3k", "5-10 cells, --num-samples 3, pbmc-3k"),
+        ("lr = 1e-05 at /runs/x-1", "lr = 1e-05 at /runs/x-1"),
+        ("(-0.25)", "(\u22120.25)"),
+    ],
+)
+def test_one_minus_sign(text, shown) -> None:
+    assert set_minus(text) == shown
+
+
+def test_text_with_code_is_escaped() -> None:
+    assert with_code("`a<b>` & c") == "<code>a&lt;b&gt;</code> &amp; c"
+    assert breakable("a_<b>") == "a_<wbr>&lt;b&gt;"

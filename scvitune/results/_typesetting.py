@@ -1,0 +1,46 @@
+"""How numbers, names, code and paths are set in the report."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from markupsafe import Markup, escape
+
+from scvitune.results._run_directory import Run
+
+MINUS = "\u2212"
+_CODE = re.compile(r"`([^`]+)`")
+_NEGATIVE = re.compile(r"(?<![\w.)\]/-])-(?=\d)")
+
+
+def set_minus(text: str) -> str:
+    """Return text with a minus sign before negative numbers, as the figures' axes have it.
+
+    Ranges (1-3), options (``--seed``), paths and exponents as they are typed (1e-05) stay.
+    """
+    return _NEGATIVE.sub(MINUS, text)
+
+
+def breakable(name: str) -> Markup:
+    """Return a name, escaped, that may go on in another line after each underscore."""
+    return escape(name).replace("_", Markup("_<wbr>"))
+
+
+def with_code(text: str) -> Markup:
+    """Return text, escaped, with what stands between backticks set as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def whole_path(run: Run) -> str:
+    """Return the run directory as it holds from any working directory: reports are read elsewhere.
+
+    It is where the directory lay when the report was written.
+    """
+    return str(run.layout.root.resolve())
+
+
+def resume_with(run: Run, num_samples: int | None = None) -> str:
+    """Return the shell command that carries the run on, to so many samples."""
+    more = "" if num_samples is None else f" --num-samples {num_samples}"
+    return f"scvitune resume {shlex.quote(whole_path(run))}{more}"
