@@ -249,6 +249,98 @@ def test_missing_values_sort_last_either_way(browser, study) -> None:
         assert "–" not in column(browser, "dispersion")[:-inactive]
 
 
+WIDE_SPACE = {
+    "n_latent": {"type": "randint", "low": 5, "high": 50},
+    "n_hidden": {"type": "choice", "values": [64, 128, 256, 512], "ordered": True},
+    "n_layers": {"type": "randint", "low": 1, "high": 4},
+    "dropout_rate": {"type": "uniform", "low": 0.0, "high": 0.5},
+    "gene_likelihood": {"type": "choice", "values": ["zinb", "nb"]},
+    "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
+    "weight_decay": {"type": "loguniform", "low": 1e-8, "high": 1e-3},
+    "n_epochs_kl_warmup": {"type": "choice", "values": [5, 20, 100, 400], "ordered": True},
+}
+"""As many as the default space of SCVI has, and one more."""
+
+
+@pytest.fixture(scope="module")
+def wide_run(tmp_path_factory):
+    """Trials of eight hyperparameters, some of which failed with a long reason."""
+    layout = RunLayout(tmp_path_factory.mktemp("runs") / "wide")
+    layout.root.mkdir()
+    settings = {"name": "wide", "model": "SCVI", "metric": "elbo_validation", "mode": "min"}
+    search = {"searcher": "random", "scheduler": "asha", "num_samples": 15, "max_epochs": 4}
+    layout.study.write_text(yaml.safe_dump({**settings, "search": search, "space": WIDE_SPACE}))
+    rng = np.random.default_rng(1)
+    with EventLog(layout.events) as log:
+        log.append("driver", action="start", slots=2, pid=1, host="h")
+        for number in range(16):
+            trial_id = f"{number:05d}"
+            config = {
+                "n_latent": int(rng.integers(5, 50)),
+                "n_hidden": int(rng.choice([64, 128, 256, 512])),
+                "n_layers": int(rng.integers(1, 4)),
+                "dropout_rate": float(rng.uniform(0, 0.5)),
+                "gene_likelihood": str(rng.choice(["zinb", "nb"])),
+                "lr": float(10 ** rng.uniform(-4, -2)),
+                "weight_decay": float(10 ** rng.uniform(-8, -3)),
+                "n_epochs_kl_warmup": int(rng.choice([5, 20, 100, 400])),
+            }
+            origin = "default" if number == 0 else "random"
+            log.append("proposal", trial_id=trial_id, config=config, origin=origin)
+            value = {"elbo_validation": 700 + 10 * rng.normal()}
+            log.append("report", trial_id=trial_id, epoch=4.0, time_s=754.0, metrics=value)
+            status = "failed" if number > 13 else "stopped" if number > 5 else "finished"
+            reason = "CUDA out of memory. Tried to allocate 2.00 GiB. " * 5
+            log.append("end", trial_id=trial_id, status=status, reason=reason)
+        log.append("driver", action="end")
+    return layout.root
+
+
+def test_the_table_shows_every_hyperparameter_without_scrolling(browser, wide_run) -> None:
+    size = browser.get_window_size()
+    browser.set_window_size(1280, 900)
+    try:
+        open_report(browser, scvitune.load(wide_run))
+        table, page, edge, room = browser.execute_script(
+            """
+            const place = document.querySelector("#trials .tall");
+            const last = [...place.querySelectorAll("tbody td:last-child")];
+            const edge = Math.max(...last.map((cell) => cell.getBoundingClientRect().right));
+            const page = document.documentElement;
+            return [place.scrollWidth - place.clientWidth, page.scrollWidth - page.clientWidth,
+                    edge, window.innerWidth];
+            """
+        )
+        assert room <= 1280
+        assert table <= 0, "the table scrolls sideways"
+        assert page <= 0, "the page scrolls sideways"
+        assert edge <= room
+    finally:
+        browser.set_window_size(size["width"], size["height"])
+    for name in WIDE_SPACE:
+        assert all(column(browser, name)), name
+
+
+def test_the_page_fits_a_narrow_window(browser, wide_run) -> None:
+    size = browser.get_window_size()
+    browser.set_window_size(700, 900)
+    try:
+        open_report(browser, scvitune.load(wide_run))
+        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert browser.execute_script(f"return {wider}") <= 0
+    finally:
+        browser.set_window_size(size["width"], size["height"])
+
+
+def test_a_figure_is_saved_as_pdf(browser_programs, wide_run, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("kaleido", reason="needs the extra `figures`")
+    monkeypatch.setenv("BROWSER_PATH", browser_programs[0])
+    figure, _ = scvitune.load(wide_run).plot("parallel")
+    path = tmp_path / "parallel.pdf"
+    figure.write_image(path, width=1000, height=500)
+    assert path.read_bytes().startswith(b"%PDF-")
+
+
 def test_names_from_data_are_only_text(browser, tmp_path) -> None:
     layout = RunLayout(tmp_path / "hostile")
     layout.root.mkdir()

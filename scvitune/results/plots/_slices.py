@@ -31,11 +31,13 @@ from scvitune.results.plots._style import (
 
 _COLUMNS = 3
 _PANEL = 250
-_LINE, _TITLE = 30, 26
+_LINE, _TITLE = 24, 26
 """Characters that fit side by side below a panel and beside it."""
 NOT_USED = "not used"
-_WHOLE, _ENOUGH = 0.999, 3
-"""A trial of this part of the longest is of full length; so many of them make a range."""
+_WHOLE = 0.999
+"""A trial of this part of a length is of that length."""
+_ENOUGH, _SHARE = 3, 0.25
+"""So many trials of a length, and this share of all, make a range."""
 _INSIDE = 0.04
 """Marks of what lies beyond the axis keep this part of it from its end."""
 BEYOND = "beyond the axis"
@@ -122,7 +124,7 @@ def plot_slices(run: Run) -> tuple[go.Figure, pd.DataFrame]:
 
 
 def slices_range(data: pd.DataFrame, mode: Mode) -> tuple[float, float]:
-    """Return the vertical range: that of the trials of full length, if there are enough of them.
+    """Return the vertical range: that of the trials that went furthest, a quarter of all at least.
 
     Trials that were stopped early are worse for that alone and would squeeze all others into a
     clump. The default is what all are compared with, so it is inside unless it is far off.
@@ -130,8 +132,9 @@ def slices_range(data: pd.DataFrame, mode: Mode) -> tuple[float, float]:
     once = data.drop_duplicates("trial_id")
     kept = once[~once["status"].isin(["diverged", "failed"])]
     kept = once if kept.empty else kept
-    whole = kept[kept["epochs"] >= _WHOLE * kept["epochs"].max()]
-    low, high = good_range((whole if len(whole) >= _ENOUGH else kept)["value"], mode)
+    lengths = kept["epochs"].sort_values(ascending=False)
+    length = lengths.iloc[min(max(_ENOUGH, math.ceil(_SHARE * len(kept))), len(kept)) - 1]
+    low, high = good_range(kept["value"][kept["epochs"] >= _WHOLE * length], mode)
     reach = _FAR * (high - low)
     for value in kept["value"][kept["role"] == "default"]:
         margin = _MARGIN * (max(high, value) - min(low, value))
@@ -157,7 +160,7 @@ def _draw(
         if isinstance(one.domain, IntRange) and one.bounds[1] - one.bounds[0] < 8:
             figure.update_xaxes(dtick=1, **place)
         elif one.is_log:
-            ticks = log_ticks(*one.bounds)
+            ticks = _log_ticks(*one.bounds)
             texts = [format_value(tick) for tick in ticks]
             figure.update_xaxes(tickvals=ticks, ticktext=texts, tickangle=0, **place)
         x: Sequence[Any] = [float(value) for value in part["setting"]]
@@ -213,6 +216,13 @@ def _draw(
             cliponaxis=False,
             **place,
         )
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return few round numbers, for a narrow panel: powers of ten, at most four, if there are."""
+    ticks = log_ticks(low, high)
+    powers = [tick for tick in ticks if f"{tick:e}".startswith("1.000000e")]
+    return powers[:: 1 + len(powers) // 5] if len(powers) > 2 else ticks
 
 
 def setting_text(value: Any) -> str:

@@ -72,9 +72,9 @@ def plot_umap(
     for column in range(1, len(roles) + 1):
         figure.update_xaxes(title_text="UMAP 1", row=len(names), col=column)
     figure.update_yaxes(title_text="UMAP 2", col=1)
-    figure.update_layout(
-        margin={"t": 50, "r": 210}, legend={"orientation": "v", "x": 1.06, "y": 1}
-    )
+    # The legend pushes the margin as far as it has to; the rows' titles stand before it.
+    place = {"orientation": "v", "x": 1.02 if len(names) == 1 else 1.06, "y": 1}
+    figure.update_layout(margin={"t": 50, "r": 20}, legend=place)
     figure.update_layout(legend_yanchor="top", legend_itemsizing="constant")
     return figure, data
 
@@ -111,18 +111,14 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     missing = [name for name in ("batch", "label") if name not in data.columns]
     if not missing:
         return text
-    keys = {"batch": "batch_key", "label": "labels_key"}
-    named = " and no ".join(keys[name] for name in missing)
-    only = "not coloured" if len(missing) == 2 else f"coloured by {_other(missing[0])} only"
-    column = "batch" if missing == ["batch"] else "cell_type"
+    if missing == ["batch"]:
+        return f"{text} It is coloured by label only, for no batch_key was registered."
+    both = len(missing) == 2
+    said = "not coloured, for no batch_key and no" if both else "coloured by batch only, for no"
     return (
-        f"{text} It is {only}, for no {named} was registered; "
-        f"`study.plot('umap', adata=adata, keys=['{column}'])` colours by columns of yours."
+        f"{text} It is {said} labels_key was registered; "
+        "`study.plot('umap', adata=adata, keys=['cell_type'])` colours by columns of yours."
     )
-
-
-def _other(name: str) -> str:
-    return "label" if name == "batch" else "batch"
 
 
 def _say_absent(run: Run) -> str:

@@ -194,9 +194,7 @@ def test_what_every_metric_was_measured_on_is_told(small_run) -> None:
 
 def test_reasons_stand_below_how_a_trial_ended(small_run) -> None:
     """Only where they say more than the status, and whole under the pointer."""
-    small_run.trial(
-        "00004", status="stopped", values={1.0: 9.0}, reason="stopped by the scheduler"
-    )
+    small_run.trial("00004", status="stopped", values={1.0: 9.0}, reason="by the scheduler")
     table = describe_trials(small_run.read(), ranked_trials(small_run.read()))
     assert table.columns[-1] == ("How it ended", False)
     cells = {row[0].text: row[-1] for _, row in table.rows}
