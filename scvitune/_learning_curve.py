@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from scvitune._keywords import naming_arguments
 
 if TYPE_CHECKING:
+    from scvitune._study import Study
     from scvitune.results import LearningCurve
-    from scvitune.study import Study
 
 
 @naming_arguments

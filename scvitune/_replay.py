@@ -9,7 +9,7 @@ from scvitune._keywords import naming_arguments
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scvitune.study import Study
+    from scvitune._study import Study
 
 
 @naming_arguments

@@ -18,6 +18,7 @@ from scvitune.results._tables import (
     test_metric,
     trial_status,
 )
+from scvitune.results._typesetting import confirm_with
 from scvitune.results._wording import cells_of, describe_metric, format_value, in_sentence
 
 OPEN = ("pending", "running", "interrupted")
@@ -206,16 +207,10 @@ def _trained_once(run: Run, best: TrialRecord) -> list[str]:
         else f" The interval is over the {cells_of(test_metric(run))}: what other seeds would "
         "give it does not tell."
     )
-    alone = (
-        ""
-        if len(best.phases) > 1  # a schedule is no configuration
-        else "; without another search, for this winner alone, with space=study.best_config and "
-        "top_k 2"
-    )
     return [
         f"Each configuration was trained once, and the best of {trained} was chosen, in part by "
-        f"luck.{interval} A new study asks fresh seeds: with confirm: {{top_k: 3, seeds: 5}} "
-        f'(YAML) or confirm={{"top_k": 3, "seeds": 5}} (Python){alone}.'
+        f"luck.{interval} `{confirm_with(run)}` trains the best 3 and the default again with 5 "
+        'fresh seeds each; in Python, scvitune.resume(path, confirm={"top_k": 3, "seeds": 5}).'
     ]
 
 

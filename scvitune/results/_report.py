@@ -101,7 +101,7 @@ def _view(run: Run) -> dict[str, Any]:
         "outcome": set_minus(describe_outcome(run)),
         "gains": [set_minus(f"{line}.") for line in gain_lines(run)],
         "key_figures": key_figures(run, comparison),
-        "cautions": [set_minus(caution) for caution in find_cautions(run)],
+        "cautions": [with_code(set_minus(caution)) for caution in find_cautions(run)],
         "has_default": run.default is not None,
         "config": config,
         "any_changed": any(kind == "changed" for kind, _ in config.rows),

@@ -40,6 +40,11 @@ def whole_path(run: Run) -> str:
     return str(run.layout.root.resolve())
 
 
+def confirm_with(run: Run) -> str:
+    """Return the shell command that trains the best few and the default with fresh seeds."""
+    return f"{resume_with(run)} --set confirm.top_k=3 --set confirm.seeds=5"
+
+
 def resume_with(run: Run, num_samples: int | None = None) -> str:
     """Return the shell command that carries the run on, to so many samples."""
     more = "" if num_samples is None else f" --num-samples {num_samples}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import shutil
 
 import numpy as np
@@ -17,6 +18,7 @@ from ray import tune as ray_tune
 from scipy import stats
 
 import scvitune
+from scvitune.cli import main
 from scvitune.errors import InputError, StudyError
 from scvitune.events import read_events
 from scvitune.results import read_run
@@ -172,22 +174,19 @@ def test_a_finished_run_of_an_older_version_gets_it_by_a_resume(study, tmp_path)
     pd.testing.assert_frame_equal(new.table("comparison"), study.table("comparison"))
 
 
-def test_a_winner_is_confirmed_alone_as_the_report_advises(study, pbmc, tmp_path):
-    (advice,) = [c for c in find_cautions(read_run(study.path)) if "trained once" in c]
-    assert "with space=study.best_config and top_k 2" in advice
-    again = scvitune.tune(
-        "SCVI",
-        pbmc,
-        space=study.best_config,
-        confirm={"top_k": 2, "seeds": 2},
-        max_epochs=4,
-        storage=tmp_path,
-        name="again",
-    )
-    assert set(again.confirmation.index) == {"00000", "00001"}
-    config = again.trials.filter(like="config/").loc["00001"]
-    assert {n.removeprefix("config/"): v for n, v in config.items()} == study.best_config
-    assert "trained once" not in again.summary()
+def test_a_winner_is_confirmed_as_the_report_advises(study, tmp_path):
+    root = shutil.copytree(study.path, tmp_path / "copy")
+    (tmp_path / ".data").symlink_to(study.path.parent / ".data")
+    (advice,) = [c for c in find_cautions(read_run(root)) if "trained once" in c]
+    command = shlex.split(advice.split("`")[1])
+    assert command[:3] == ["scvitune", "resume", str(root)]
+    with pytest.raises(SystemExit) as ended:
+        main(command[1:])
+    assert ended.value.code == 0
+    confirmed = scvitune.load(root)
+    assert len(confirmed.confirmation) in (3, 4)  # the default may be one of the best three
+    assert (confirmed.confirmation["seeds"] == 5).all()
+    assert "trained once" not in confirmed.summary()
 
 
 def test_best_model_without_the_data(study):

@@ -12,6 +12,7 @@ from scvitune.contracts import Mode
 from scvitune.results._confirmation import confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import best_trial_id, metric_mode, test_metric
+from scvitune.results._typesetting import confirm_with
 from scvitune.results._wording import cells_of, format_number, metric_words
 from scvitune.results.plots._base import Plot
 from scvitune.results.plots._style import (
@@ -163,9 +164,8 @@ def _say_absent(run: Run) -> str:
     if best == default.trial_id:
         return ""
     return (
-        "These are single trainings, and a seed alone moves them. A study with "
-        "`confirm={'top_k': 3, 'seeds': 5}` trains the best few and the default again with fresh "
-        "seeds."
+        "These are single trainings, and a seed alone moves them. "
+        f"`{confirm_with(run)}` trains the best few and the default again with fresh seeds."
     )
 
 

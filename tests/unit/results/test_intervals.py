@@ -180,15 +180,15 @@ def test_without_a_confirmation_it_is_said_what_the_interval_leaves_out(judged, 
     (words,) = once(judged())
     assert words.startswith("Each configuration was trained once, and the best of 3 was chosen")
     assert "The interval is over the held-out test cells: what other seeds would give" in words
-    assert "confirm: {top_k: 3, seeds: 5} (YAML)" in words
-    assert 'confirm={"top_k": 3, "seeds": 5} (Python)' in words
+    assert " --set confirm.top_k=3 --set confirm.seeds=5` trains the best 3" in words
+    assert 'resume(path, confirm={"top_k": 3, "seeds": 5})' in words
     assert words in summarise(small_run.read())
     assert words.split(".")[0] in render_report(small_run.read())
 
 
 def test_without_an_interval_none_is_spoken_of(small_run) -> None:
     (words,) = once(small_run.read())
-    assert "interval" not in words
+    assert "The interval" not in words
 
 
 def test_with_a_confirmation_it_goes_away(judged, small_run) -> None:

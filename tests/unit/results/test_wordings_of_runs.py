@@ -298,7 +298,10 @@ def test_the_report_of_a_finished_study_tells_what_is_missing_and_how_to_get_it(
     html = render_report(small_run.read())
     assert f"<code>scvitune report {root}</code> adds a UMAP of the latent space" in html
     assert "<code>scvitune.learning_curve(study)</code>" in html
-    assert "A study with <code>confirm={&#39;top_k&#39;: 3" in html
+    confirmation = (
+        f"<code>scvitune resume {root} --set confirm.top_k=3 --set confirm.seeds=5</code>"
+    )
+    assert f"{confirmation} trains the best few" in html
     assert 'href="#latent"' not in html, "nothing to jump to"
 
 
