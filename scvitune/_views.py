@@ -105,8 +105,8 @@ class Views:
 
         Returns
         -------
-        A plotly figure (``figure.show()``, ``figure.write_html(...)``; its camera button saves
-        SVG in the report) and a DataFrame.
+        A plotly figure and a DataFrame. ``figure.show()`` opens it in a browser, its camera saves
+        SVG, and with the extra ``figures`` so does ``figure.write_image("figure.pdf")`` PDF.
 
         Raises
         ------

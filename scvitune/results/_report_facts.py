@@ -115,8 +115,10 @@ def model_snippet(run: Run) -> str:
     return (
         "import scvitune\n\n"
         f"study = scvitune.load({whole_path(run)!r})\n"
-        f"model = study.best_model()  # an ordinary scvi.model.{kind}, on the study's own cells\n"
-        "model = study.best_model(adata)  # or on an AnnData of yours with the same genes"
+        f"# an ordinary scvi.model.{kind}, on the study's own cells\n"
+        "model = study.best_model()\n"
+        "# or on an AnnData of yours with the same genes\n"
+        "model = study.best_model(adata)"
     )
 
 

@@ -95,11 +95,19 @@ def _say_absent(run: Run) -> str:
     )
     if trials.n_left_out:
         text += f", trained to epoch {trials.epoch:g} or further"
-    if not run.search or run.at_work or run.search.get("searcher") == "grid":
+    if not _takes_more_trials(run):
         return f"{text}."
     lost = sum(record.status in ("diverged", "failed") for record in run.records.values())
     samples = trials_for(wanted) + lost - (run.default is not None)
     return f"{text}: `{resume_with(run, samples)}` adds as many."
+
+
+def _takes_more_trials(run: Run) -> bool:
+    """Return whether a resume with more samples brings more trials of the same kind."""
+    if not run.search or run.at_work or run.spent_budget:
+        return False
+    is_population = any(record.perturbations for record in run.records.values())
+    return not is_population and run.search.get("searcher") != "grid"
 
 
 def describe_comparison(run: Run) -> str:

@@ -163,6 +163,7 @@ def _draw(
             ticks = _log_ticks(*one.bounds)
             texts = [format_value(tick) for tick in ticks]
             figure.update_xaxes(tickvals=ticks, ticktext=texts, tickangle=0, **place)
+            figure.update_xaxes(range=_log_range(*one.bounds), **place)
         x: Sequence[Any] = [float(value) for value in part["setting"]]
     else:
         x = [setting_text(value) for value in part["setting"]]
@@ -225,6 +226,13 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return powers[:: 1 + len(powers) // 5] if len(powers) > 2 else ticks
 
 
+def _log_range(low: float, high: float) -> list[float]:
+    """Return a logarithmic domain's whole: what trials cover may hold no round number."""
+    ends = math.log10(low), math.log10(high)
+    margin = _MARGIN * (ends[1] - ends[0])
+    return [ends[0] - margin, ends[1] + margin]
+
+
 def setting_text(value: Any) -> str:
     """Return a hyperparameter's value as a label."""
     return NOT_USED if is_missing(value) else plain(format_value(value))
@@ -257,10 +265,11 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     ends = "above" if run.mode == "min" else "below"
     many = "1 trial lies" if len(outside) == 1 else f"{len(outside)} trials lie"
     stopped = int((outside["status"] == "stopped").sum())
-    of_them = f", {stopped} of them stopped early" if stopped else ""
+    of_them = f", {stopped} of them stopped early" if stopped and len(outside) > 1 else ""
+    drawn = "a triangle" if len(outside) == 1 else "triangles"
     return (
-        f"{text} The axis follows the trials that went furthest: {many} {ends} it{of_them}, drawn "
-        "as triangles at its edge."
+        f"{text} The axis follows the trials that went furthest: {many} {ends} it{of_them} "
+        f"({drawn} at its edge)."
     )
 
 

@@ -175,7 +175,7 @@ def test_stopped_trials_do_not_squeeze_the_others_in_the_slices(short_study) -> 
     for trace in figure.data:
         assert all(low < y < high for y in trace.y), "marks at the edge are drawn whole"
     words = PLOTS["slices"].words(run, data)
-    assert "3 trials lie above it, 3 of them stopped early, drawn as triangles" in words
+    assert "3 trials lie above it, 3 of them stopped early (triangles at its edge)" in words
     assert {"triangle-up"} == set(trace_of(figure, BEYOND).marker.symbol), "the legend says it too"
 
 
@@ -272,6 +272,24 @@ def test_log_axes_of_slices_have_few_labels(new_run) -> None:
         builder.trial(f"{number:05d}", {"lr": lr}, values={4.0: 9.0 + number})
     figure, _ = plot_slices(builder.read())
     assert list(figure.layout.xaxis.ticktext) == ["1e-08", "1e-06", "0.0001"]
+    low, high = figure.layout.xaxis.range
+    assert low < -8
+    assert high > -3
+
+
+def test_one_trial_beyond_the_slices_is_spoken_of_as_one(new_run) -> None:
+    builder = new_run()
+    for number, value in enumerate((-700.0, -701.0, -702.0, -703.0, -1700.0)):
+        metrics = {"marginal_ll_validation": value}
+        builder.trial(f"{number:05d}", {"lr": 0.001 * (number + 1)})
+        builder.log.append(
+            "report", trial_id=f"{number:05d}", epoch=4.0, time_s=1.0, metrics=metrics
+        )
+    builder.settings(metric="marginal_ll_validation", mode="max")
+    run = builder.read()
+    figure, data = plot_slices(run)
+    assert "1 trial lies below it (a triangle at its edge)." in PLOTS["slices"].words(run, data)
+    assert set(trace_of(figure, BEYOND).marker.symbol) == {"triangle-down"}
 
 
 def test_slices_of_trials_of_one_length_speak_of_none_that_was_stopped(new_run) -> None:

@@ -305,6 +305,25 @@ def test_the_report_of_a_finished_study_tells_what_is_missing_and_how_to_get_it(
     assert 'href="#latent"' not in html, "nothing to jump to"
 
 
+def test_more_trials_are_promised_only_where_a_resume_brings_them(small_run) -> None:
+    def importance() -> str:
+        (words,) = [f.words for _, f in list_figures(small_run.read()) if f.name == "importance"]
+        return words
+
+    assert "resume" in importance()
+    small_run.settings(search={"searcher": "grid", "num_samples": 3, "max_epochs": 4})
+    assert "resume" not in importance()
+    small_run.settings()
+    small_run.driver("end", reason="the time budget is spent")
+    assert "resume" not in importance()
+    small_run.driver("end")
+    before, after = {"lr": 0.001}, {"lr": 0.002}
+    small_run.log.append(
+        "perturb", trial_id="00001", epoch=4.0, source="00000", before=before, config=after
+    )
+    assert "resume" not in importance()
+
+
 def test_another_programs_run_is_not_told_what_it_cannot_have(small_run) -> None:
     small_run.settings(search=None)
     assert {f.name for _, f in list_figures(small_run.read()) if not f.json} == {"importance"}
