@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from scvitune._cut_default import find_cut
 from scvitune._early_rungs import find_early_rung
 from scvitune.config import SimulationConfig
@@ -14,13 +16,18 @@ from scvitune.experiment._memory import describe_memory
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._preparing import Preparation
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY, compute_report_cost
-from scvitune.models import get_adapter
+from scvitune.models import count_weights, get_adapter
+from scvitune.spaces import sample_config
 
 START_UP_S = 15.0
 """Imports and Ray, once a study; measured on two cores."""
 
 _END_S = 5.0
 """The held-out cells, the best model and the report, once a study."""
+
+_MATRIX_PRODUCTS = 0.65
+"""Their share of a step of the default, which grows with the weights: ``benchmarks/step.py``."""
+_N_DRAWN = 40
 
 _SECONDS_PER_DECODED_ENTRY = 1.4e-7
 """Of a spot, a gene and a cell type, for an epoch of DestVI; measured on one core."""
@@ -76,8 +83,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         + (f", so {plan.slots.threads} threads" if plan.slots.threads > 1 else ""),
         *([f"            {plan.slots.note}"] if plan.slots.note else []),
         *follow_ups,
-        f"Time:       about {_duration(seconds)} on an idle machine, if trials cost what the "
-        "default does (rough; the live display goes by what they really cost)",
+        f"Time:       about {_duration(seconds)} on an idle machine (rough; the live display goes "
+        "by what trials really cost)",
         *memory,
         f"Run:        {preparation.layout.root}",
         "Nothing was started and nothing was written.",
@@ -201,14 +208,12 @@ def _shared_mb(prepared: PreparedData) -> float:
 
 
 def forecast_seconds(preparation: Preparation) -> float:
-    """Return the seconds that a study takes on idle CPU slots, to an order of magnitude.
-
-    As if all configurations trained as fast as the default.
-    """
+    """Return the seconds that a study takes on idle CPU slots, to an order of magnitude."""
     plan, n_genes = preparation.plan, preparation.prepared.n_genes
     search = plan.config.search
     if preparation.tissues is None:
-        per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY * (1 + _reports_cost(plan))
+        per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
+        per_epoch *= (1 + _reports_cost(plan)) * _mean_cost(plan, preparation.prepared)
         seconds = _trial_epochs(plan) * per_epoch / plan.slots.trainers
     else:
         per_epoch = _spots_epoch_seconds(preparation.tissues)
@@ -221,6 +226,16 @@ def forecast_seconds(preparation: Preparation) -> float:
 
 def _trial_epochs(plan: Plan) -> float:
     return min(plan.expected_epochs, plan.config.search.epoch_budget or math.inf)
+
+
+def _mean_cost(plan: Plan, prepared: PreparedData) -> float:
+    """Return what a step of a configuration of the space costs, with the default's as the unit."""
+    adapter = get_adapter(plan.config.model)
+    rng = np.random.default_rng(0)
+    drawn = [sample_config(plan.space, rng) for _ in range(_N_DRAWN)]
+    unit = count_weights(adapter, {}, prepared)
+    weights = np.mean([count_weights(adapter, config, prepared) for config in drawn])
+    return float(1 - _MATRIX_PRODUCTS + _MATRIX_PRODUCTS * weights / unit)
 
 
 def _reports_cost(plan: Plan) -> float:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         DEVICE_PROCESS_BYTES,
         PROCESS_BYTES,
         TooLargeError,
+        count_weights,
         forecast_bytes,
         forecast_device_bytes,
         process_bytes,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     )
 
 _OF_MEMORY = (
-    *("DEVICE_PROCESS_BYTES", "PROCESS_BYTES", "TooLargeError", "forecast_bytes"),
+    *("DEVICE_PROCESS_BYTES", "PROCESS_BYTES", "TooLargeError", "count_weights", "forecast_bytes"),
     *("forecast_device_bytes", "process_bytes", "refuse_too_large"),
 )
 
@@ -75,6 +76,7 @@ __all__ = [
     "cells_at_a_time",
     "check_model_name",
     "cluster_states",
+    "count_weights",
     "expected_counts",
     "forecast_bytes",
     "forecast_device_bytes",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scvitune.contracts import Config, Objective, PreparedData, Value
-from scvitune.errors import instead
+from scvitune.errors import instead, nearest, one_of
 from scvitune.heuristics import scaled_lr
 from scvitune.models import _scvi_tools
 from scvitune.models._hyperparameters import HyperparameterInfo, Target, type_fault
@@ -256,7 +256,10 @@ class ModelAdapter(ABC):
         if name == "lr" and value == SCALED:
             return [] if self.scales_lr else [_UNSCALED.format(self.name, info.default)]
         if info.choices is not None and value not in info.choices:
-            return [f"{name} must not be {value!r}." + instead(value, info.choices)]
+            return [
+                f"{name} must be {one_of(info.choices)}, but got {value!r}."
+                + nearest(value, map(str, info.choices))
+            ]
         fault = type_fault(info, value) or self.extra_faults(name, value)
         return [fault] if fault else []
 

@@ -108,6 +108,18 @@ def forecast_bytes(
     return round(max(training, evaluating, saving))
 
 
+def count_weights(adapter: ModelAdapter, config: Mapping[str, Any], prepared: PreparedData) -> int:
+    """Return how many weights a model of cells has with this configuration; makes none.
+
+    Parameters
+    ----------
+    config, prepared
+        As in `forecast_bytes`.
+    """
+    with torch.device("meta"):
+        return _count(adapter.build_objective(config, prepared).module)
+
+
 def forecast_device_bytes(
     adapter: ModelAdapter,
     config: Mapping[str, Any],

@@ -37,7 +37,6 @@ def forecast(cells, tmp_path):
 def test_it_is_said_to_be_of_an_idle_machine(forecast):
     (line,) = (x for x in describe_preparation(forecast()) if x.startswith("Time:"))
     assert "on an idle machine" in line
-    assert "if trials cost what the default does" in line
 
 
 def test_budgets_bound_it(forecast):
@@ -45,6 +44,22 @@ def test_budgets_bound_it(forecast):
     budget = forecast(epoch_budget=210)  # a tenth of all epochs
     assert forecast_seconds(budget) - START_UP_S < (whole - START_UP_S) / 2
     assert forecast_seconds(forecast(time_budget_s=1.0)) < START_UP_S + 10
+
+
+def test_larger_models_cost_more(forecast):
+    def trained(**space):
+        return forecast_seconds(forecast(space=space)) - forecast_seconds(
+            forecast(space=space, time_budget_s=1e-9)
+        )
+
+    default = trained(lr=0.01)
+    assert trained(n_hidden=512) > 2 * default
+    assert trained(n_hidden=32) < default
+    small, both, large = (
+        trained(n_hidden={"type": "choice", "values": values})
+        for values in ([32, 48], [32, 512], [448, 512])
+    )
+    assert small < both < large
 
 
 def test_reports_cost_something(forecast):
