@@ -97,7 +97,7 @@ def check_model_name(name: str) -> None:
     for other in _NOT_YET:
         if other.lower() == asked:
             raise InputError(
-                f"The model {other} of scvi-tools cannot be tuned yet: "
+                f"The model {other!r} of scvi-tools cannot be tuned yet: "
                 f"{', '.join(list(MODELS)[:-1])} and {list(MODELS)[-1]} can."
             )
     raise InputError(f"There is no model {name!r}.{instead(name, MODELS, what='There are')}")

@@ -77,11 +77,11 @@ def test_others_names_of_hyperparameters_lead_to_scvi_tools(cells, tmp_path, giv
 def test_a_model_that_cannot_be_tuned_is_one_fault(cells, tmp_path):
     (fault,) = faults_of(cells, tmp_path, model=scvi.model.SCANVI)
     assert fault == (
-        "The model SCANVI of scvi-tools cannot be tuned yet: SCVI, LinearSCVI, CondSCVI and "
+        "The model 'SCANVI' of scvi-tools cannot be tuned yet: SCVI, LinearSCVI, CondSCVI and "
         "DestVI can."
     )
     (fault,) = faults_of(cells, tmp_path, model="scanvi")
-    assert "SCANVI of scvi-tools cannot be tuned yet" in fault
+    assert "'SCANVI' of scvi-tools cannot be tuned yet" in fault
     (fault,) = faults_of(cells, tmp_path, model="SCVY")
     assert fault.startswith("There is no model 'SCVY'. Did you mean 'SCVI'?")
 
