@@ -8,18 +8,26 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import ray
 import scvi
 
 import scvitune
+import scvitune.cli
 import scvitune.experiment
 import scvitune.results._concluding
 import scvitune.trainable
 
+ROOT = Path(__file__).parents[2]
 SPACE = {"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}, "n_hidden": 32}
 N_TRIALS, EPOCHS = 16, 200
 
@@ -65,15 +73,117 @@ def tune_by_another_clock(storage: Path, name: str, clock: Path, **given: Any) -
     tune(storage, name, **given)
 
 
-def _run(call: str, log: Path, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """Write what it prints to a file, as a shell would."""
+def run_script(script: str, *arguments: str) -> None:
+    """Run a script, as `python -c` does."""
+    sys.argv = ["-c", *arguments]
+    exec(compile(script, "<driver>", "exec"), {"__name__": "__main__"})
+
+
+def _context() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _environment() -> dict[str, str]:
+    """Return a driver's: this project alone, one thread, and no cluster to join."""
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    path = f"{ROOT}:{Path(__file__).parent}"
+    return kept | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def _fork(
+    call: Callable[..., Any],
+    log: Path,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any] | None = None,
+    *,
+    start_new_session: bool = False,
+) -> Any:
+    """Start a function in a fork that writes to a file what it prints, as a shell would."""
+    environment = _environment()
+    process = _context().Process(
+        target=_run,
+        args=(call, log, arguments, options or {}, environment, start_new_session),
+        daemon=True,  # a test that fails leaves none behind
+    )
+    # The server that forks, which the first call starts, takes its environment from here.
+    with mock.patch.dict(os.environ, environment, clear=True):
+        process.start()
+    return process
+
+
+def _run(
+    call: Callable[..., Any],
+    log: Path,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    environment: dict[str, str],
+    start_new_session: bool,
+) -> None:
+    if start_new_session:
+        os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    globals()[call](*arguments, **options)
-    ray.shutdown()
+    try:
+        call(*arguments, **options)
+    finally:  # what an interpreter does at its end, and a fork does not
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+        ray.shutdown()
+
+
+class Program:
+    """A program in a fork, with what the tests use of `subprocess.Popen`.
+
+    Its standard output and error go to one file.
+    """
+
+    def __init__(self, call: Callable[..., Any], *arguments: Any, **how: Any) -> None:
+        self.stdout = tempfile.NamedTemporaryFile("r", errors="replace")
+        self._process = _fork(call, Path(self.stdout.name), arguments, **how)
+        self.pid: int = self._process.pid
+
+    @classmethod
+    def script(cls, script: str, *arguments: object) -> Program:
+        """Start what is given to `python -c`."""
+        return cls(run_script, script, *map(str, arguments))
+
+    @classmethod
+    def command(cls, *arguments: object, start_new_session: bool = False) -> Program:
+        """Start a command of scvitune's."""
+        words = [str(argument) for argument in arguments]
+        return cls(scvitune.cli.main, words, start_new_session=start_new_session)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("a driver", timeout, self.stdout.read())
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        self.wait(timeout)
+        return self.stdout.read(), None
 
 
 class Drivers:
@@ -87,15 +197,12 @@ class Drivers:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
         self._started: list[Any] = []
 
     def start(self, call: str, *arguments: Any, **options: Any) -> Any:
         """Start a function of this module; `output` has what it prints."""
         log = self._folder / f"{len(self._started)}.log"
-        process = self._context.Process(target=_run, args=(call, log, arguments, options))
-        process.start()
+        process = _fork(globals()[call], log, arguments, options)
         self._started.append(process)
         return process
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import scvi
+from drivers import Program
 from scipy import stats
 
 import scvitune
@@ -19,7 +16,6 @@ from scvitune.cli import main
 from scvitune.errors import InputError
 from scvitune.events import read_events
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "searcher": "random",
     "scheduler": "fifo",
@@ -166,15 +162,7 @@ def test_the_best_model_was_trained_on_all_cells(study, cells):
 
 def start_driver(storage):
     """Run the study as ``killed`` in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(storage)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Program.script(SCRIPT, storage)
 
 
 @pytest.mark.slow

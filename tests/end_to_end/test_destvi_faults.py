@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import scvi
 import torch
+from drivers import Program
 
 import scvitune
 from scvitune.contracts import RunLayout
 from scvitune.events import fold, read_events
 
-ROOT = Path(__file__).parents[2]
 SPACE = {
     "lr": {"type": "loguniform", "low": 1e-3, "high": 1e-2},
     "dropout_amortization": {"type": "uniform", "low": 0.0, "high": 0.2},
@@ -54,15 +50,7 @@ def spots(cells):
 
 
 def start_driver(storage, name):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, json.dumps(SPACE), str(storage), name],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Program.script(SCRIPT, json.dumps(SPACE), storage, name)
 
 
 def count_ended(run):

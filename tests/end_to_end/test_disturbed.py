@@ -10,7 +10,6 @@ import signal
 import time
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 
 import drivers
 import pandas as pd
@@ -23,19 +22,14 @@ from scvitune.errors import StudyError
 from scvitune.events import read_events
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 KILLED_DRIVERS, KILLED_TRIALS, FROZEN_TRIALS = 20, 4, 2
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{ROOT}:{Path(__file__).parent}")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.delenv("RAY_ADDRESS", raising=False)
-        started = drivers.Drivers(tmp_path_factory.mktemp("output"))
-        yield started
-        started.close()
+    started = drivers.Drivers(tmp_path_factory.mktemp("output"))
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 import scvi
+from drivers import Program
 
 import scvitune
 from scvitune.contracts import RunLayout
@@ -40,17 +41,9 @@ main(*sys.argv[1:])
 """
 
 
-def start_driver(storage: Path, *arguments: str, script: str = SCRIPT) -> subprocess.Popen[str]:
+def start_driver(storage: Path, *arguments: str, script: str = SCRIPT) -> Program:
     """Run a study in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
-    return subprocess.Popen(
-        [sys.executable, "-c", script, str(storage), *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Program.script(script, storage, *arguments)
 
 
 def count_ended(run: Path) -> int:
@@ -169,21 +162,8 @@ def test_sigterm_ends_the_driver_in_seconds_and_resume_goes_on(tmp_path, wait_fo
     """As `timeout` sends it to a process group, and a batch system to all processes of a job."""
     config = tmp_path / "study.yaml"
     config.write_text(SIGNALLED.replace("STORAGE", str(tmp_path)))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
-
-    def command_line(*arguments):
-        return subprocess.Popen(
-            [sys.executable, "-m", "scvitune.cli", *map(str, arguments)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
     run = tmp_path / "signalled"
-    process = command_line("tune", config)
+    process = Program.command("tune", config, start_new_session=True)
     wait_for(
         lambda: sum(e["event"] == "report" for e in read_events(run / "events.jsonl")) >= 5,
         process=process,
@@ -207,7 +187,7 @@ def test_sigterm_ends_the_driver_in_seconds_and_resume_goes_on(tmp_path, wait_fo
         for e in read_events(run / "events.jsonl")
         if e["event"] == "report"
     }
-    process = command_line("resume", run)
+    process = Program.command("resume", run)
     output, _ = process.communicate(timeout=280)
     assert process.returncode == 0, output
     history = scvitune.load(run).history

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from drivers import Program
 
 import scvitune
 from scvitune.events import read_events
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 
 CONFIG = """
 schema: 1
@@ -55,26 +54,14 @@ def small_disk(tmp_path):
     unmount(folder)
 
 
-def command_line(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "scvitune.cli", *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def start(storage, tmp_path, more=""):
     path = tmp_path / "study.yaml"
     path.write_text(CONFIG.replace("STORAGE", str(storage)) + more)
-    return command_line("tune", path)
+    return Program.command("tune", path)
 
 
 def run(*arguments, expect):
-    process = command_line(*arguments)
+    process = Program.command(*arguments)
     output, _ = process.communicate(timeout=250)
     assert process.returncode == expect, output
     return output

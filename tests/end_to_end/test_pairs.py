@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import scvi
+from drivers import Program
 
 import scvitune
 from scvitune.events import fold, read_events
@@ -21,7 +18,6 @@ from scvitune.searchers import SEARCHERS
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-ROOT = Path(__file__).parents[2]
 SPACE = {
     "lr": {"type": "loguniform", "low": 3e-4, "high": 1e-2},
     "n_latent": {"type": "randint", "low": 2, "high": 6},
@@ -123,8 +119,7 @@ def test_a_paused_trial_goes_on_at_the_very_epoch_with_the_very_numbers(
 
 SCRIPT = """
 import sys, scvi, scvitune, ray
-def main(storage, name, root):
-    sys.path.insert(0, root + "/tests/end_to_end")
+def main(storage, name):
     from test_pairs import SPACE
     cells = scvitune.data.simulated(120, 40, mean_library=150.0, seed=3)
     scvi.model.SCVI.setup_anndata(cells)
@@ -138,15 +133,7 @@ main(*sys.argv[1:])
 
 @pytest.mark.slow
 def test_a_killed_study_of_paused_trials_goes_on_to_the_same_end(cells, tmp_path, wait_for):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path), "killed", str(ROOT)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = Program.script(SCRIPT, tmp_path, "killed")
     log = tmp_path / "killed" / "events.jsonl"
 
     def count_paused():

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
+from drivers import Program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
@@ -24,7 +21,6 @@ from scvitune.contracts import RunLayout
 from scvitune.errors import InputError
 from scvitune.events import fold, read_events
 
-ROOT = Path(__file__).parents[2]
 SPACE = {
     "lr": {"type": "loguniform", "low": 1e-5, "high": 1e-2},
     "dropout_rate": {"type": "uniform", "low": 0.0, "high": 0.3},
@@ -192,15 +188,7 @@ def test_killed_and_taken_up_again_it_is_the_same_study(
     Nor does it that all checkpoints were cut short meanwhile.
     """
     script = SCRIPT.replace("SPACE,", f"{SPACE!r},").replace("EPOCHS", str(EPOCHS))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("RAY_ADDRESS", None)
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path), "killed"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = Program.script(script, tmp_path, "killed")
     log = tmp_path / "killed" / "events.jsonl"
 
     def after_a_generation():

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import scvi
+from drivers import Program
 from scipy import sparse
 
 import scvitune
@@ -19,7 +16,6 @@ from scvitune.events import read_events
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-ROOT = Path(__file__).parents[2]
 SPACE = {
     "lr": {"type": "loguniform", "low": 3e-4, "high": 1e-2},
     "n_latent": {"type": "randint", "low": 2, "high": 6},
@@ -85,14 +81,7 @@ scvitune.tune("SCVI", cells, storage=sys.argv[1], name="killed", max_epochs=8, s
 
 
 def test_a_grid_repeats_killed_and_taken_up_again(tmp_path, grid, wait_for):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = Program.script(KILLED, tmp_path)
     log = tmp_path / "killed" / "events.jsonl"
     wait_for(lambda: sum(e["event"] == "report" for e in read_events(log)) >= 6, process=process)
     process.send_signal(signal.SIGKILL)
