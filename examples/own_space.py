@@ -48,7 +48,7 @@ POINTS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description="Search a space of your own.")
     parser.add_argument("--num-samples", type=int, default=8)
-    parser.add_argument("--max-epochs", type=int, default=8)
+    parser.add_argument("--max-epochs", type=int, default=20)
     parser.add_argument("--storage", default="runs")
     args = parser.parse_args()
 

@@ -52,7 +52,7 @@ def run_small_study(storage: str, *, num_samples: int) -> Path:
 
     adata = pbmc68k()
     scvi.model.SCVI.setup_anndata(adata, layer="counts")
-    study = scvitune.tune("SCVI", adata, num_samples=num_samples, max_epochs=4, storage=storage)
+    study = scvitune.tune("SCVI", adata, num_samples=num_samples, max_epochs=20, storage=storage)
     return study.path
 
 

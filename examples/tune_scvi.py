@@ -23,7 +23,7 @@ from scvitune.data import pbmc68k
 def main() -> None:
     parser = argparse.ArgumentParser(description="Tune scVI on 700 human blood cells.")
     parser.add_argument("--num-samples", type=int, default=8)
-    parser.add_argument("--max-epochs", type=int, default=10)
+    parser.add_argument("--max-epochs", type=int, default=20)
     parser.add_argument("--storage", default="runs")
     args = parser.parse_args()
 

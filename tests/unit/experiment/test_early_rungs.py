@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import scvi
@@ -11,12 +12,14 @@ from rich.console import Console
 
 import scvitune
 from scvitune._early_rungs import SMALLEST_HALVED_BUDGET, find_early_rung
-from scvitune.config import StudyConfig
+from scvitune.config import StudyConfig, load_config
 from scvitune.contracts import RunLayout
 from scvitune.experiment import prepare_experiment
 from scvitune.experiment._forecast import describe_early_rung, describe_preparation
 from scvitune.experiment._planning import plan_study
 from scvitune.experiment._running import _announce
+
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +91,9 @@ def test_auto_and_the_warning_agree(preparation):
         chosen = a_plan(preparation, max_epochs=max_epochs, strategy="auto").scheduler
         warned = find_early_rung("asha", [1.0], max_epochs) is not None
         assert warned == (chosen == "fifo"), max_epochs
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_no_configuration_that_comes_along_is_warned_of(path):
+    search = load_config(path).search
+    assert find_early_rung(search.scheduler or "asha", [1.0], search.max_epochs) is None
