@@ -11,6 +11,11 @@ SMALLEST_HALVED_BUDGET = 16
 earlier than the first epoch, is small against the budget. Of fewer, strategy ``auto`` stops none,
 and whoever stops trials all the same is warned."""
 
+ENOUGH_STEPS = 2000
+"""Minibatches after which a comparison is none too early, however few epochs they are: a million
+cells scvi-tools itself would train for eight epochs, and the first of them is 6000 minibatches."""
+_BATCH_SIZE = 128
+
 _HALVING = ("asha", "async_hyperband", "hyperband", "bohb")
 """Schedulers that compare trials at rungs. A ready Ray object has rungs of its user's choice."""
 
@@ -48,7 +53,7 @@ class EarlyRung:
 
 
 def find_early_rung(
-    scheduler: Any, rungs: Sequence[float], max_epochs: float | None
+    scheduler: Any, rungs: Sequence[float], max_epochs: float | None, *, n_train: int | None = None
 ) -> EarlyRung | None:
     """Return where trials are compared too early, None if they are not.
 
@@ -60,9 +65,13 @@ def find_early_rung(
         Epochs at which it compares.
     max_epochs
         Of a whole trial; None: not known.
+    n_train
+        Training cells; None: not known.
     """
     if scheduler not in _HALVING or not rungs or max_epochs is None:
         return None
     if max_epochs >= SMALLEST_HALVED_BUDGET:
+        return None
+    if n_train is not None and min(rungs) * n_train >= ENOUGH_STEPS * _BATCH_SIZE:
         return None
     return EarlyRung(str(scheduler), float(min(rungs)), float(max_epochs))

@@ -75,7 +75,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
             else ""
         ),
         *(f"WARNING:    {line}" for line in describe_cut_grid(plan)),
-        *(f"WARNING:    {line}" for line in describe_early_rung(plan)),
+        *(f"WARNING:    {line}" for line in describe_early_rung(plan, prepared)),
         *describe_epochs(plan, n_cells=prepared.n_cells),
         f"Slots:      {plan.slots.slots} at a time, {plan.slots.cpu:g} CPU"
         + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
@@ -104,9 +104,11 @@ def describe_cut_grid(plan: Plan) -> list[str]:
     ]
 
 
-def describe_early_rung(plan: Plan) -> list[str]:
+def describe_early_rung(plan: Plan, prepared: PreparedData) -> list[str]:
     """Return what to say where trials are stopped after next to no training; nothing else."""
-    early = find_early_rung(plan.config.search.scheduler, plan.rungs, plan.max_epochs)
+    search = plan.config.search
+    n_train = round(search.train_size * prepared.n_cells)
+    early = find_early_rung(search.scheduler, plan.rungs, plan.max_epochs, n_train=n_train)
     if early is None or not plan.space.names:
         return []
     return [

@@ -253,7 +253,7 @@ def _announce(
         )
     if slots.note:
         console.print(slots.note, highlight=False, markup=False, soft_wrap=True)
-    for line in (*describe_cut_grid(plan), *describe_early_rung(plan)):
+    for line in (*describe_cut_grid(plan), *describe_early_rung(plan, prepared)):
         console.print(f"WARNING: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"Run directory: {layout.root}  ({describe_ending(layout.root)})\n"

@@ -118,7 +118,9 @@ def _stopped_too_early(run: Run) -> list[str]:
     """Warn where trials were stopped after next to no training."""
     stopped = sum(record.status == "stopped" for record in run.records.values())
     rungs = run.settings.get("rungs") or []
-    early = find_early_rung(run.search.get("scheduler"), rungs, max_epochs(run))
+    n_train = (run.settings.get("split") or {}).get("train")
+    scheduler = run.search.get("scheduler")
+    early = find_early_rung(scheduler, rungs, max_epochs(run), n_train=n_train)
     if early is None or not stopped:
         return []
     return [

@@ -35,8 +35,12 @@ def a_plan(preparation, *, ready=None, **arguments):
     return plan_study(config, preparation.prepared, scheduler=ready)
 
 
+def warnings_of(preparation, plan):
+    return describe_early_rung(plan, preparation.prepared)
+
+
 def test_check_warns_of_the_default_scheduler(preparation):
-    (line,) = describe_early_rung(preparation.plan)
+    (line,) = describe_early_rung(preparation.plan, preparation.prepared)
     assert line.startswith("asha compares trials at epoch 1 of 10 already and stops those")
     for way in ("more epochs", "scheduler: fifo", "grace_period"):
         assert way in line
@@ -53,13 +57,13 @@ def test_a_study_begins_with_it(preparation, tmp_path, max_epochs, warned):
 
 @pytest.mark.parametrize("scheduler", ["asha", "async_hyperband", "hyperband"])
 def test_whatever_compares_at_rungs_is_warned_of(preparation, scheduler):
-    (line,) = describe_early_rung(a_plan(preparation, scheduler=scheduler, searcher="random"))
+    (line,) = warnings_of(preparation, a_plan(preparation, scheduler=scheduler, searcher="random"))
     assert line.startswith(f"{scheduler} compares trials at epoch 1 of 10")
 
 
 @pytest.mark.parametrize("max_epochs", [SMALLEST_HALVED_BUDGET, 60, None])
 def test_larger_budgets_get_none(preparation, max_epochs):
-    assert describe_early_rung(a_plan(preparation, max_epochs=max_epochs)) == []
+    assert warnings_of(preparation, a_plan(preparation, max_epochs=max_epochs)) == []
 
 
 @pytest.mark.parametrize(
@@ -75,14 +79,14 @@ def test_larger_budgets_get_none(preparation, max_epochs):
     ids=str,
 )
 def test_who_stops_nobody_so_gets_none(preparation, arguments):
-    assert describe_early_rung(a_plan(preparation, **arguments)) == []
+    assert warnings_of(preparation, a_plan(preparation, **arguments)) == []
 
 
 def test_a_grace_period_of_the_users_own_silences_it(preparation):
     ready = AsyncHyperBandScheduler(time_attr="epoch", max_t=10, grace_period=5)
     plan = a_plan(preparation, ready=ready)
     assert min(plan.rungs) == 5
-    assert describe_early_rung(plan) == []
+    assert warnings_of(preparation, plan) == []
 
 
 def test_auto_and_the_warning_agree(preparation):
@@ -97,3 +101,8 @@ def test_auto_and_the_warning_agree(preparation):
 def test_no_configuration_that_comes_along_is_warned_of(path):
     search = load_config(path).search
     assert find_early_rung(search.scheduler or "asha", [1.0], search.max_epochs) is None
+
+
+def test_an_epoch_of_a_million_cells_is_not_early():
+    assert find_early_rung("asha", [1.0], 8, n_train=1_040_000) is None
+    assert find_early_rung("asha", [1.0], 8, n_train=100_000) is not None
