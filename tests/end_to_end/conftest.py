@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
 
 import pytest
+
+from scvitune._ray_settings import NO_WORKERS_AHEAD
 
 CLUSTERS = (
     *("test_slurm.py", "test_many_machines.py", "test_benchmarks_and_examples.py::test_scaling"),
@@ -16,12 +19,14 @@ CLUSTERS = (
 SHARES_NOTHING = "test_benchmarks_and_examples.py"
 """Its tests need not run in one process: each starts what it needs."""
 LONGEST_FIRST = (
-    *("clusters", "test_disturbed.py", "test_full_disk.py", "test_faults.py", "test_repeating.py"),
-    *("test_pairs.py", "test_confirming.py", "test_destvi_faults.py", "test_population.py"),
-    *("test_study.py", "test_destvi.py", "test_readme.py", "test_scib.py"),
-    *("test_fused_studies.py", "test_long_study.py", SHARES_NOTHING),
+    *("clusters", "test_disturbed.py", "test_repeating.py", "test_full_disk.py", "test_faults.py"),
+    *("test_pairs.py", "test_confirming.py", "test_population.py", "test_destvi.py"),
+    *("test_study.py", f"{SHARES_NOTHING}::test_against_autotune"),
+    *(f"{SHARES_NOTHING}::test_time_to_solution", "test_scib.py", "test_readme.py"),
+    *("test_destvi_faults.py", "test_fused_studies.py", "test_long_study.py"),
 )
-"""So that what runs beside each other ends at about the same time."""
+"""The other files follow, and at last the short tests that share nothing: so what runs beside each
+other ends at about the same time, within the length of one of them."""
 
 
 def group_of(nodeid):
@@ -31,6 +36,12 @@ def group_of(nodeid):
         return "clusters"
     file = test.partition("::")[0]
     return nodeid if file == SHARES_NOTHING else file
+
+
+def pytest_configure(config):
+    """Set what all processes are to have, those of a Ray of the tests' own among them."""
+    for name, value in NO_WORKERS_AHEAD.items():
+        os.environ.setdefault(name, value)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -53,8 +64,11 @@ def pytest_collection_modifyitems(items):
         if item.path.parent != Path(__file__).parent:
             return -1
         group = group_of(item.nodeid)
-        group = group if group == "clusters" else item.path.name
-        return LONGEST_FIRST.index(group) if group in LONGEST_FIRST else len(LONGEST_FIRST)
+        if group != "clusters":
+            group = group.rpartition("tests/end_to_end/")[2]
+        if group in LONGEST_FIRST:
+            return LONGEST_FIRST.index(group)
+        return len(LONGEST_FIRST) + group.startswith(SHARES_NOTHING)
 
     items.sort(key=place)
 
