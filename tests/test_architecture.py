@@ -28,6 +28,7 @@ BASE = {
     "heuristics",
     "events",
     "_seeding",
+    "_durations",
     "_collecting",
     "ranking",
     "_disk",

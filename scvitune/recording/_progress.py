@@ -13,11 +13,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from scvitune._durations import format_duration
 from scvitune.contracts import Generation, Mode, Proposal, TrialStatus
 from scvitune.events import TrialRecord
 from scvitune.recording._tally import Tally
 from scvitune.recording._terminal import write_safely
-from scvitune.recording._wording import format_duration
 
 _REDRAW_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scvitune._durations import format_duration
 from scvitune.contracts import ENDED, Mode
 from scvitune.events import TrialRecord
 from scvitune.recording._pace import Pace
-from scvitune.recording._wording import describe_metric, format_duration, format_value
+from scvitune.recording._wording import describe_metric, format_value
 
 _STATUS_WORDS = {
     "finished": "finished",

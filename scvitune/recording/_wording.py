@@ -19,16 +19,6 @@ _LABELS = {
 }
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration in words: ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def describe_metric(name: str) -> str:
     """Return a metric's name in words: ``negative ELBO on the validation cells``."""
     for suffix, cells in _CELLS.items():

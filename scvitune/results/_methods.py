@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from scvitune._durations import format_duration
 from scvitune.results._budget import cut_default, max_epochs, name_default
 from scvitune.results._citations import (
     METRICS,
@@ -37,7 +38,6 @@ from scvitune.results._wording import (
     cells_of,
     describe_difference,
     format_amount,
-    format_duration,
     format_epochs,
     format_number,
     format_percent,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from scvitune._durations import format_duration
 from scvitune.results._budget import max_epochs, name_default
 from scvitune.results._confirmation import claimed_p_value, confirmation_table
 from scvitune.results._intervals import LEVEL, cell_difference
@@ -25,7 +26,6 @@ from scvitune.results._wording import (
     cells_of_split,
     describe_metric,
     format_amount,
-    format_duration,
     format_number,
     format_percent,
     in_sentence,

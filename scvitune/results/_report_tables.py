@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from scvitune._durations import format_duration
 from scvitune.results._intervals import LEVEL
 from scvitune.results._run_directory import Run
 from scvitune.results._searched import list_searched
@@ -32,7 +33,6 @@ from scvitune.results._wording import (
     cells_of,
     cells_of_split,
     format_amount,
-    format_duration,
     format_epochs,
     format_number,
     format_value,

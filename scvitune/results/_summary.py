@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from scvitune._durations import format_duration
 from scvitune.results._budget import name_default
 from scvitune.results._cautions import OPEN, asked_trials, find_cautions
 from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
@@ -28,7 +29,6 @@ from scvitune.results._wording import (
     cells_of,
     describe_difference,
     describe_metric,
-    format_duration,
     format_number,
     format_value,
     in_sentence,

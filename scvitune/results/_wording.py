@@ -160,16 +160,6 @@ def join_words(parts: Iterable[Any]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration in words: ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def describe_difference(
     default: float,
     best: float,

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from scvitune._durations import format_duration
 from scvitune.results import _wording as wording
 
 
@@ -29,7 +30,7 @@ def test_numbers(value: float | None, text: str) -> None:
     [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert wording.format_duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
