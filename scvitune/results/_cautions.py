@@ -198,7 +198,7 @@ def _trained_once(run: Run, best: TrialRecord) -> list[str]:
     Not of what a confirmation follows, nor of what another program searched.
     """
     trained = len(run.ranked)
-    if run.at_work or run.confirm is not None or trained < 2 or not run.search:
+    if not run.finished or run.confirm is not None or trained < 2 or not run.search:
         return []
     if best.origin == "default":
         return []

@@ -191,6 +191,11 @@ def test_without_an_interval_none_is_spoken_of(small_run) -> None:
     assert "The interval" not in words
 
 
+def test_an_unfinished_search_is_not_confirmed_yet(small_run) -> None:
+    small_run.driver("start")
+    assert once(small_run.read()) == []
+
+
 def test_with_a_confirmation_it_goes_away(judged, small_run) -> None:
     small_run.settings(confirm={"top_k": 1, "seeds": 2})
     for trial_id, shift in (("00000", 2.0), ("00001", 0.0)):
