@@ -17,6 +17,7 @@ from scvitune.experiment._planning import Plan
 from scvitune.experiment._preparing import Preparation
 from scvitune.experiment._schedule import SECONDS_PER_ENTRY, compute_report_cost
 from scvitune.models import count_weights, get_adapter
+from scvitune.schedulers import REDUCTION
 from scvitune.spaces import sample_config
 
 START_UP_S = 15.0
@@ -109,11 +110,27 @@ def describe_early_rung(plan: Plan, prepared: PreparedData) -> list[str]:
     search = plan.config.search
     n_train = round(search.train_size * prepared.n_cells)
     early = find_early_rung(search.scheduler, plan.rungs, plan.max_epochs, n_train=n_train)
-    if early is None or not plan.space.names:
+    if not plan.space.names:
         return []
+    if early is None:
+        return _describe_survivors(plan)
     return [
         f"{early.scheduler} compares trials at {early.place} already and stops those that are "
         f"behind: an order so early says little of the one at the end. {early.remedy}"
+    ]
+
+
+def _describe_survivors(plan: Plan) -> list[str]:
+    """Return what to say where so few trials are asked for that asha lets none to the end."""
+    n_trials, rungs = plan.config.search.num_samples, plan.rungs
+    through = REDUCTION ** len(rungs)
+    if plan.config.search.scheduler != "asha" or n_trials >= through:
+        return []
+    places = " and ".join(f"{round(rung, 2):g}" for rung in rungs)
+    return [
+        f"asha lets about one trial in {REDUCTION} pass each of epochs {places}: of {n_trials} "
+        "perhaps none but the default comes to the end. Ask for more trials "
+        f"({2 * through} or so), or take scheduler: fifo, which stops nobody."
     ]
 
 

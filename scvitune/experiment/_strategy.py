@@ -31,7 +31,8 @@ AUTO = "auto"
 FEW_TRIALS = 30
 MANY_SLOTS = 8
 SMALLEST_POPULATION = 8
-FEWEST_HALVED_TRIALS = 8
+FEWEST_HALVED_TRIALS = 16
+"""One in four passes each of two rungs: of fewer trials perhaps none would come to its end."""
 
 STRATEGIES: dict[str, tuple[str, str, str]] = {
     "random": ("random", "fifo", "independent draws, every trial to the end: the yardstick"),

@@ -18,8 +18,16 @@ from scvitune.results._tables import (
     test_metric,
     trial_status,
 )
-from scvitune.results._typesetting import confirm_with
-from scvitune.results._wording import cells_of, describe_metric, format_value, in_sentence
+from scvitune.results._typesetting import confirm_with, resume_with
+from scvitune.results._wording import (
+    cells_of,
+    describe_metric,
+    format_number,
+    format_value,
+    in_sentence,
+    join_words,
+    metric_words,
+)
 
 OPEN = ("pending", "running", "interrupted")
 """Status of trials that are still to be trained to an end."""
@@ -35,11 +43,52 @@ def find_cautions(run: Run) -> list[str]:
     best_id = best_trial_id(run)
     cautions = [*_cut(run), *_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
     cautions += _stopped_too_early(run)
-    if best_id is not None:
+    is_open = any(trial_status(run, record) in OPEN for record in run.records.values())
+    if best_id is not None and not (is_open and not run.spent_budget):
         best = run.records[best_id]
-        cautions += [*_disagreement(run), *_trained_once(run, best)]
+        cautions += [*_all_stopped(run), *_disagreement(run), *_worse_elsewhere(run)]
+        cautions += _trained_once(run, best)
         cautions += [*_edges(run, best), *_still_improving(run, best)]
     return cautions
+
+
+def others_all_stopped(run: Run) -> int:
+    """Return how many trials the scheduler stopped, if all but the default; else 0."""
+    default_id = None if run.default is None else run.default.trial_id
+    statuses = [r.status for trial_id, r in run.records.items() if trial_id != default_id]
+    if "finished" in statuses or default_id is None:
+        return 0
+    return statuses.count("stopped")
+
+
+def _all_stopped(run: Run) -> list[str]:
+    """Warn where no trial was trained to its end but the default, which is never stopped."""
+    stopped = others_all_stopped(run)
+    if not stopped or len(run.records) < 3:
+        return []
+    return [
+        f"The scheduler stopped all {stopped} trials but the default before their end. Of more "
+        f"trials some come through: `{resume_with(run)} --num-samples ...`; in a new study, "
+        "scheduler: fifo stops nobody."
+    ]
+
+
+def _worse_elsewhere(run: Run) -> list[str]:
+    """Warn of other metrics on the test cells in which the best is worse than the default."""
+    table, decides = comparison_table(run), test_metric(run)
+    worse = [
+        f"{in_sentence(metric_words(str(name)).label)} "
+        f"({format_number(float(row['best']))} against {format_number(float(row['default']))})"
+        for name, row in table.iterrows()
+        if name != decides and cells_of(str(name)) and str(name).endswith("_test")
+        if row["verdict"] == "worse"
+    ]
+    if not worse:
+        return []
+    return [
+        f"On the {cells_of(decides)} the best is worse than the default in {join_words(worse)}: "
+        "one training of each, with no interval."
+    ]
 
 
 def _cut(run: Run) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from scvitune._durations import format_duration
 from scvitune.results._budget import cut_default, max_epochs, name_default
+from scvitune.results._cautions import others_all_stopped
 from scvitune.results._citations import (
     METRICS,
     MODELS,
@@ -26,7 +27,7 @@ from scvitune.results._methods_space import (
     describe_space,
 )
 from scvitune.results._run_directory import Run
-from scvitune.results._summary import is_unfinished
+from scvitune.results._summary import is_default_underway, is_unfinished
 from scvitune.results._tables import (
     best_trial_id,
     comparison_table,
@@ -295,7 +296,11 @@ def _say_result(writer: _Writer) -> None:
         others = len(run.candidates) > 1 if confirmed else len(run.records) > 1
         if others:
             default = name_default(run, "the default")
-            writer.say(f"No configuration {among} was better than {default}.")
+            writer.say(
+                f"All others were stopped early, so none was compared with {default} at its end."
+                if others_all_stopped(run) and not confirmed
+                else f"No configuration {among} was better than {default}."
+            )
         _say_final_fit(writer, best_id)
         return
     at = f" after {format_epochs(best.epoch)} epochs" if best else ""
@@ -308,7 +313,7 @@ def _say_result(writer: _Writer) -> None:
     )
     if confirmed:
         _say_confirmed_gain(writer, best_id)
-    else:
+    elif not is_default_underway(run):
         _say_gain(writer)
     _say_final_fit(writer, best_id)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from scvitune._durations import format_duration
-from scvitune.results._budget import name_default
-from scvitune.results._cautions import OPEN, asked_trials, find_cautions
+from scvitune.results._budget import max_epochs, name_default
+from scvitune.results._cautions import OPEN, asked_trials, find_cautions, others_all_stopped
 from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
@@ -64,7 +64,9 @@ def describe_outcome(run: Run) -> str:
     """Return in one sentence who won, or who leads so far."""
     outcome = _describe_leader(run)
     is_open = run.at_work or is_unfinished(run)
-    return f"So far: {outcome}" if is_open and best_trial_id(run) is not None else outcome
+    if not is_open or best_trial_id(run) is None or is_default_underway(run):
+        return outcome
+    return f"So far: {outcome}"
 
 
 def _describe_leader(run: Run) -> str:
@@ -76,13 +78,18 @@ def _describe_leader(run: Run) -> str:
     if run.default is None:
         return f"The best configuration is that of trial {best_id}."
     default = name_default(run)
+    if is_default_underway(run):
+        return _describe_without_verdict(run, best_id)
     if run.default.trial_id == best_id:
-        others = len(run.records) > 1
-        return (
-            f"{default[0].upper()}{default[1:]} is the best one: nothing that was tried beat it."
-            if others
-            else f"Only {default} has been tried."
-        )
+        whole = f"{default[0].upper()}{default[1:]}"
+        if len(run.records) == 1:
+            return f"Only {default} has been tried."
+        if stopped := others_all_stopped(run):
+            return (
+                f"{whole} alone was trained to its end and leads; the other {stopped} trials were "
+                "stopped early, which says nothing of how they would have ended."
+            )
+        return f"{whole} is the best one: nothing that was tried beat it."
     if run.default.best_report(run.metric, run.mode) is None:
         return f"The best configuration is that of trial {best_id}; the default has no result."
     verdicts = comparison_table(run)["verdict"]
@@ -100,6 +107,22 @@ def _describe_leader(run: Run) -> str:
     better = test is not None and verdicts[test] == "better"
     tested = f", also on the {cells_of(test)}" if test is not None and better else ""
     return f"Trial {best_id} beats {default}{tested}."
+
+
+def is_default_underway(run: Run) -> bool:
+    """Return whether there is no verdict yet, for the default is not trained to its end."""
+    return run.default is not None and trial_status(run, run.default) in OPEN
+
+
+def _describe_without_verdict(run: Run, best_id: str) -> str:
+    default, whole = run.default, max_epochs(run)
+    epoch = default.lineage[-1].epoch if default is not None and default.lineage else 0.0
+    of_all = f" of {whole:g}" if whole is not None else ""
+    leader = "it" if default is not None and default.trial_id == best_id else f"trial {best_id}"
+    return (
+        f"No verdict yet: the default configuration has been trained to epoch {epoch:.4g}{of_all}"
+        f"; {leader} leads."
+    )
 
 
 def describe_final_fit(run: Run) -> list[str]:
@@ -127,6 +150,8 @@ def describe_gains(run: Run) -> list[tuple[str, str]]:
     Pairs of the metric's name and a sentence; the test cells come last, if they were measured.
     """
     table = comparison_table(run)
+    if is_default_underway(run):  # less trained than what it would be compared with
+        return []
     base, tested = split_metric(run.metric)[0], test_metric(run)
     gains = []
     for name, row in table.iterrows():

@@ -10,6 +10,7 @@ from scvitune.schedulers._base import BuiltScheduler, SchedulingProblem
 from scvitune.schedulers._expectation import expected_epochs
 from scvitune.schedulers._guard import GuardedScheduler
 from scvitune.schedulers._judging import RungValue
+from scvitune.schedulers._rungs import REDUCTION
 
 # Name -> (file, function that builds a `BuiltScheduler` from a `SchedulingProblem`).
 SCHEDULERS: dict[str, tuple[str, str]] = {
@@ -24,6 +25,7 @@ SCHEDULERS: dict[str, tuple[str, str]] = {
 }
 
 __all__ = [
+    "REDUCTION",
     "SCHEDULERS",
     "BuiltScheduler",
     "GuardedScheduler",

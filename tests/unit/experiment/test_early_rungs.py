@@ -106,3 +106,21 @@ def test_no_configuration_that_comes_along_is_warned_of(path):
 def test_an_epoch_of_a_million_cells_is_not_early():
     assert find_early_rung("asha", [1.0], 8, n_train=1_040_000) is None
     assert find_early_rung("asha", [1.0], 8, n_train=100_000) is not None
+
+
+@pytest.mark.parametrize(("num_samples", "warned"), [(10, True), (15, True), (16, False)])
+def test_too_few_trials_for_any_to_come_to_the_end_are_warned_of(preparation, num_samples, warned):
+    plan = a_plan(preparation, max_epochs=40, num_samples=num_samples)
+    assert len(plan.rungs) == 2
+    lines = warnings_of(preparation, plan)
+    assert bool(lines) == warned
+    if warned:
+        assert "pass each of epochs 3 and 12: of " in lines[0]
+        assert "scheduler: fifo" in lines[0]
+    assert warnings_of(preparation, a_plan(preparation, max_epochs=40, scheduler="fifo")) == []
+
+
+@pytest.mark.parametrize("num_samples", [8, 15, 16, 40])
+def test_auto_stops_none_of_so_few(preparation, num_samples):
+    plan = a_plan(preparation, max_epochs=40, num_samples=num_samples, strategy="auto")
+    assert warnings_of(preparation, plan) == []
