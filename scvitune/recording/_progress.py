@@ -27,8 +27,9 @@ class ProgressRecorder:
     """Shows how a study gets on.
 
     In a terminal a display is redrawn twice a second by a thread of its own; elsewhere (a log
-    file, a notebook, a Slurm job) a line is printed at most every ten seconds. A new best is told
-    in a line that stays, at most every ten seconds but for the first and those that end a trial.
+    file, a notebook, a Slurm job) a line is printed at most every ten seconds. A new best that is
+    not the default is told in a line that stays, at most every ten seconds but for the first and
+    those that end a trial.
     A terminal that breaks silences the display and nothing else.
 
     Parameters

@@ -187,10 +187,12 @@ class Tally:
     def news(self) -> str:
         """Return a line on the best trial if it is better than what was told last, else ``""``.
 
-        The first names the metric.
+        The default is what others are measured by, and no news itself: only a trial that beats
+        what it has reached so far is. One that diverged or failed measures nothing. The first
+        line names the metric.
         """
         best = None if self._best_id is None else self._trials[self._best_id].best
-        if best is None:
+        if best is None or not self._beats_default(best):
             return ""
         if self._told is not None and self._sign * best >= self._sign * self._told:
             return ""
@@ -198,6 +200,12 @@ class Tally:
         described = self._describe_best(with_metric=not self._has_told_metric)
         self._has_told_metric = True
         return f"New best: {', '.join(described)}"
+
+    def _beats_default(self, value: float) -> bool:
+        default = self._default
+        if default is None or default.status in ("diverged", "failed"):
+            return True
+        return default.best is not None and self._sign * value < self._sign * default.best
 
     def elapsed_s(self) -> float:
         """Return the seconds since this driver began."""
@@ -358,15 +366,16 @@ class Tally:
         text = f"{text} (trial {self._best_id})"
         if self._default is None or self._default.best is None:
             return [text]
-        return [text, self._describe_gain(value, self._default.best)]
+        so_far = "so far, " * (self._default.status not in ENDED)
+        return [text, self._describe_gain(value, self._default.best, so_far)]
 
-    def _describe_gain(self, value: float, default: float) -> str:
+    def _describe_gain(self, value: float, default: float, so_far: str) -> str:
         difference = value - default
         if difference == 0:
-            return f"the same as the default's {default:.6g}"
+            return f"the same as the default's {so_far}{default:.6g}"
         way = "lower" if difference < 0 else "higher"
         word = "better" if self._sign * difference < 0 else "worse"
-        return f"{abs(difference):.3g} {way} ({word}) than the default's {default:.6g}"
+        return f"{abs(difference):.3g} {way} ({word}) than the default's {so_far}{default:.6g}"
 
     def _key_values(self, trial: _Trial) -> str:
         """Return the values that differ from the default's, else those that are searched."""

@@ -97,7 +97,7 @@ def test_a_maximised_metric_is_better_when_higher() -> None:
     for trial_id, value in (("00000", 0.5), ("00001", 0.625)):
         metrics = {"scib_total": value}
         target.report(trial_id, epoch=1, time_s=1, metrics=metrics, n_params=1)
-    assert "0.125 higher (better) than the default's 0.5" in target.snapshot()
+    assert "0.125 higher (better) than the default's so far, 0.5" in target.snapshot()
 
 
 def test_a_best_trial_that_diverges_is_forgotten() -> None:
@@ -110,10 +110,10 @@ def test_a_best_trial_that_diverges_is_forgotten() -> None:
 def test_plain_output_is_one_line_at_most_every_ten_seconds(clock: Clock) -> None:
     stream = io.StringIO()
     target = recorder(stream)
-    target.proposal(Proposal("00000", {}, "default"))
+    target.proposal(Proposal("00001", {}, "tpe"))
     for second in range(100):
         clock.now += 0.25
-        report(target, "00000", second / 10 + 0.1, 100.0 - second)
+        report(target, "00001", second / 10 + 0.1, 100.0 - second)
     news, lines = [], []
     for line in stream.getvalue().splitlines():
         (news if line.startswith("New best: ") else lines).append(line)
@@ -136,11 +136,53 @@ def test_plain_output_tells_every_new_best_and_ends_with_a_line() -> None:
     target.close()
     target.close()
     lines = stream.getvalue().splitlines()
-    assert [line[:9] for line in lines] == ["New best:", "New best:", "3 of 4 tr"]
-    assert "(the default configuration)" in lines[0]
-    assert (
-        lines[1] == "New best: 1243.5 (trial 00001), 12.5 lower (better) than the default's 1256"
+    assert [line[:9] for line in lines] == ["New best:", "3 of 4 tr"]
+    assert lines[0] == (
+        "New best: negative ELBO on the validation cells 1243.5 (trial 00001), "
+        "12.5 lower (better) than the default's so far, 1256"
     )
+
+
+def news_of(stream: io.StringIO) -> list[str]:
+    return [x for x in stream.getvalue().splitlines() if x.startswith("New best: ")]
+
+
+def test_the_default_that_improves_on_itself_is_no_news(clock: Clock) -> None:
+    stream = io.StringIO()
+    target = recorder(stream)
+    for trial_id, origin in (("00000", "default"), ("00001", "tpe")):
+        target.proposal(Proposal(trial_id, {}, origin))
+    report(target, "00001", 1.0, 60.0)  # beats nothing yet
+    for epoch, value in ((1.0, 50.0), (2.0, 48.0)):
+        clock.now += 11
+        report(target, "00000", epoch, value)
+    clock.now += 11
+    report(target, "00001", 2.0, 49.0)  # its own best, and behind the default
+    assert news_of(stream) == []
+    clock.now += 11
+    report(target, "00001", 3.0, 47.0)
+    assert news_of(stream)[0].endswith(", 1 lower (better) than the default's so far, 48")
+    report(target, "00000", 10.0, 46.0)
+    target.end("00000", status="finished", reason="")
+    assert len(news_of(stream)) == 1
+    clock.now += 11
+    report(target, "00001", 4.0, 44.0)
+    assert news_of(stream)[1:] == [
+        "New best: 44 (trial 00001), 2 lower (better) than the default's 46"
+    ]
+
+
+def test_where_the_default_has_failed_any_best_is_news() -> None:
+    stream = io.StringIO()
+    target = recorder(stream)
+    for trial_id, origin in (("00000", "default"), ("00001", "tpe")):
+        target.proposal(Proposal(trial_id, {}, origin))
+    report(target, "00000", 1.0, 50.0)
+    report(target, "00001", 1.0, 60.0)
+    assert news_of(stream) == []
+    target.end("00000", status="diverged", reason="NaN")
+    assert len(news_of(stream)) == 1
+    assert " 60 (trial 00001)" in news_of(stream)[0]
 
 
 def test_lines_in_a_log_are_short(clock: Clock) -> None:
