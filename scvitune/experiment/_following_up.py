@@ -201,6 +201,8 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
         on_disk_fault=session.stopper.note_disk_fault,
         has_disk_fault=lambda: session.stopper.disk_fault is not None,
         on_note=lambda name, note: say(f"{name}: {note}"),
+        on_start=progress.start,
+        on_report=progress.tell,
     )
     try:
         fit(

@@ -161,13 +161,25 @@ def describe_epochs(plan: Plan, *, n_cells: int) -> list[str]:
     return lines
 
 
+def what_follows(plan: Plan) -> str:
+    """Return what comes after the search, in a few words; empty where nothing does."""
+    if plan.config.confirm is not None:
+        return f"up to {_n_confirmations(plan)} trainings to confirm"
+    if plan.config.final_fit is not None:
+        return "the final fit on all cells"
+    return "the last trainings on spots" if _tissues(plan) == 2 else ""
+
+
 def follow_up_epochs(plan: Plan) -> float:
     """Return the most epochs that trainings after the search take."""
+    final_fit = plan.config.final_fit is not None
+    return (_n_confirmations(plan) + final_fit) * plan.max_epochs
+
+
+def _n_confirmations(plan: Plan) -> int:
+    """Return the most trainings that a confirmation takes."""
     confirm = plan.config.confirm
-    epochs = plan.max_epochs if plan.config.final_fit is not None else 0.0
-    if confirm is not None:
-        epochs += _n_candidates(plan) * confirm.seeds * _tissues(plan) * plan.max_epochs
-    return epochs
+    return 0 if confirm is None else _n_candidates(plan) * confirm.seeds * _tissues(plan)
 
 
 def _tissues(plan: Plan) -> int:
@@ -188,7 +200,7 @@ def _describe_follow_ups(plan: Plan) -> list[str]:
     lines, confirm = [], plan.config.confirm
     if confirm is not None:
         n_candidates = _n_candidates(plan)
-        n_trainings = n_candidates * confirm.seeds * _tissues(plan)
+        n_trainings = _n_confirmations(plan)
         lines.append(
             f"Confirm:    at most {n_candidates} configurations x {confirm.seeds} fresh seeds"
             + (" on two tissues" if _tissues(plan) == 2 else "")

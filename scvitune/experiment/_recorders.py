@@ -10,6 +10,7 @@ from scvitune._seeding import derive_seed
 from scvitune.config import StudyConfig
 from scvitune.contracts import RunLayout
 from scvitune.events import EventLog, TrialRecord, read_events
+from scvitune.experiment._forecast import what_follows
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._stopping import StudyStopper
 from scvitune.metrics import is_dear
@@ -85,6 +86,7 @@ def build_recorders(
                 records=records,
                 expected_epochs=plan.expected_epochs_a_trial,
                 takes_turns=plan.perturbs,
+                follows=what_follows(plan),
             ),
         ],
         on_log_failure=stopper.note_error,

@@ -53,6 +53,8 @@ class ProgressRecorder:
         default.
     takes_turns
         Whether more trials are under way than there are slots, as in a population.
+    follows
+        What comes after the search: "up to 20 trainings to confirm"; empty: nothing.
     """
 
     NAME = "The display"
@@ -71,6 +73,7 @@ class ProgressRecorder:
         records: Mapping[str, TrialRecord] | None = None,
         expected_epochs: float | None = None,
         takes_turns: bool = False,
+        follows: str = "",
     ) -> None:
         self._tally = Tally(
             metric=metric,
@@ -82,6 +85,7 @@ class ProgressRecorder:
             epoch_budget=epoch_budget,
             expected_epochs=expected_epochs,
             takes_turns=takes_turns,
+            follows=follows,
         )
         self._tally.restore(records or {})
         self._console = console or Console()

@@ -48,7 +48,7 @@ class Tally:
     ----------
     metric, mode, num_trials, max_epochs, slots
         As in `ProgressRecorder`.
-    time_budget_s, epoch_budget, expected_epochs, takes_turns
+    time_budget_s, epoch_budget, expected_epochs, takes_turns, follows
         As in `ProgressRecorder`.
     """
 
@@ -64,6 +64,7 @@ class Tally:
         epoch_budget: float | None = None,
         expected_epochs: float | None = None,
         takes_turns: bool = False,
+        follows: str = "",
     ) -> None:
         self.num_trials = num_trials
         self._metric = metric
@@ -74,7 +75,7 @@ class Tally:
         self._time_budget_s = time_budget_s
         self._epoch_budget = math.inf if epoch_budget is None else epoch_budget
         self._expected_epochs = max_epochs if expected_epochs is None else expected_epochs
-        self._takes_turns = takes_turns
+        self._takes_turns, self._follows = takes_turns, follows
         self._began = time.monotonic()
         self._trials: dict[str, _Trial] = {}
         self._ended: Counter[str] = Counter()
@@ -253,7 +254,9 @@ class Tally:
         seconds = self.seconds_left()
         if seconds is None:
             return "time left not known yet"
-        return f"about {format_duration(seconds)} left" if seconds else "all trials done"
+        if seconds:
+            return f"about {format_duration(seconds)} left"
+        return "all trials done" + (f", {self._follows} next" if self._follows else "")
 
     def line(self) -> str:
         """Return the most important in one line, short enough for a log: some 90 letters."""

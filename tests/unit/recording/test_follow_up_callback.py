@@ -40,7 +40,7 @@ def records(tmp_path) -> dict[str, TrialRecord]:
 
 
 def test_parts_whose_training_failed_are_told_apart_and_not_trained_again(log, tmp_path):
-    callback = FollowUpCallback(log, on_setup=lambda: None, on_end=lambda: None)
+    callback = FollowUpCallback(log, on_setup=lambda: None, on_end=lambda name: None)
     small, half, whole = task(0.1), task(0.5), task(1.0)
     for failed in (small, half):
         trial = ended(failed, outcome="diverged", reason="the loss is NaN")
@@ -63,7 +63,7 @@ def test_parts_whose_training_failed_are_told_apart_and_not_trained_again(log, t
 @pytest.mark.parametrize("full", [False, True])
 def test_a_process_lost_to_a_full_disk_is_no_fault_of_the_training(log, tmp_path, full):
     callback = FollowUpCallback(
-        log, on_setup=lambda: None, on_end=lambda: None, has_disk_fault=lambda: full
+        log, on_setup=lambda: None, on_end=lambda name: None, has_disk_fault=lambda: full
     )
     lost = task(0.5)
     callback.on_trial_error(0, [], ended(lost))
@@ -74,7 +74,7 @@ def test_a_process_lost_to_a_full_disk_is_no_fault_of_the_training(log, tmp_path
 def test_one_whose_checkpoint_the_disk_refused_has_not_ended(log, tmp_path):
     said: list[str] = []
     callback = FollowUpCallback(
-        log, on_setup=lambda: None, on_end=lambda: None, on_disk_fault=said.append
+        log, on_setup=lambda: None, on_end=lambda name: None, on_disk_fault=said.append
     )
     trial = ended(task(0.5), **{DISK_FAULT: "No space left on device"})
     callback.on_trial_result(0, [], trial, trial.last_result)

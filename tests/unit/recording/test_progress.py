@@ -510,3 +510,9 @@ def test_a_search_that_is_over_does_not_promise_that_nothing_follows() -> None:
     target.report("00000", epoch=10.0, time_s=1.0, metrics={"m": 1.0})
     target.end("00000", status="finished")
     assert target.time_left() == "all trials done"
+    followed = tally(num_trials=1, follows="up to 20 trainings to confirm")
+    assert followed.time_left() == "time left not known yet"
+    followed.propose("00000", {}, "default")
+    followed.report("00000", epoch=10.0, time_s=1.0, metrics={"m": 1.0})
+    followed.end("00000", status="finished")
+    assert followed.time_left() == "all trials done, up to 20 trainings to confirm next"
