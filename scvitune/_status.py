@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from scvitune.cluster import JobStatus, read_status
@@ -11,6 +12,7 @@ from scvitune.contracts import RunLayout
 from scvitune.results import (
     Run,
     asked_trials,
+    best_trial_id,
     count_trials,
     describe_outcome,
     gain_lines,
@@ -34,6 +36,7 @@ def describe_status(run_dir: Path) -> list[str]:
         if run.records:  # else the line above has said it
             lines.append(f"Result:  {describe_outcome(run)}")
             lines += [f"         {line}" for line in gain_lines(run)]
+        lines += _after(run)
     lines += _whereabouts(run, job)
     lines += _next(run_dir, run, job)
     return lines
@@ -78,6 +81,42 @@ def _number(job: JobStatus) -> str:
 
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
+
+
+def _after(run: Run) -> list[str]:
+    """Return how far what follows a search is, from its end until the study's."""
+    ends = [e for e in run.driver_lines if e.get("action") in ("searched", "end")]
+    # More trials may have been asked for since.
+    if not ends or ends[-1].get("trials") != asked_trials(run):
+        return []
+    for title, done, total in _stages(run):
+        if done < total:
+            return [f"After:   {title}: {done} of {total} trainings done"]
+    return []
+
+
+def _stages(run: Run) -> Iterator[tuple[str, int, int]]:
+    """Yield what each stage after the search does, and how many of its trainings are done."""
+    if run.confirm is not None:
+        seeds = run.confirm["seeds"]
+        confirmed = [
+            c for t in run.candidates for c in run.records[t].confirmations if c.seed <= seeds
+        ]
+        yield "confirming", len(confirmed), len(run.candidates) * seeds
+        if run.is_of_spots:
+            finished = [c for c in confirmed if c.finished]
+            tested = sum(c.tested for c in finished)
+            yield "confirming on another tissue", tested, len(finished)
+    best = best_trial_id(run)
+    if best is None:
+        return
+    fitted = int(run.records[best].final_fit is not None)
+    if run.is_of_spots:
+        judged = {best, *(t for t in run.ranked if run.records[t].origin == "default")}
+        done = fitted + sum(run.records[t].judged_at is not None for t in judged)
+        yield "training on another tissue and on the spots", done, 1 + len(judged)
+    elif run.settings.get("final_fit"):
+        yield "fitting on all cells", fitted, 1
 
 
 def _whereabouts(run: Run | None, job: JobStatus | None) -> list[str]:

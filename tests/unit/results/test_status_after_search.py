@@ -1,0 +1,68 @@
+"""What ``scvitune status`` says while a search is followed by trainings, or was cut off there."""
+
+from __future__ import annotations
+
+import pytest
+
+from scvitune._status import describe_status
+
+
+def after(run) -> list[str]:
+    return [x for x in describe_status(run.layout.root) if x.startswith("After:")]
+
+
+@pytest.fixture
+def searched(new_run):
+    run = new_run()
+    run.settings(num_trials=3, confirm={"top_k": 1, "seeds": 2}, final_fit="all_cells")
+    run.driver("start")
+    run.trial("00000", values={4.0: 10.0}, origin="default")
+    run.trial("00001", {"lr": 0.01}, values={4.0: 8.0})
+    assert after(run) == []
+    run.trial("00002", {"lr": 0.02}, values={4.0: 9.0})
+    run.driver("searched", trials=3)
+    return run
+
+
+def test_it_counts_the_trainings_of_a_confirmation(searched):
+    for trial_id, value in (("00000", 10.0), ("00001", 8.0)):
+        searched.confirm(trial_id, 1, elbo_validation=value)
+    told = ["After:   confirming: 2 of 4 trainings done"]
+    assert after(searched) == told
+    searched.confirm("00002", 1, elbo_validation=1.0)  # no candidate, of an earlier wish
+    searched.confirm("00001", 3, elbo_validation=1.0)
+    searched.driver("interrupted", reason="SIGTERM")
+    assert after(searched) == told
+    lines = describe_status(searched.layout.root)
+    assert lines[0] == "pbmc: interrupted (SIGTERM)"
+    assert lines[-1].startswith("Go on:   scvitune resume ")
+
+
+def test_the_final_fit_comes_after_it(searched):
+    for seed in (1, 2):
+        for trial_id, value in (("00000", 7.0), ("00001", 8.0)):
+            searched.confirm(trial_id, seed, elbo_validation=value)
+    assert after(searched) == ["After:   fitting on all cells: 0 of 1 trainings done"]
+    result = {"epoch": 4.0, "time_s": 1.0, "status": "finished", "reason": "", "metrics": {}}
+    searched.log.append("final_fit", trial_id="00001", seed=1, **result)  # who has lost since
+    assert after(searched) == ["After:   fitting on all cells: 0 of 1 trainings done"]
+    searched.log.append("final_fit", trial_id="00000", seed=1, **result)
+    assert after(searched) == []
+
+
+def test_a_search_with_more_trials_goes_on_first(searched):
+    searched.settings(num_trials=5, confirm={"top_k": 1, "seeds": 2})
+    assert after(searched) == []
+
+
+def test_of_a_study_that_has_ended_nothing_is_left(searched):
+    searched.driver("end")
+    assert after(searched) == []
+
+
+def test_spots_are_trained_on_another_tissue_too(searched):
+    searched.settings(num_trials=3, confirm={"top_k": 1, "seeds": 2}, deconvolution={})
+    for seed in (1, 2):
+        for trial_id in ("00000", "00001"):
+            searched.confirm(trial_id, seed, elbo_validation=8.0)
+    assert after(searched) == ["After:   confirming on another tissue: 0 of 4 trainings done"]
