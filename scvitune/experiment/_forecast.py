@@ -47,7 +47,6 @@ def describe_preparation(preparation: Preparation) -> list[str]:
     n_nonzeros = len(prepared.values)
     density = n_nonzeros / max(1, prepared.n_cells * prepared.n_genes)
     tissues = preparation.tissues
-    seconds = forecast_seconds(preparation)
     cells = None if tissues is None else tissues.reference
     memory = describe_memory(plan, prepared, shared_mb=_shared_mb(prepared), reference=cells)
     searched = ", ".join(f"{h.name} ({_describe(h)})" for h in plan.space.hyperparameters)
@@ -84,8 +83,8 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         + (f", so {plan.slots.threads} threads" if plan.slots.threads > 1 else ""),
         *([f"            {plan.slots.note}"] if plan.slots.note else []),
         *follow_ups,
-        f"Time:       about {_duration(seconds)} on an idle machine (rough; the live display goes "
-        "by what trials really cost)",
+        f"Time:       about {_describe_time(preparation)} (rough; the live display goes by what "
+        "trials really cost)",
         *memory,
         f"Run:        {preparation.layout.root}",
         "Nothing was started and nothing was written.",
@@ -170,12 +169,6 @@ def what_follows(plan: Plan) -> str:
     return "the last trainings on spots" if _tissues(plan) == 2 else ""
 
 
-def follow_up_epochs(plan: Plan) -> float:
-    """Return the most epochs that trainings after the search take."""
-    final_fit = plan.config.final_fit is not None
-    return (_n_confirmations(plan) + final_fit) * plan.max_epochs
-
-
 def _n_confirmations(plan: Plan) -> int:
     """Return the most trainings that a confirmation takes."""
     confirm = plan.config.confirm
@@ -240,19 +233,47 @@ def _shared_mb(prepared: PreparedData) -> float:
 
 def forecast_seconds(preparation: Preparation) -> float:
     """Return the seconds that a study takes on idle CPU slots, to an order of magnitude."""
+    return sum(forecast_parts(preparation).values())
+
+
+def forecast_parts(preparation: Preparation) -> dict[str, float]:
+    """Return the seconds of the search and of what follows it, each by what it is for.
+
+    A budget is the search's alone. What follows it trains to the end, as many at a time as there
+    are slots.
+    """
     plan, n_genes = preparation.plan, preparation.prepared.n_genes
-    search = plan.config.search
     if preparation.tissues is None:
         per_epoch = len(plan.split.train) * n_genes * SECONDS_PER_ENTRY
         per_epoch *= (1 + _reports_cost(plan)) * _mean_cost(plan, preparation.prepared)
-        seconds = _trial_epochs(plan) * per_epoch / plan.slots.trainers
+        search = _trial_epochs(plan) * per_epoch / plan.slots.trainers
     else:
         per_epoch = _spots_epoch_seconds(preparation.tissues)
-        seconds = _spots_seconds(plan, preparation.tissues)
-    seconds = min(seconds, search.time_budget_s or math.inf)
-    # What follows the search is in no budget.
-    follow_ups = follow_up_epochs(plan) * per_epoch / plan.slots.trainers
-    return START_UP_S + seconds + follow_ups + _END_S
+        search = _spots_seconds(plan, preparation.tissues)
+    search = min(search, plan.config.search.time_budget_s or math.inf)
+
+    def trainings(number: int) -> float:
+        return math.ceil(number / plan.slots.trainers) * plan.max_epochs * per_epoch
+
+    parts = {"for the search": START_UP_S + search + _END_S}
+    if plan.config.confirm is not None:
+        parts["to confirm"] = trainings(_n_confirmations(plan))
+    if plan.config.final_fit is not None:
+        all_cells = preparation.prepared.n_cells / max(1, len(plan.split.train))
+        parts["for the final fit"] = trainings(1) * all_cells
+    if preparation.tissues is not None:
+        parts["for the last trainings"] = trainings(_LAST_TRAININGS)
+    return parts
+
+
+def _describe_time(preparation: Preparation) -> str:
+    """Return how long it takes: "8 min on an idle machine: 2 min for the search and ..."."""
+    parts = forecast_parts(preparation)
+    whole = f"{_duration(sum(parts.values()))} on an idle machine"
+    if len(parts) == 1:
+        return whole
+    *others, last = (f"about {_duration(seconds)} {what}" for what, seconds in parts.items())
+    return f"{whole}: {', '.join(others)} and {last}"
 
 
 def _trial_epochs(plan: Plan) -> float:
@@ -275,7 +296,7 @@ def _reports_cost(plan: Plan) -> float:
 
 
 def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
-    """Return the seconds of trials on spots, their first stages, and the last trainings."""
+    """Return the seconds of trials on spots and of their first stages."""
     reference, per_epoch = tissues.reference, _spots_epoch_seconds(tissues)
     adapter = get_adapter(plan.config.model)
     prefix = str(adapter.first_stage_prefix)
@@ -288,7 +309,7 @@ def _spots_seconds(plan: Plan, tissues: Tissues) -> float:
     stage = stage_epochs * len(tissues.split.train) * reference.n_genes * SECONDS_PER_ENTRY
     n_stages = min(n_configurations, plan.num_trials)
     trials = _trial_epochs(plan) * per_epoch + n_stages * stage
-    return (trials + _LAST_TRAININGS * plan.max_epochs * per_epoch) / plan.slots.trainers
+    return trials / plan.slots.trainers
 
 
 def _spots_epoch_seconds(tissues: Tissues) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 import scvi
 
@@ -9,7 +12,13 @@ import scvitune
 from scvitune.config import StudyConfig
 from scvitune.contracts import RunLayout
 from scvitune.data import prepare_anndata, save_prepared
-from scvitune.experiment._forecast import START_UP_S, describe_preparation, forecast_seconds
+from scvitune.experiment._forecast import (
+    START_UP_S,
+    describe_preparation,
+    forecast_parts,
+    forecast_seconds,
+    what_follows,
+)
 from scvitune.experiment._planning import plan_study
 from scvitune.experiment._preparing import Preparation
 
@@ -72,3 +81,50 @@ def test_reports_cost_something(forecast):
     ]
     # every 20th epoch, and every one: a third of an eighth of the training more
     assert trained[0] / 8400 == pytest.approx(trained[1] / 210 / (1 + 1 / 24), rel=0.01)
+
+
+CONFIRM = {"top_k": 3, "seeds": 5}
+
+
+def time_line(preparation) -> str:
+    (line,) = (x for x in describe_preparation(preparation) if x.startswith("Time:"))
+    return line
+
+
+def test_the_time_tells_what_is_for_the_search_and_what_for_that_which_follows(forecast):
+    assert " for the search" not in time_line(forecast())
+    line = time_line(forecast(confirm=CONFIRM, final_fit="all_cells"))
+    told = r"about \d+ (s|min)"
+    assert re.match(
+        rf"Time:       {told} on an idle machine: {told} for the search, {told} to confirm and "
+        rf"{told} for the final fit \(rough",
+        line,
+    )
+    whole = forecast_seconds(forecast())
+    parts = forecast_parts(forecast(confirm=CONFIRM, final_fit="all_cells"))
+    assert parts["for the search"] == pytest.approx(whole)
+    assert forecast_seconds(forecast(confirm=CONFIRM)) == pytest.approx(
+        whole + parts["to confirm"]
+    )
+
+
+def test_what_follows_a_search_takes_turns_on_the_slots_and_no_budget(forecast):
+    asked = forecast(confirm=CONFIRM, final_fit="all_cells", time_budget_s=1e-9)
+
+    def on(slots: int) -> dict[str, float]:
+        plan = replace(asked.plan, slots=replace(asked.plan.slots, slots=slots))
+        return forecast_parts(replace(asked, plan=plan))
+
+    one, eight = on(1), on(8)
+    assert one["to confirm"] > 0
+    assert one["to confirm"] == pytest.approx(eight["to confirm"] * 20 / 3)  # 8, 8 and 4 at a time
+    assert one["for the final fit"] == pytest.approx(eight["for the final fit"])  # a single one
+    # that on all cells is the longer for it
+    assert eight["for the final fit"] > eight["to confirm"] / 3
+
+
+def test_what_follows_a_search_is_named(forecast):
+    assert what_follows(forecast().plan) == ""
+    assert what_follows(forecast(final_fit="all_cells").plan) == "the final fit on all cells"
+    both = forecast(confirm=CONFIRM, final_fit="all_cells")
+    assert what_follows(both.plan) == "up to 20 trainings to confirm"
