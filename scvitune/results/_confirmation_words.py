@@ -57,6 +57,19 @@ def describe_confirmation(run: Run) -> str:
     )
 
 
+def describe_scope(run: Run) -> str:
+    """Return in a sentence what a confirmation speaks of: other seeds, not other cells."""
+    if run.is_of_spots:
+        return (
+            "All trainings share the same data, so this speaks of other seeds, not of other data."
+        )
+    n_test = run.split_sizes.get("test", 0)
+    return (
+        "All trainings share the split, so this speaks of other seeds on these "
+        f"{f'{n_test:,} test ' if n_test else ''}cells, not of other cells."
+    )
+
+
 def _note(table: pd.DataFrame, winner: str) -> str:
     p_value = claimed_p_value(table, winner)
     n_compared = int(table["p_value"].notna().sum())
@@ -124,6 +137,7 @@ def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
             f"{_BETTER}: how probable it is that the trial is better than the default{on}, on "
             "average over seeds; 1 − the one-sided p."
         )
+    notes.append(describe_scope(run))
     if table["seeds"].min() < _asked(run):
         notes.append("Trainings that failed, diverged or are still to come are left out.")
     return rows, notes + _why_fewer(run)

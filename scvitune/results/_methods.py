@@ -20,6 +20,7 @@ from scvitune.results._citations import (
 )
 from scvitune.results._comparable import compare_trials
 from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._confirmation_words import describe_scope
 from scvitune.results._intervals import cell_difference
 from scvitune.results._methods_space import (
     describe_registration,
@@ -278,6 +279,7 @@ def _say_confirmation(writer: _Writer) -> None:
                 else "."
             )
         )
+        writer.say(describe_scope(run))
 
 
 def _say_result(writer: _Writer) -> None:
@@ -368,6 +370,20 @@ def _say_confirmed_gain(writer: _Writer, winner: str) -> None:
         f"{'p < 0.0001' if p_value < 1e-4 else f'p = {p_value:.2g}'}"
         f"{corrected})."
     )
+    paired = cell_difference(run, winner, test)
+    searched = comparison_table(run)
+    if paired is not None and searched.loc[test, ["best", "default"]].notna().all():
+        difference = describe_difference(
+            float(searched.loc[test, "default"]),
+            float(searched.loc[test, "best"]),
+            name=test,
+            mode=metric_mode(run, test),
+            paired=paired,
+        )
+        writer.say(
+            f"In the search, each trained once, it was {difference}, paired over cells "
+            "(Student's t)."
+        )
 
 
 def _say_final_fit(writer: _Writer, best_id: str) -> None:
