@@ -11,7 +11,7 @@ from scvitune.results._confirmation import claimed_p_value, confirmation_table
 from scvitune.results._intervals import LEVEL
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
-from scvitune.results._wording import cells_of, format_number, metric_words
+from scvitune.results._wording import cells_of, describe_metric, format_number, metric_words
 
 _BETTER = "P(better)"
 
@@ -55,6 +55,41 @@ def describe_confirmation(run: Run) -> str:
         f"{start} trial {winner} is the best by the metric that decides, but worse than "
         f"{default} by {amount} on the {cells} ({note}): keep the default."
     )
+
+
+def confirmed_means(run: Run) -> list[tuple[str, str, str]]:
+    """Return what fresh seeds measured of the winner, by the metrics of validation and test.
+
+    Returns
+    -------
+    The metric, the winner's mean ± standard error, and what it is: of which metric, over how many
+    seeds. Empty as long as nothing is confirmed.
+    """
+    winner = confirmed_winner(run)
+    if winner is None:
+        return []
+    row, means = confirmation_table(run).loc[winner], []
+    over = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
+    for name in dict.fromkeys([run.metric, test_metric(run)]):
+        if not math.isnan(row[f"{name}_mean"]):
+            text = _plus_minus(row[f"{name}_mean"], row[f"{name}_standard_error"])
+            means.append((name, text, f"{describe_metric(name)}, mean over {over}"))
+    return means
+
+
+def confirmed_lines(run: Run) -> list[str]:
+    """Return `confirmed_means` as lines, against the default where there is another one."""
+    table, default = confirmation_table(run), run.default
+    compared = default is not None and default.trial_id in table.index
+    lines = []
+    for name, text, words in confirmed_means(run):
+        line = f"{words}: {text}"
+        if default is not None and compared and default.trial_id != confirmed_winner(run):
+            row = table.loc[default.trial_id]
+            theirs = _plus_minus(row[f"{name}_mean"], row[f"{name}_standard_error"])
+            line += f" against {theirs} for {name_default(run, 'the default')}"
+        lines.append(line)
+    return lines
 
 
 def describe_scope(run: Run) -> str:

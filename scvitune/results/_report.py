@@ -42,7 +42,12 @@ from scvitune.results._summary import (
     is_unfinished,
     of_asked,
 )
-from scvitune.results._tables import best_trial_id, comparison_table, ranked_trials
+from scvitune.results._tables import (
+    best_trial_id,
+    comparison_table,
+    confirmed_winner,
+    ranked_trials,
+)
 from scvitune.results._training_code import render_training_code
 from scvitune.results._typesetting import breakable, resume_with, set_minus, with_code
 from scvitune.results._wording import split_metric
@@ -116,6 +121,7 @@ def _view(run: Run) -> dict[str, Any]:
         "tested": bool(test) and bool(comparison.loc[test, "best"].notna().any()),
         "no_test_because": " yet" if run.split_sizes.get("test", 1) else ": none were held out",
         "confirmation": _confirmation(run),
+        "confirmed": confirmed_winner(run) is not None,
         "figures": figures,
         "drawn": [section for section in SECTIONS if any(one.json for one in figures[section])],
         "trials": describe_trials(run, ranked_trials(run)),

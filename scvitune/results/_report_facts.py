@@ -11,6 +11,7 @@ import pandas as pd
 from scvitune._durations import format_duration
 from scvitune.results._budget import max_epochs, name_default
 from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._confirmation_words import confirmed_means
 from scvitune.results._intervals import LEVEL, cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
@@ -45,23 +46,23 @@ def describe_subject(run: Run) -> str:
 
 
 def key_figures(run: Run, comparison: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the few numbers that matter, each with what it is."""
-    figures: list[tuple[str, str]] = []
-    names = dict.fromkeys([run.metric, test_metric(run)])
-    searched = " in the search" if confirmed_winner(run) is not None else ""
-    gain: list[tuple[str, str]] = []
-    for name in names:
-        if name in comparison.index:
+    """Return the few numbers that matter, each with what it is.
+
+    Once fresh seeds have confirmed a winner, its numbers are those over seeds alone.
+    """
+    confirmed = confirmed_winner(run) is not None
+    figures = [(text, words) for _, text, words in confirmed_means(run)]
+    gain = _confirmed_figure(run)
+    for name in dict.fromkeys([run.metric, test_metric(run)]):
+        if name in comparison.index and not confirmed:
             row = comparison.loc[name]
             if not is_missing(row["best"]):
                 figures.append(
-                    (format_number(row["best"]), f"{describe_metric(name)}, best trial{searched}")
+                    (format_number(row["best"]), f"{describe_metric(name)}, best trial")
                 )
-            gain = [
-                (text, words + searched) for text, words in _gain_figure(run, name, row)
-            ] or gain
+            gain = _gain_figure(run, name, row) or gain
     is_default = run.default is not None and run.default.trial_id == best_trial_id(run)
-    figures += [] if is_default else _confirmed_figure(run) or gain
+    figures += [] if is_default else gain
     figures.append((str(len(run.records)), "trial" if len(run.records) == 1 else "trials"))
     figures.append((format_duration(run.elapsed_s), "time in all"))
     spent, full = _cost(run)

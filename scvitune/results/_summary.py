@@ -12,7 +12,11 @@ import pandas as pd
 from scvitune._durations import format_duration
 from scvitune.results._budget import max_epochs, name_default
 from scvitune.results._cautions import OPEN, asked_trials, find_cautions, others_all_stopped
-from scvitune.results._confirmation_words import describe_confirmation, render_confirmation
+from scvitune.results._confirmation_words import (
+    confirmed_lines,
+    describe_confirmation,
+    render_confirmation,
+)
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
@@ -161,17 +165,10 @@ def describe_gains(run: Run) -> list[tuple[str, str]]:
 
 
 def gain_lines(run: Run) -> list[str]:
-    """Return `describe_gains` as lines.
-
-    Where fresh seeds have told another gain, these are of the one training in the search.
-    """
-    confirmed = confirmed_winner(run) is not None
-    return [
-        f"In the search, {in_sentence(describe_metric(name))}: {text}"
-        if confirmed
-        else f"{describe_metric(name)}: {text}"
-        for name, text in describe_gains(run)
-    ]
+    """Return `describe_gains` as lines, or means over fresh seeds once those have confirmed."""
+    if confirmed_winner(run) is not None:
+        return confirmed_lines(run)
+    return [f"{describe_metric(name)}: {text}" for name, text in describe_gains(run)]
 
 
 def count_trials(run: Run) -> str:
@@ -243,6 +240,8 @@ def _configuration(run: Run) -> list[str]:
 def _gains(run: Run) -> list[str]:
     gains = describe_gains(run)
     lines = gain_lines(run)
+    if confirmed_winner(run) is not None:  # whose headline says what was not measured
+        return lines
     if not any(split_metric(name)[1] == "test" for name, _ in gains):
         if not run.is_of_spots and not run.split_sizes.get("test", 1):
             lines.append("No test cells were held out.")

@@ -7,8 +7,9 @@ from html import unescape
 
 import pytest
 
-from scvitune.results import render_report, summarise
+from scvitune.results import comparison_table, gain_lines, render_report, summarise
 from scvitune.results._methods import describe_methods
+from scvitune.results._report_facts import key_figures
 
 SCOPE = (
     "All trainings share the split, so this speaks of other seeds on these 10 test cells, not of "
@@ -56,3 +57,51 @@ def test_the_interval_over_cells_stays_in_the_methods_paragraph(confirmed) -> No
         "In the search, each trained once, it was 2.00 nats per cell lower (better, 19 %; 95 % "
         "interval over 4 test cells: 1.87 to 2.13), paired over cells (Student's t)."
     ) in text
+
+
+WINNER, DEFAULT = "13.400 ± 0.12", "15.200 ± 0.058"
+
+
+def test_tiles_and_lines_are_the_means_over_seeds(confirmed) -> None:
+    run = confirmed.read()
+    figures = dict(key_figures(run, comparison_table(run))[:3])
+    assert figures[WINNER] == "Negative ELBO on the held-out test cells, mean over 3 seeds"
+    assert figures["12.400 ± 0.12"] == "Negative ELBO on the validation cells, mean over 3 seeds"
+    assert figures["12 %"] == "better than the default on the held-out test cells, over 3 seeds"
+    text = summarise(run)
+    for line in gain_lines(run):
+        assert line in text
+        assert f"{line}." in page(confirmed)
+    assert gain_lines(run)[-1] == (
+        "Negative ELBO on the held-out test cells, mean over 3 seeds: "
+        f"{WINNER} against {DEFAULT} for the default"
+    )
+
+
+def test_numbers_of_the_search_stand_only_under_its_own_heading(confirmed) -> None:
+    above, below = page(confirmed).split("The trainings of the search One training each. ")
+    assert below.startswith("These are single trainings, and a seed alone moves them")
+    for number in ("8.8000", "8.0000", "20 %"):
+        assert number not in above
+    assert "8.8000" in below
+    assert "Best against default" not in above + below
+
+
+def test_a_default_that_won_is_told_by_its_seeds(new_run) -> None:
+    builder = new_run()
+    builder.settings(confirm={"top_k": 1, "seeds": 2})
+    builder.trial("00000", values={4.0: 9.0}, origin="default")
+    builder.trial("00001", {"lr": 0.2}, values={4.0: 8.0})
+    for trial_id, value in (("00000", 7.0), ("00001", 7.5)):
+        for seed in (1, 2):
+            builder.confirm(trial_id, seed, elbo_validation=value + seed, elbo_test=value)
+    assert gain_lines(builder.read()) == [
+        "Negative ELBO on the validation cells, mean over 2 seeds: 8.5000 ± 0.5",
+        "Negative ELBO on the held-out test cells, mean over 2 seeds: 7.0000 ± 0",
+    ]
+
+
+def test_without_a_confirmation_it_is_best_against_default(small_run) -> None:
+    text = page(small_run)
+    assert "Best against default" in text
+    assert "The trainings of the search" not in text
