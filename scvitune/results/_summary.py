@@ -130,15 +130,30 @@ def _describe_without_verdict(run: Run, best_id: str) -> str:
 
 
 def describe_final_fit(run: Run) -> list[str]:
-    """Return in a sentence what the best model was trained on, if on all cells; else nothing."""
+    """Return in a sentence which training the best model is, where there are several.
+
+    That is the final fit on all cells, else the search's own: of those with fresh seeds no
+    weights are kept.
+    """
     best_id = best_trial_id(run)
-    final = run.records[best_id].final_fit if best_id is not None else None
-    if final is None or run.is_of_spots:  # whose model is always one of all spots
+    if best_id is None:
         return []
+    final, confirmed = run.records[best_id].final_fit, confirmed_winner(run) is not None
+    if run.is_of_spots:  # whose model is always one of all spots
+        return [f"It is trial {best_id} trained on all spots once more."] if confirmed else []
+    if final is None:
+        own = f"It is the search's training of trial {best_id}, none of those with fresh seeds."
+        return [own] if confirmed else []
     if not final.finished:
         return [
             f"Its training on all cells {final.status} ({final.reason}), so it is the model of "
-            "the training cells."
+            f"the training cells{', as the search trained it' if confirmed else ''}."
+        ]
+    if confirmed:
+        return [
+            f"It is the final fit of trial {best_id}: trained on all {final.n_cells} cells for "
+            f"{final.epoch:.4g} epochs, so numbers on held-out cells are those of other "
+            "trainings, before it."
         ]
     return [
         f"It was trained on all {final.n_cells} cells for {final.epoch:.4g} epochs; numbers on "

@@ -10,6 +10,7 @@ import pytest
 from scvitune.results import comparison_table, gain_lines, render_report, summarise
 from scvitune.results._methods import describe_methods
 from scvitune.results._report_facts import key_figures
+from scvitune.results._summary import describe_final_fit
 
 SCOPE = (
     "All trainings share the split, so this speaks of other seeds on these 10 test cells, not of "
@@ -105,3 +106,41 @@ def test_without_a_confirmation_it_is_best_against_default(small_run) -> None:
     text = page(small_run)
     assert "Best against default" in text
     assert "The trainings of the search" not in text
+
+
+def in_best(builder) -> str:
+    builder.layout.best.mkdir(exist_ok=True)
+    (told,) = describe_final_fit(builder.read())
+    assert told in summarise(builder.read())
+    assert told in page(builder).replace(" .", ".")
+    return told
+
+
+def fit_finally(builder, **changes) -> None:
+    fields = {"status": "finished", "reason": "", "n_cells": 100, "seed": 1}
+    builder.log.append(
+        "final_fit", trial_id="00001", epoch=2.0, time_s=1.0, metrics={}, **(fields | changes)
+    )
+
+
+def test_which_training_lies_in_best_is_said(confirmed) -> None:
+    assert in_best(confirmed) == (
+        "It is the search's training of trial 00001, none of those with fresh seeds."
+    )
+    fit_finally(confirmed)
+    assert in_best(confirmed) == (
+        "It is the final fit of trial 00001: trained on all 100 cells for 2 epochs, so numbers on "
+        "held-out cells are those of other trainings, before it."
+    )
+
+
+def test_a_final_fit_that_failed_leaves_the_training_of_the_search(confirmed) -> None:
+    fit_finally(confirmed, status="failed", reason="out of memory")
+    assert in_best(confirmed) == (
+        "Its training on all cells failed (out of memory), so it is the model of the training "
+        "cells, as the search trained it."
+    )
+
+
+def test_one_training_alone_needs_no_name(small_run) -> None:
+    assert describe_final_fit(small_run.read()) == []
