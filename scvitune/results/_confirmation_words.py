@@ -148,7 +148,9 @@ def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
     """
     table = confirmation_table(run)
     metric, test = run.metric, test_metric(run)
-    rows = [["trial", "seeds", metric, test, "against the default", _BETTER, "p"]]
+    n_compared = int(table["p_value"].notna().sum())
+    corrected = ["p (corrected)"] if n_compared > 1 else []
+    rows = [["trial", "seeds", metric, test, "against the default", _BETTER, "p", *corrected]]
     if not table["seeds"].any():
         return rows, []
     for trial_id, row in table.iterrows():
@@ -162,10 +164,18 @@ def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
                 _plus_minus(row[f"{test}_mean"], row[f"{test}_standard_error"]),
                 "the default" if is_default else difference,
                 _probability(row["probability_better"]),
-                "" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}",
+                _p_value(float(row["p_value"])),
+                *([_p_value(claimed_p_value(table, str(trial_id)))] if corrected else []),
             ]
         )
-    notes = ["Means ± standard errors over seeds; each p of its comparison alone; * the winner."]
+    has_winner = bool(table["winner"].any())
+    notes = [f"Means ± standard errors over seeds{'; * the winner' if has_winner else ''}."]
+    if corrected:
+        told = ", which the verdict tells," if has_winner else ""
+        notes.append(
+            f"p: of its comparison alone; p (corrected){told} allows for all {n_compared} "
+            "comparisons (Bonferroni)."
+        )
     if table["probability_better"].notna().any():
         on = f" on the {cells_of(test)}" if cells_of(test) else ""
         notes.append(
@@ -202,6 +212,10 @@ def _why_fewer(run: Run) -> list[str]:
 
 def _asked(run: Run) -> int:
     return 0 if run.confirm is None else run.confirm["seeds"]
+
+
+def _p_value(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.2g}"
 
 
 def _probability(value: float) -> str:

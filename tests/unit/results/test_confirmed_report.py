@@ -7,7 +7,15 @@ from html import unescape
 
 import pytest
 
-from scvitune.results import comparison_table, gain_lines, render_report, summarise
+from scvitune.results import (
+    comparison_table,
+    confirmation_table,
+    gain_lines,
+    render_report,
+    summarise,
+)
+from scvitune.results._confirmation import claimed_p_value
+from scvitune.results._confirmation_words import confirmation_rows, describe_confirmation
 from scvitune.results._methods import describe_methods
 from scvitune.results._report_facts import key_figures
 from scvitune.results._summary import describe_final_fit
@@ -144,3 +152,44 @@ def test_a_final_fit_that_failed_leaves_the_training_of_the_search(confirmed) ->
 
 def test_one_training_alone_needs_no_name(small_run) -> None:
     assert describe_final_fit(small_run.read()) == []
+
+
+@pytest.fixture
+def of_three(new_run):
+    """The default and two others, with 3 seeds each."""
+    builder = new_run()
+    builder.settings(confirm={"top_k": 2, "seeds": 3})
+    builder.trial("00000", values={4.0: 10.0}, origin="default")
+    for i, value in enumerate((8.0, 8.5), 1):
+        builder.trial(f"{i:05d}", {"lr": i / 100}, values={4.0: value})
+    for trial_id, start in (("00000", 10.0), ("00001", 8.0), ("00002", 9.0)):
+        for seed in (1, 2, 3):
+            value = start + 0.01 * seed * (1 + int(trial_id)) ** 2
+            builder.confirm(trial_id, seed, elbo_validation=value, elbo_test=value)
+    builder.driver("end")
+    return builder
+
+
+def test_the_corrected_p_of_the_verdict_stands_in_the_table(of_three) -> None:
+    run = of_three.read()
+    rows, notes = confirmation_rows(run)
+    assert rows[0][-2:] == ["p", "p (corrected)"]
+    table = confirmation_table(run)
+    winner = rows[1]
+    assert winner[0] == "00001 *"
+    own, claimed = float(table.loc["00001", "p_value"]), claimed_p_value(table, "00001")
+    assert claimed == pytest.approx(2 * own)
+    assert winner[-2:] == [f"{own:.2g}", f"{claimed:.2g}"]
+    assert f"p = {winner[-1]}, corrected for 2 comparisons" in describe_confirmation(run)
+    (default,) = [row for row in rows if row[0] == "00000"]
+    assert default[-2:] == ["", ""]
+    assert (
+        "p: of its comparison alone; p (corrected), which the verdict tells, allows for all 2 "
+        "comparisons (Bonferroni)."
+    ) in notes
+
+
+def test_a_single_comparison_is_not_corrected(confirmed) -> None:
+    rows, notes = confirmation_rows(confirmed.read())
+    assert rows[0][-1] == "p"
+    assert not [note for note in notes if "corrected" in note]
