@@ -92,6 +92,11 @@ def confirmed_lines(run: Run) -> list[str]:
     return lines
 
 
+def is_tested(run: Run) -> bool:
+    """Whether any training with a fresh seed was measured on the test cells."""
+    return bool(confirmation_table(run)[f"{test_metric(run)}_mean"].notna().any())
+
+
 def describe_scope(run: Run) -> str:
     """Return in a sentence what a confirmation speaks of: other seeds, not other cells."""
     if run.is_of_spots:

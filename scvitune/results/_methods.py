@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,9 +18,8 @@ from scvitune.results._citations import (
     TOGETHER,
 )
 from scvitune.results._comparable import compare_trials
-from scvitune.results._confirmation import claimed_p_value, confirmation_table
-from scvitune.results._confirmation_words import describe_scope
 from scvitune.results._intervals import cell_difference
+from scvitune.results._methods_confirmation import tell_confirmation, tell_confirmed_gain
 from scvitune.results._methods_space import (
     describe_registration,
     describe_settings,
@@ -97,7 +95,8 @@ def describe_methods(run: Run) -> Methods:
     _say_search(writer)
     for sentence in describe_space(run):
         writer.say(sentence)
-    _say_confirmation(writer)
+    for sentence in tell_confirmation(run):
+        writer.say(sentence)
     _say_result(writer)
     if compare_trials(run).is_enough:
         fanova, ped = writer.cite("Hutter et al., 2014"), writer.cite("Watanabe et al., 2023")
@@ -259,29 +258,6 @@ def _say_cell_shares(writer: _Writer) -> None:
     )
 
 
-def _say_confirmation(writer: _Writer) -> None:
-    run = writer.run
-    confirmed = [
-        [one for one in getattr(record, "confirmations", ()) if one.status == "finished"]
-        for record in writer.run.records.values()
-    ]
-    counts = [len(seeds) for seeds in confirmed if seeds]
-    if counts:
-        seeds = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
-        were = "was" if len(counts) == 1 else "were"
-        writer.say(
-            f"{_count(len(counts), 'configuration')} {were} trained again with {seeds} fresh "
-            "seeds each to the full budget"
-            + (
-                f"; the best mean {run.metric} decided, and differences from the default were "
-                f"measured on the {cells_of(test_metric(run))}, paired over seeds."
-                if len(counts) > 1
-                else "."
-            )
-        )
-        writer.say(describe_scope(run))
-
-
 def _say_result(writer: _Writer) -> None:
     run = writer.run
     best_id = best_trial_id(run)
@@ -314,7 +290,8 @@ def _say_result(writer: _Writer) -> None:
         f"{f': {settings}' if settings else ''}."
     )
     if confirmed:
-        _say_confirmed_gain(writer, best_id)
+        for sentence in tell_confirmed_gain(run, best_id, cite=writer.cite):
+            writer.say(sentence)
     elif not is_default_underway(run):
         _say_gain(writer)
     _say_final_fit(writer, best_id)
@@ -345,45 +322,6 @@ def _say_gain(writer: _Writer) -> None:
                     "seeds."
                 )
             return
-
-
-def _say_confirmed_gain(writer: _Writer, winner: str) -> None:
-    """Say what fresh seeds found of the winner, as far as there is a default to compare with."""
-    run, table = writer.run, confirmation_table(writer.run)
-    row, test = table.loc[winner], test_metric(writer.run)
-    if run.default is None or math.isnan(row["p_value"]):
-        return
-    own = writer.cite("Li et al., 2022") if test.startswith("proportion_") else ""
-    means = [
-        f"{format_number(float(one[f'{test}_mean']))} ± "
-        f"{format_number(float(one[f'{test}_standard_error']), digits=2)}"
-        for one in (row, table.loc[run.default.trial_id])
-    ]
-    n_compared = int(table["p_value"].notna().sum())
-    p_value = claimed_p_value(table, winner)
-    corrected = f", Bonferroni-corrected for {n_compared} comparisons" if n_compared > 1 else ""
-    default = name_default(run, "the default")
-    writer.say(
-        f"On the {cells_of(test)}, over fresh seeds, its "
-        f"{in_sentence(metric_words(test).label)}{own} was {means[0]} against "
-        f"{means[1]} for {default} (mean ± standard error; paired t-test, "
-        f"{'p < 0.0001' if p_value < 1e-4 else f'p = {p_value:.2g}'}"
-        f"{corrected})."
-    )
-    paired = cell_difference(run, winner, test)
-    searched = comparison_table(run)
-    if paired is not None and searched.loc[test, ["best", "default"]].notna().all():
-        difference = describe_difference(
-            float(searched.loc[test, "default"]),
-            float(searched.loc[test, "best"]),
-            name=test,
-            mode=metric_mode(run, test),
-            paired=paired,
-        )
-        writer.say(
-            f"In the search, each trained once, it was {difference}, paired over cells "
-            "(Student's t)."
-        )
 
 
 def _say_final_fit(writer: _Writer, best_id: str) -> None:

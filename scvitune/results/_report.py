@@ -11,7 +11,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scvitune.results._cautions import find_cautions
-from scvitune.results._confirmation_words import confirmation_rows, describe_confirmation
+from scvitune.results._confirmation_words import (
+    confirmation_rows,
+    describe_confirmation,
+    is_tested,
+)
 from scvitune.results._methods import describe_methods
 from scvitune.results._population_rows import population_rows
 from scvitune.results._report_facts import (
@@ -119,6 +123,7 @@ def _view(run: Run) -> dict[str, Any]:
         "comparison": compared,
         "overfits_less": any(row[-1].text == LESS_OVERFITTING for _, row in compared.rows),
         "tested": bool(test) and bool(comparison.loc[test, "best"].notna().any()),
+        "seeds_tested": is_tested(run),
         "no_test_because": " yet" if run.split_sizes.get("test", 1) else ": none were held out",
         "confirmation": _confirmation(run),
         "confirmed": confirmed_winner(run) is not None,

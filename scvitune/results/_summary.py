@@ -15,6 +15,7 @@ from scvitune.results._cautions import OPEN, asked_trials, find_cautions, others
 from scvitune.results._confirmation_words import (
     confirmed_lines,
     describe_confirmation,
+    is_tested,
     render_confirmation,
 )
 from scvitune.results._intervals import cell_difference
@@ -260,6 +261,11 @@ def _gains(run: Run) -> list[str]:
     if not any(split_metric(name)[1] == "test" for name, _ in gains):
         if not run.is_of_spots and not run.split_sizes.get("test", 1):
             lines.append("No test cells were held out.")
+        elif is_tested(run):
+            lines.append(
+                f"On the {cells_of(test_metric(run))} only trainings with fresh seeds have been "
+                "measured so far (see below)."
+            )
         else:
             lines.append(f"Not yet measured on {cells_of(test_metric(run))}.")
     return lines

@@ -193,3 +193,39 @@ def test_a_single_comparison_is_not_corrected(confirmed) -> None:
     rows, notes = confirmation_rows(confirmed.read())
     assert rows[0][-1] == "p"
     assert not [note for note in notes if "corrected" in note]
+
+
+@pytest.fixture
+def interrupted(small_run):
+    """One of the six trainings with fresh seeds is missing; the search has not been judged."""
+    small_run.settings(confirm={"top_k": 1, "seeds": 3}, metric="elbo_validation")
+    for trial_id, seed in (("00001", 1), ("00001", 2), ("00001", 3), ("00000", 1), ("00000", 2)):
+        value = (12.0 if trial_id == "00001" else 14.0) + 0.1 * seed * (1 + int(trial_id))
+        small_run.confirm(trial_id, seed, elbo_validation=value, elbo_test=value)
+    for trial_id in ("00000", "00001"):  # over again, which forgets the judgement
+        small_run.judge(trial_id, elbo_test=float("nan"))
+    return small_run
+
+
+def test_until_it_is_complete_it_is_not_said_that_nothing_was_tested(interrupted) -> None:
+    text, report = summarise(interrupted.read()), page(interrupted)
+    assert "Not confirmed yet: 5 of 6 trainings" in text
+    assert "elbo_test" in text
+    for told in (text, report):
+        assert "ot yet measured on held-out test cells." not in told
+        assert "has not been measured on held-out test cells" not in told
+    assert (
+        "On the held-out test cells only trainings with fresh seeds have been measured so far "
+        "(see below)."
+    ) in text
+    assert "Of these trainings none has been measured on held-out test cells yet" in report
+
+
+def test_until_it_is_complete_the_means_have_decided_nothing(interrupted) -> None:
+    text = describe_methods(interrupted.read()).text
+    assert (
+        "2 configurations were trained again with 2–3 fresh seeds each to the full budget, which "
+        "is not complete, so the search decided; differences from the default were measured on "
+        "the held-out test cells, paired over seeds."
+    ) in text
+    assert "the best mean" not in text

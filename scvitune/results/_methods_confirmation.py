@@ -1,0 +1,95 @@
+"""What the methods paragraph says of a confirmation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from scvitune.results._budget import name_default
+from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._confirmation_words import describe_scope
+from scvitune.results._intervals import cell_difference
+from scvitune.results._run_directory import Run
+from scvitune.results._tables import comparison_table, confirmed_winner, metric_mode, test_metric
+from scvitune.results._wording import (
+    cells_of,
+    describe_difference,
+    format_number,
+    in_sentence,
+    metric_words,
+)
+
+
+def tell_confirmation(run: Run) -> list[str]:
+    """Return what was trained again, and what it speaks of; nothing if nothing was."""
+    confirmed = [
+        sum(one.status == "finished" for one in record.confirmations)
+        for record in run.records.values()
+    ]
+    counts = [seeds for seeds in confirmed if seeds]
+    if not counts:
+        return []
+    seeds = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+    were = "1 configuration was" if len(counts) == 1 else f"{len(counts)} configurations were"
+    is_open = confirmed_winner(run) is None
+    text = f"{were} trained again with {seeds} fresh seeds each to the full budget"
+    if is_open:
+        text += ", which is not complete, so the search decided"
+    elif len(counts) > 1:
+        text += f"; the best mean {run.metric} decided"
+    if len(counts) > 1:
+        text += (
+            f"{'; ' if is_open else ', and '}differences from the default were measured on the "
+            f"{cells_of(test_metric(run))}, paired over seeds"
+        )
+    return [f"{text}.", describe_scope(run)]
+
+
+def tell_confirmed_gain(run: Run, winner: str, *, cite: Callable[[str], str]) -> list[str]:
+    """Return what fresh seeds found of the winner against the default, then what cells did.
+
+    Nothing where there is no default to compare with.
+
+    Parameters
+    ----------
+    cite
+        Returns a citation in brackets, and notes that it was made.
+    """
+    table, test = confirmation_table(run), test_metric(run)
+    row = table.loc[winner]
+    if run.default is None or math.isnan(row["p_value"]):
+        return []
+    own = cite("Li et al., 2022") if test.startswith("proportion_") else ""
+    means = [
+        f"{format_number(float(one[f'{test}_mean']))} ± "
+        f"{format_number(float(one[f'{test}_standard_error']), digits=2)}"
+        for one in (row, table.loc[run.default.trial_id])
+    ]
+    n_compared = int(table["p_value"].notna().sum())
+    p_value = claimed_p_value(table, winner)
+    corrected = f", Bonferroni-corrected for {n_compared} comparisons" if n_compared > 1 else ""
+    sentence = (
+        f"On the {cells_of(test)}, over fresh seeds, its "
+        f"{in_sentence(metric_words(test).label)}{own} was {means[0]} against {means[1]} for "
+        f"{name_default(run, 'the default')} (mean ± standard error; paired t-test, "
+        f"{'p < 0.0001' if p_value < 1e-4 else f'p = {p_value:.2g}'}{corrected})."
+    )
+    return [sentence, *_tell_cells(run, winner, test)]
+
+
+def _tell_cells(run: Run, winner: str, test: str) -> list[str]:
+    """Return the search's own difference and its interval over cells, which no seed tells."""
+    paired = cell_difference(run, winner, test)
+    if paired is None:
+        return []
+    searched = comparison_table(run).loc[test]
+    difference = describe_difference(
+        float(searched["default"]),
+        float(searched["best"]),
+        name=test,
+        mode=metric_mode(run, test),
+        paired=paired,
+    )
+    return [
+        f"In the search, each trained once, it was {difference}, paired over cells (Student's t)."
+    ]
