@@ -170,7 +170,7 @@ def _say_absent(run: Run) -> str:
 
 
 PLOT = Plot(
-    "Confirmed with fresh seeds",
+    "Confirmation with fresh seeds",
     _words,
     plot_confirmation,
     section="confirmation",

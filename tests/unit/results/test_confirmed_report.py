@@ -229,3 +229,18 @@ def test_until_it_is_complete_the_means_have_decided_nothing(interrupted) -> Non
         "the held-out test cells, paired over seeds."
     ) in text
     assert "the best mean" not in text
+
+
+def test_one_heading_and_one_verdict(confirmed) -> None:
+    html, run = render_report(confirmed.read()), confirmed.read()
+    assert re.findall(r"<h\d>[^<]*[Cc]onfirm[^<]*</h\d>", html) == [
+        "<h2>Confirmation with fresh seeds</h2>"
+    ]
+    assert page(confirmed).count(describe_confirmation(run)) == 1
+    section = html.split('<section id="confirmation">')[1].split("</section>")[0]
+    assert "<h3>" not in section
+    assert "Means over fresh seeds with their standard errors" in section
+
+
+def test_until_it_is_complete_it_says_so_in_its_section(interrupted) -> None:
+    assert page(interrupted).count("Not confirmed yet: 5 of 6 trainings") == 1
