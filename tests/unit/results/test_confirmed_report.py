@@ -196,15 +196,18 @@ def test_a_single_comparison_is_not_corrected(confirmed) -> None:
 
 
 @pytest.fixture
-def interrupted(small_run):
-    """One of the six trainings with fresh seeds is missing; the search has not been judged."""
-    small_run.settings(confirm={"top_k": 1, "seeds": 3}, metric="elbo_validation")
+def interrupted(new_run):
+    """One of the six trainings with fresh seeds is missing; the search's are not judged yet."""
+    builder = new_run()
+    builder.settings(confirm={"top_k": 1, "seeds": 3})
+    builder.driver("start")
+    builder.trial("00000", values={4.0: 10.0}, origin="default")
+    builder.trial("00001", {"lr": 0.2}, values={4.0: 8.0})
     for trial_id, seed in (("00001", 1), ("00001", 2), ("00001", 3), ("00000", 1), ("00000", 2)):
         value = (12.0 if trial_id == "00001" else 14.0) + 0.1 * seed * (1 + int(trial_id))
-        small_run.confirm(trial_id, seed, elbo_validation=value, elbo_test=value)
-    for trial_id in ("00000", "00001"):  # over again, which forgets the judgement
-        small_run.judge(trial_id, elbo_test=float("nan"))
-    return small_run
+        builder.confirm(trial_id, seed, elbo_validation=value, elbo_test=value)
+    builder.driver("interrupted")
+    return builder
 
 
 def test_until_it_is_complete_it_is_not_said_that_nothing_was_tested(interrupted) -> None:
