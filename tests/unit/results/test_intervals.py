@@ -203,7 +203,7 @@ def test_with_a_confirmation_it_goes_away(judged, small_run) -> None:
             small_run.confirm(trial_id, seed, elbo_validation=8 + shift, elbo_test=8 + shift)
     run = judged()
     assert once(run) == []
-    assert "trained once" not in describe_methods(run).text
+    assert "each configuration was trained once" not in describe_methods(run).text
 
 
 def test_it_is_not_said_of_a_default_that_nothing_beat(new_run) -> None:
