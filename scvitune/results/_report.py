@@ -53,7 +53,13 @@ from scvitune.results._tables import (
     ranked_trials,
 )
 from scvitune.results._training_code import render_training_code
-from scvitune.results._typesetting import breakable, resume_with, set_minus, with_code
+from scvitune.results._typesetting import (
+    breakable,
+    resume_with,
+    set_minus,
+    with_code,
+    with_small_error,
+)
 from scvitune.results._wording import split_metric
 
 SECTIONS = ("confirmation", "search", "mattered", "latent", "population")
@@ -70,7 +76,11 @@ def render_report(run: Run) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"breakable": breakable, "with_code": with_code}
+    environment.filters |= {
+        "breakable": breakable,
+        "with_code": with_code,
+        "with_small_error": with_small_error,
+    }
     return environment.from_string(_read(_TEMPLATE)).render(_view(run))
 
 

@@ -11,6 +11,7 @@ from scvitune.results._run_directory import Run
 
 MINUS = "\u2212"
 _CODE = re.compile(r"`([^`]+)`")
+_ERROR = re.compile(r" (± \S+)$")
 _NEGATIVE = re.compile(r"(?<![\w.)\]/-])-(?=\d)")
 
 
@@ -30,6 +31,11 @@ def breakable(name: str) -> Markup:
 def with_code(text: str) -> Markup:
     """Return text, escaped, with what stands between backticks set as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def with_small_error(value: str) -> Markup:
+    """Return a mean with its standard error, escaped, the error set smaller."""
+    return Markup(_ERROR.sub(r" <small>\1</small>", str(escape(value))))
 
 
 def whole_path(run: Run) -> str:

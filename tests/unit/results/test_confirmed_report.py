@@ -19,6 +19,7 @@ from scvitune.results._confirmation_words import confirmation_rows, describe_con
 from scvitune.results._methods import describe_methods
 from scvitune.results._report_facts import key_figures
 from scvitune.results._summary import describe_final_fit
+from scvitune.results._typesetting import with_small_error
 
 SCOPE = (
     "All trainings share the split, so this speaks of other seeds on these 10 test cells, not of "
@@ -247,3 +248,10 @@ def test_one_heading_and_one_verdict(confirmed) -> None:
 
 def test_until_it_is_complete_it_says_so_in_its_section(interrupted) -> None:
     assert page(interrupted).count("Not confirmed yet: 5 of 6 trainings") == 1
+
+
+def test_the_error_of_a_tile_is_set_smaller():
+    """A mean and its error in the size of the other tiles' numbers run out of their tile."""
+    assert with_small_error("675.62 ± 0.95") == "675.62 <small>± 0.95</small>"
+    assert with_small_error("15 min 2 s") == "15 min 2 s"
+    assert with_small_error("<b> ± 1") == "&lt;b&gt; <small>± 1</small>"
