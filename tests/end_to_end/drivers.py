@@ -26,6 +26,7 @@ import scvitune.cli
 import scvitune.experiment
 import scvitune.results._concluding
 import scvitune.trainable
+from scvitune.experiment._session import _read_variables
 
 ROOT = Path(__file__).parents[2]
 SPACE = {"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}, "n_hidden": 32}
@@ -125,6 +126,7 @@ def _run(
         os.setsid()
     os.environ.clear()
     os.environ.update(environment)
+    _read_variables()  # Ray has read those of the server when that imported it
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
