@@ -100,22 +100,13 @@ class FollowUpTrainable(StudyTrainable):
             epoch, later = self._later[0]
             if self._loop.epoch < epoch - 1e-9 or self._loop.stopped_early:
                 return
-            before, now = self._config, dict(later)
-            following = self._build(now)
-            following.adopt(self._loop.state_dict(), lr_before=self._learning_rate(before))
-            self._loop, self._config = following, now
+            self.begin_phase(later, self.end_phase())
             self._later.pop(0)
 
     def _next_report(self) -> float:
         """Return the next report's epoch, or the next phase's if that comes before."""
         target = super()._next_report()
         return min(target, self._later[0][0]) if self._later else target
-
-    def _learning_rate(self, hyperparameters: dict[str, Any]) -> float:
-        from scvitune.models import get_adapter
-
-        adapter = get_adapter(self._study["model"], defaults=self._study["defaults"])
-        return float(adapter.training_arguments(hyperparameters)["lr"])
 
     def _judge(self, loop: TrainingLoop) -> dict[str, float]:
         return super()._judge(loop) if self._validates else {}

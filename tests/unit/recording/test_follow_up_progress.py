@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,19 +10,6 @@ from rich.console import Console
 
 from scvitune.events import EventLog
 from scvitune.recording import FollowUpCallback, FollowUpProgress
-
-
-class Clock:
-    """Stands in for the monotonic clock."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
 
 
 def progress(stream: io.StringIO, *, terminal: bool = False) -> FollowUpProgress:
@@ -36,7 +22,7 @@ def begun(stream: io.StringIO, *, total: int, done: int = 0) -> FollowUpProgress
     return target
 
 
-def test_it_says_how_long_it_has_taken_and_will_take(clock: Clock) -> None:
+def test_it_says_how_long_it_has_taken_and_will_take(clock) -> None:
     stream = io.StringIO()
     target = begun(stream, total=6)
     target.start("a")
@@ -63,7 +49,7 @@ def test_it_says_how_long_it_has_taken_and_will_take(clock: Clock) -> None:
     ]
 
 
-def test_time_left_goes_by_slots_and_counts_down(clock: Clock) -> None:
+def test_time_left_goes_by_slots_and_counts_down(clock) -> None:
     target = begun(io.StringIO(), total=20)
     left = {}
     for wave in range(5):  # four at a time, 30 s each
@@ -81,7 +67,7 @@ def test_time_left_goes_by_slots_and_counts_down(clock: Clock) -> None:
     assert left == pytest.approx({1: 120, 2: 90, 3: 60, 4: 30})
 
 
-def test_what_an_earlier_driver_did_is_no_measure(clock: Clock) -> None:
+def test_what_an_earlier_driver_did_is_no_measure(clock) -> None:
     target = begun(io.StringIO(), total=20, done=18)
     assert target.seconds_left() is None
     target.start("s")
@@ -91,7 +77,7 @@ def test_what_an_earlier_driver_did_is_no_measure(clock: Clock) -> None:
     assert str(target) == "Confirming: 19 of 20 trainings done | 50 s, about 50 s left"
 
 
-def test_lines_in_a_log_come_at_most_every_ten_seconds(clock: Clock) -> None:
+def test_lines_in_a_log_come_at_most_every_ten_seconds(clock) -> None:
     stream = io.StringIO()
     target = begun(stream, total=2)
     target.start("a")
@@ -101,7 +87,7 @@ def test_lines_in_a_log_come_at_most_every_ten_seconds(clock: Clock) -> None:
     assert len(stream.getvalue().splitlines()) == 3
 
 
-def test_a_terminal_is_redrawn_between_the_ends(clock: Clock) -> None:
+def test_a_terminal_is_redrawn_between_the_ends(clock) -> None:
     stream = io.StringIO()
     target = progress(stream, terminal=True)
     target.begin("Confirming", total=2, done=0)
@@ -113,7 +99,7 @@ def test_a_terminal_is_redrawn_between_the_ends(clock: Clock) -> None:
     assert "\x1b[?25h" in stream.getvalue()  # the cursor is back
 
 
-def test_trainings_tell_it_of_their_slots_reports_and_ends(clock: Clock, tmp_path) -> None:
+def test_trainings_tell_it_of_their_slots_reports_and_ends(clock, tmp_path) -> None:
     stream = io.StringIO()
     target = begun(stream, total=2)
     with EventLog(tmp_path / "events.jsonl") as log:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import time
 
 import pytest
 from rich.console import Console
@@ -13,19 +12,6 @@ from scvitune.events import Report, TrialRecord
 from scvitune.recording._pace import Pace
 from scvitune.recording._progress import ProgressRecorder
 from scvitune.recording._tally import Tally
-
-
-class Clock:
-    """Stands in for the monotonic clock."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
 
 
 def recorder(stream: io.StringIO | None = None, **changes: object) -> ProgressRecorder:
@@ -107,7 +93,7 @@ def test_a_best_trial_that_diverges_is_forgotten() -> None:
     assert "1256 (the default configuration)" in target.snapshot()
 
 
-def test_plain_output_is_one_line_at_most_every_ten_seconds(clock: Clock) -> None:
+def test_plain_output_is_one_line_at_most_every_ten_seconds(clock) -> None:
     stream = io.StringIO()
     target = recorder(stream)
     target.proposal(Proposal("00001", {}, "tpe"))
@@ -147,7 +133,7 @@ def news_of(stream: io.StringIO) -> list[str]:
     return [x for x in stream.getvalue().splitlines() if x.startswith("New best: ")]
 
 
-def test_the_default_that_improves_on_itself_is_no_news(clock: Clock) -> None:
+def test_the_default_that_improves_on_itself_is_no_news(clock) -> None:
     stream = io.StringIO()
     target = recorder(stream)
     for trial_id, origin in (("00000", "default"), ("00001", "tpe")):
@@ -185,7 +171,7 @@ def test_where_the_default_has_failed_any_best_is_news() -> None:
     assert " 60 (trial 00001)" in news_of(stream)[0]
 
 
-def test_lines_in_a_log_are_short(clock: Clock) -> None:
+def test_lines_in_a_log_are_short(clock) -> None:
     stream = io.StringIO()
     target = recorder(stream, num_trials=1001, slots=16)
     for number in range(900):
@@ -253,7 +239,7 @@ class BrokenStream(io.StringIO):
 @pytest.mark.parametrize("n_good", [0, 1, 2])
 @pytest.mark.parametrize("error", [BrokenPipeError("gone"), OSError(5, "input/output error")])
 def test_a_broken_terminal_never_raises(
-    terminal: bool, error: OSError, n_good: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    terminal: bool, error: OSError, n_good: int, clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "dup2", lambda *_: None)  # rich would close the tests' output
     before = sys.stdout
@@ -268,7 +254,7 @@ def test_a_broken_terminal_never_raises(
     assert sys.stdout is before
 
 
-def test_a_wish_to_leave_is_not_swallowed(clock: Clock) -> None:
+def test_a_wish_to_leave_is_not_swallowed(clock) -> None:
     class Leaving(io.StringIO):
         def write(self, text: str) -> int:
             raise SystemExit(75)
@@ -315,7 +301,7 @@ def tally(**changes: object) -> Tally:
     return Tally(**settings)
 
 
-def test_time_left_by_hand(clock: Clock) -> None:
+def test_time_left_by_hand(clock) -> None:
     target = tally()
     assert target.seconds_left() is None
     target.propose("00000", {}, "default")
@@ -332,7 +318,7 @@ def test_time_left_by_hand(clock: Clock) -> None:
     assert target.seconds_left() == pytest.approx(6 * 4 * 0.1 / 2)
 
 
-def test_time_left_ends_with_the_time_budget(clock: Clock) -> None:
+def test_time_left_ends_with_the_time_budget(clock) -> None:
     target = tally(time_budget_s=30.0)
     target.propose("00000", {}, "default")
     target.report("00000", epoch=1.0, time_s=100.0, metrics={"m": 1.0})
@@ -363,7 +349,7 @@ def test_a_paused_trial_is_not_running() -> None:
     assert "1 running" in target.snapshot()
 
 
-def test_the_first_forecast_knows_that_trials_are_stopped_early(clock: Clock) -> None:
+def test_the_first_forecast_knows_that_trials_are_stopped_early(clock) -> None:
     target = tally(num_trials=41, max_epochs=60.0, expected_epochs=9.0)
     for trial_id, origin in (("00000", "default"), ("00001", "tpe")):
         target.propose(trial_id, {}, origin)
@@ -375,7 +361,7 @@ def test_the_first_forecast_knows_that_trials_are_stopped_early(clock: Clock) ->
     assert target.seconds_left() == pytest.approx((39 * 9 + 6 + 57) / 2)
 
 
-def test_the_start_is_paid_once_and_waiting_goes_on(clock: Clock) -> None:
+def test_the_start_is_paid_once_and_waiting_goes_on(clock) -> None:
     target = tally(num_trials=10, slots=1)
     clock.now += 15  # Ray and imports
     target.propose("00000", {}, "default")
@@ -393,7 +379,7 @@ def test_the_start_is_paid_once_and_waiting_goes_on(clock: Clock) -> None:
 
 
 def train(
-    target: Tally, clock: Clock, trial_id: str, epochs: int, *, wall_s: float, own_s: float
+    target: Tally, clock, trial_id: str, epochs: int, *, wall_s: float, own_s: float
 ) -> None:
     """Have a trial report after each epoch: what the wall clock says, and what its own."""
     target.propose(trial_id, {}, "default" if trial_id == "00000" else "tpe")
@@ -404,7 +390,7 @@ def train(
 
 
 @pytest.mark.parametrize("own_s", [1.0, 10.0])
-def test_time_left_follows_a_machine_that_became_busy(clock: Clock, own_s: float) -> None:
+def test_time_left_follows_a_machine_that_became_busy(clock, own_s: float) -> None:
     """Trials that wait outside of their training count too: own clocks may see nothing of it."""
     target = tally(num_trials=40, slots=1)
     for number in range(8):
@@ -423,7 +409,7 @@ def test_time_left_follows_a_machine_that_became_busy(clock: Clock, own_s: float
     assert left < 4 * 10 * 10
 
 
-def test_time_left_counts_down_and_grows_where_nothing_is_heard(clock: Clock) -> None:
+def test_time_left_counts_down_and_grows_where_nothing_is_heard(clock) -> None:
     target = tally(num_trials=1, slots=1, max_epochs=100.0)
     target.propose("00000", {}, "default")
     target.start("00000")
@@ -439,7 +425,7 @@ def test_time_left_counts_down_and_grows_where_nothing_is_heard(clock: Clock) ->
     assert told[-1] > 2 * told[1]
 
 
-def test_time_left_of_the_last_that_outlives_all_others(clock: Clock) -> None:
+def test_time_left_of_the_last_that_outlives_all_others(clock) -> None:
     """It was said to have a fifth of what it had trained still before it, for ever."""
     target = tally(num_trials=30, slots=2, max_epochs=400.0, expected_epochs=30.0)
     for number in range(1, 30):
@@ -458,7 +444,7 @@ def test_time_left_of_the_last_that_outlives_all_others(clock: Clock) -> None:
     )
 
 
-def test_trials_that_train_long_are_expected_before_they_have_ended(clock: Clock) -> None:
+def test_trials_that_train_long_are_expected_before_they_have_ended(clock) -> None:
     """Those that are stopped end first: their mean alone is that of the losers."""
     target = tally(num_trials=100, slots=4, max_epochs=400.0, expected_epochs=30.0)
     for number in range(1, 34):
@@ -474,7 +460,7 @@ def test_trials_that_train_long_are_expected_before_they_have_ended(clock: Clock
     assert target.seconds_left() == pytest.approx(epochs / 16, rel=0.02)
 
 
-def test_time_left_ends_with_the_epoch_budget(clock: Clock) -> None:
+def test_time_left_ends_with_the_epoch_budget(clock) -> None:
     target = tally(num_trials=100, slots=1, epoch_budget=30.0)
     train(target, clock, "00000", 10, wall_s=1.0, own_s=1.0)
     target.end("00000", status="finished")
