@@ -360,6 +360,12 @@ def _errors_as_exit_codes() -> Iterator[None]:
     except ScvituneError as error:
         _print(f"Error: {error}", to_stderr=True)
         raise typer.Exit(EXIT_FAILED) from None
+    except KeyboardInterrupt as error:
+        notes = getattr(error, "__notes__", [])
+        if not notes:  # nothing can be gone on with, or it was said how
+            raise
+        _print("\n".join(notes), to_stderr=True)
+        raise typer.Exit(EXIT_UNFINISHED) from None
 
 
 def _print(text: str, *, to_stderr: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -271,8 +272,15 @@ def _conclude(run: Callable[[], RunLayout], *, adata: Any, functions: Mapping[st
 
     try:
         layout = run()
-        with disk_faults_explained(layout):
-            conclude(layout.root, adata, functions)
+        try:
+            with disk_faults_explained(layout):
+                conclude(layout.root, adata, functions)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(
+                "Interrupted while the results were written. All that was trained is kept, and "
+                f"`scvitune resume {shlex.quote(str(layout.root))}` writes what is missing."
+            )
+            raise
         return Study(layout.root)
     finally:
         wait_for_shutdown()

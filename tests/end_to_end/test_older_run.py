@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -75,3 +78,20 @@ def test_a_population_goes_on_after_its_perturbations(tmp_path, local_ray):
     for row in before.history.itertuples():
         assert after[row.trial_id, row.epoch] == pytest.approx(row.elbo_validation, rel=1e-4)
     assert read_events(root / "events.jsonl")[: len(lines)] == lines
+
+
+def test_an_interrupt_while_results_are_written_says_how_to_go_on(tmp_path, local_ray):
+    root = shutil.copytree(OLDER / "population" / "run", tmp_path / "run")
+    shutil.copytree(OLDER / "population" / "prepared", tmp_path / ".data")
+
+    def interrupt(run):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt) as interrupted:
+        patch.setattr("scvitune.results._concluding.write_tables", interrupt)
+        scvitune.resume(root)
+    assert f"`scvitune resume {root}` writes what is missing" in interrupted.value.__notes__[0]
+    assert not (root / "report.html").exists()
+    assert scvitune.resume(root).finished
+    assert (root / "report.html").exists()

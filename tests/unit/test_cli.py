@@ -207,6 +207,14 @@ def test_an_unexpected_exception_is_not_hidden(room, config_path):
     assert isinstance(result.exception, ZeroDivisionError)
 
 
+def test_an_interrupt_that_can_be_gone_on_from_says_how(room, config_path):
+    room.outcome = KeyboardInterrupt()
+    room.outcome.add_note("`scvitune resume runs/mine` writes what is missing.")
+    result = run("tune", config_path)
+    assert result.exit_code == 75
+    assert "`scvitune resume runs/mine` writes what is missing." in result.stderr
+
+
 def test_an_interrupt_is_no_success(room, config_path):
     room.outcome = KeyboardInterrupt()
     result = run("tune", config_path)
