@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -71,6 +72,16 @@ def pytest_collection_modifyitems(items):
         return len(LONGEST_FIRST) + group.startswith(SHARES_NOTHING)
 
     items.sort(key=place)
+
+
+@pytest.fixture(autouse=True)
+def own_signals():
+    """A study of Ray Tune's own leaves its handlers behind, which swallow the next signal."""
+    numbers = (signal.SIGINT, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
