@@ -8,7 +8,8 @@ minibatch is a dense matrix, whose shape is known beforehand.
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, TypeAlias
+from functools import lru_cache
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ _SIGNED: dict[str, tuple[Any, int | None]] = {
     "uint32": (np.int32, 0xFFFFFFFF),
 }
 _CHUNK = 1 << 26  # entries of a dense matrix that are made at a time
+_PROOF = 64  # cells that a kernel is tried with
 
 
 def choose_layout(prepared: PreparedData, device: torch.device) -> Layout:
@@ -134,14 +136,38 @@ class DenseMatrix:
         return (self._matrix.tensor,)
 
 
-class CompressedRows:
-    """CSR in the smallest integer types, made dense a minibatch at a time, by nine kernels.
+class Densify(Protocol):
+    """What `_densify_kernel.densify` does."""
 
-    Each row is read as far as the longest one; past its end, its last count is written again to
+    def __call__(
+        self,
+        cells: Tensor,
+        bounds: Tensor,
+        indices: Tensor,
+        values: Tensor,
+        *,
+        n_genes: int,
+        mask: int,
+    ) -> Tensor:
+        """Return the counts of cells as a matrix."""
+
+
+class CompressedRows:
+    """CSR in the smallest integer types, made dense a minibatch at a time.
+
+    By one kernel where there is one, tried with a few cells first, else by nine of torch's.
+    Those read each row as far as the longest one; past its end, its last count is written again to
     where it is. A row without counts reads a zero that lies past the end of all.
+
+    Parameters
+    ----------
+    kernel
+        None: Triton's on CUDA.
     """
 
-    def __init__(self, prepared: PreparedData, device: torch.device) -> None:
+    def __init__(
+        self, prepared: PreparedData, device: torch.device, *, kernel: Densify | None = None
+    ) -> None:
         self._n_genes = prepared.n_genes
         small = index_type(prepared.n_genes)
         self._values = _Integers(prepared.values, device, spare=1)
@@ -152,15 +178,13 @@ class CompressedRows:
         first_and_last[starts == ends] = past
         self._bounds = as_tensor(first_and_last, device)
         self._offsets = torch.arange(int((ends - starts).max()), device=device)
+        if kernel is None and device.type == "cuda":
+            kernel = _load_kernel()
+        self._kernel = None if kernel is None else self._proven(kernel)
 
     def gather(self, cells: Tensor, log_factorial: Tensor) -> tuple[Counts, None]:
         """Return the counts of cells."""
-        first, last = self._bounds.index_select(0, cells).split(1, dim=1)
-        positions = torch.minimum(first + self._offsets, last)
-        columns = self._indices.index_select(0, positions.view(-1)).long()
-        read = self._values.select(positions.view(-1))
-        values = torch.zeros((len(cells), self._n_genes), device=read.device)
-        values.scatter_(1, columns.view_as(positions), read.view_as(positions))
+        values = self._by_torch(cells) if self._kernel is None else self._by(self._kernel, cells)
         return DenseCounts(values, log_factorial), None
 
     @property
@@ -168,9 +192,62 @@ class CompressedRows:
         """What lies on the device."""
         return self._values.tensor, self._indices, self._bounds
 
+    def _by(self, kernel: Densify, cells: Tensor) -> Tensor:
+        return kernel(
+            cells,
+            self._bounds,
+            self._indices,
+            self._values.tensor,
+            n_genes=self._n_genes,
+            mask=self._values.mask or 0,
+        )
+
+    def _by_torch(self, cells: Tensor) -> Tensor:
+        first, last = self._bounds.index_select(0, cells).split(1, dim=1)
+        positions = torch.minimum(first + self._offsets, last)
+        columns = self._indices.index_select(0, positions.view(-1)).long()
+        read = self._values.select(positions.view(-1))
+        values = torch.zeros((len(cells), self._n_genes), device=read.device)
+        return values.scatter_(1, columns.view_as(positions), read.view_as(positions))
+
+    def _proven(self, kernel: Densify) -> Densify | None:
+        """Return the kernel if it compiles here and gives what torch does, else say why not."""
+        n_cells = len(self._bounds)
+        cells = torch.arange(0, n_cells, -(-n_cells // _PROOF), device=self._bounds.device)
+        try:
+            if torch.equal(self._by(kernel, cells), self._by_torch(cells)):
+                return kernel
+            fault = "its counts are not those of the cells"
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  Triton's, the C compiler's or the driver's
+            fault = (str(error) or repr(error)).splitlines()[0]
+        warnings.warn(
+            f"The kernel that makes minibatches of compressed counts is not used ({fault}); "
+            "torch makes them, more slowly.",
+            stacklevel=2,
+        )
+        return None
+
+
+@lru_cache(maxsize=1)
+def _load_kernel() -> Densify | None:
+    try:
+        from scvitune.training._densify_kernel import densify
+    except ImportError:  # no Triton: torch was not built for a GPU, or not on Linux
+        return None
+    return densify
+
 
 class _Integers:
     """Counts on a device in the bits they were prepared in, given out as numbers.
+
+    Attributes
+    ----------
+    tensor
+        They, in a type that torch indexes well.
+    mask
+        The bits that count, where that type is signed and theirs is not.
 
     Parameters
     ----------
@@ -188,7 +265,7 @@ class _Integers:
         placed: Tensor | None = None,
         spare: int = 0,
     ) -> None:
-        signed, self._mask = _SIGNED.get(values.dtype.name, (None, None))
+        signed, self.mask = _SIGNED.get(values.dtype.name, (None, None))
         if placed is None:
             placed = _place(values if signed is None else values.view(signed), device, spare)
         self.tensor = placed
@@ -196,11 +273,11 @@ class _Integers:
     def select(self, positions: Tensor) -> Tensor:
         """Return the counts at positions of the first dimension, float32."""
         raw = self.tensor.index_select(0, positions)
-        if self._mask is None:
+        if self.mask is None:
             return raw.float()
         if raw.dtype == torch.int16:  # exact, and a kernel less than by the mask
-            return raw.float().remainder_(self._mask + 1)
-        return (raw.long() & self._mask).float()
+            return raw.float().remainder_(self.mask + 1)
+        return (raw.long() & self.mask).float()
 
 
 def _place(array: npt.NDArray[Any], device: torch.device, spare: int) -> Tensor:

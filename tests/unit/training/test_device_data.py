@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scvitune.data import simulated
 from scvitune.training import DeviceData
+from scvitune.training._counts_on_device import CompressedRows
 
 CPU = torch.device("cpu")
 
@@ -242,3 +248,103 @@ def test_memory_mapped_arrays_are_not_copied(plain, tmp_path):
     mapped = np.load(tmp_path / "values.npy", mmap_mode="r")
     data = DeviceData(dataclasses.replace(plain, values=mapped), CPU)
     assert data._counts.tensors[0].data_ptr() == mapped.ctypes.data
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """The kernel that makes minibatches of compressed rows: on a GPU, or interpreted without."""
+    pytest.importorskip("triton", reason="needs the extra `test`, on Linux")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        if device.type == "cpu":
+            patch.setenv("TRITON_INTERPRET", "1")
+            patch.delitem(sys.modules, "scvitune.training._densify_kernel", raising=False)
+        module = importlib.import_module("scvitune.training._densify_kernel")
+        patch.setattr(module, "_BLOCK", 16)  # fewer than there are genes
+        yield module.densify, device
+
+
+@pytest.mark.parametrize("dtype", COUNTS)
+@pytest.mark.parametrize("cells", CELLS.values(), ids=CELLS)
+def test_one_kernel_makes_the_counts_of_the_rows(plain, dtype, cells, kernel):
+    densify, device = kernel
+    prepared = with_counts(plain, dtype)
+    rows = CompressedRows(prepared, device, kernel=densify)
+    chosen, factorials = torch.tensor(cells, device=device), torch.zeros(len(cells), device=device)
+    counts, _ = rows.gather(chosen, factorials)
+    assert np.array_equal(counts.densify().cpu(), dense(prepared)[cells].astype(np.float32))
+    # No operation of torch's beside it, which would be a kernel each.
+    rows._kernel = lambda *args, **others: counts.values
+    with Kernels() as kernels:
+        rows.gather(chosen, factorials)
+    assert kernels.names == []
+
+
+def test_one_kernel_makes_cells_without_counts(plain, kernel):
+    densify, device = kernel
+    indptr = plain.indptr.copy()
+    indptr[-3:] = indptr[-4]
+    indptr[1] = indptr[0]
+    last = indptr[-1]
+    cut = dataclasses.replace(
+        plain, values=plain.values[:last], indices=plain.indices[:last], indptr=indptr
+    )
+    rows = CompressedRows(cut, device, kernel=densify)
+    counts, _ = rows.gather(torch.tensor([69, 0, 68, 1, 0], device=device), torch.zeros(5))
+    assert np.array_equal(counts.values.cpu(), dense(cut)[[69, 0, 68, 1, 0]])
+    assert counts.values[[0, 1, 2, 4]].sum() == 0
+
+
+def wrong(*args, n_genes, **others):
+    return torch.zeros(len(args[0]), n_genes)
+
+
+def broken(*args, **others):
+    raise RuntimeError("no C compiler\nand more")
+
+
+@pytest.mark.parametrize(
+    ("other", "why"), [(wrong, "its counts are not those"), (broken, "no C compiler")]
+)
+def test_a_kernel_that_does_not_work_here_is_not_used(plain, other, why):
+    with pytest.warns(UserWarning, match=f"is not used .{why}"):
+        rows = CompressedRows(plain, CPU, kernel=other)
+    counts, _ = rows.gather(torch.arange(70), torch.zeros(70))
+    assert np.array_equal(counts.values, dense(plain))
+
+
+COMPILE = """
+import json, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from scvitune.training._densify_kernel import _write_row
+
+signature = {name: "*i64" for name in ("cells", "bounds")}
+signature |= {"indices": "*i16", "values": "*i16", "dense": "*fp32", "n_genes": "i32"}
+constants = {"MASK": 0xFFFF, "BLOCK": 1024}
+signature |= dict.fromkeys(constants, "constexpr")
+found = {}
+for capability in (75, 80, 90):
+    source = ASTSource(_write_row, signature=signature, constexprs=constants)
+    built = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    found[capability] = {"bytes": len(built.asm["cubin"]), "assembly": built.asm["ptx"]}
+print(json.dumps(found))
+"""
+
+
+def test_the_kernel_compiles_for_gpus_that_are_not_here(tmp_path):
+    """For Turing, Ampere and Hopper; whatever is written first is waited for."""
+    pytest.importorskip("triton", reason="needs the extra `test`, on Linux")
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sorted(found) == ["75", "80", "90"]
+    for built in found.values():
+        assert built["bytes"] > 0
+        zeros, barrier, counts = built["assembly"].partition("bar.sync")
+        assert barrier and "st.global" in zeros and "st.global" in counts
