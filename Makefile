@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 # Trials run beside each other, a thread each.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo install install-test lint format test test-slow coverage audit bench clean
+.PHONY: demo install install-test lint format test test-slow coverage audit bench bench-gpu clean
 
 demo: install
 	$(BIN)/scvitune tune configs/demo.yaml
@@ -85,6 +85,17 @@ bench: $(VENV)/.installed-bench
 		$(BIN)/python benchmarks/$$name.py --json benchmarks/measured/$$name.json; \
 	done
 	$(BIN)/python benchmarks/readme_tables.py
+
+# On a machine with an NVIDIA GPU: the tests that run there, then the goals of benchmarks/README.md.
+CELLS_ON_GPU := --cells 12000 --genes 2000
+bench-gpu: $(VENV)/.installed-bench
+	$(BIN)/python -m pytest -q -k cuda tests/unit
+	$(BIN)/python benchmarks/fused.py --device cuda $(CELLS_ON_GPU) --hidden 128 \
+		--trials 1 4 16 64 --epochs 5 --json benchmarks/measured/fused_on_gpu.json
+	$(BIN)/python benchmarks/against_autotune.py --only fifo $(CELLS_ON_GPU) --slots 4 \
+		--resources '{"cpu": 1, "gpu": 1, "fused": 16}' \
+		--json benchmarks/measured/against_autotune_on_gpu.json
+	$(BIN)/python examples/accelerators.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

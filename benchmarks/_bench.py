@@ -40,7 +40,8 @@ def load_cells(n_genes: int, *, n_cells: int | None = None) -> Any:
     n_genes
         Number of genes.
     n_cells
-        Only the first so many cells; None: all 4186.
+        Only the first so many cells, and where there are not as many, the same ones again;
+        None: all 4186.
 
     Returns
     -------
@@ -63,7 +64,13 @@ def load_cells(n_genes: int, *, n_cells: int | None = None) -> Any:
         adata = simulated(4186, n_genes, n_batches=1, mean_library=330.0)
     totals = np.asarray(adata.X.sum(axis=0)).ravel()
     adata = adata[:n_cells, np.sort(np.argsort(-totals)[:n_genes])].copy()
-    return adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+    adata = adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+    if n_cells is not None and n_cells > len(adata):
+        rows = np.arange(n_cells) % len(adata)
+        names = [f"{adata.obs_names[row]}-{i}" for i, row in enumerate(rows)]
+        obs = adata.obs.iloc[rows].set_axis(names)
+        adata = anndata.AnnData(adata.X[rows], obs=obs, var=adata.var)
+    return adata
 
 
 def build_loop(

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(EPOCHS), help="one of the two schedulers")
     parser.add_argument("--side", choices=["ours", "peer"], help="one side only: no ratio")
     parser.add_argument("--genes", type=int, default=1000)
-    parser.add_argument("--cells", type=int, help="only the first so many cells")
+    parser.add_argument("--cells", type=int, help="the first so many, and again from the first")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument(
         "--resources",
