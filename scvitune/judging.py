@@ -43,6 +43,7 @@ from scvitune.training import DeviceData, Divergence, GeneratorNoise, TrainingLo
 
 _IMPUTATION_DRAWS = 10
 Values = dict[str, float]
+ValuesOfCells = dict[str, npt.NDArray[np.float64]]
 
 
 class MetricError(ScvituneError):
@@ -146,7 +147,13 @@ class Examiner:
         self._unintegrated = lru_cache(maxsize=2)(self._components)
 
     def measure(
-        self, loop: TrainingLoop, bases: Iterable[str], split: SplitName, *, config: Config
+        self,
+        loop: TrainingLoop,
+        bases: Iterable[str],
+        split: SplitName,
+        *,
+        config: Config,
+        of_cells: Mapping[str, npt.NDArray[np.float64]] | None = None,
     ) -> Values:
         """Return the values of metrics by name without the split.
 
@@ -161,6 +168,9 @@ class Examiner:
             validation cells together unless it is on the test cells.
         config
             The model's hyperparameters.
+        of_cells
+            What `measure_cells` found of the same model and cells, where it was asked before:
+            their means are taken.
 
         Raises
         ------
@@ -171,6 +181,7 @@ class Examiner:
             returned no finite number.
         """
         found: Values = {}
+        known = {base: float(cells.mean()) for base, cells in (of_cells or {}).items()}
         for base in bases:
             if base in found:
                 continue
@@ -178,7 +189,7 @@ class Examiner:
             if base in self._functions:
                 found[base] = self._own(base, loop, split, config)
                 continue
-            values = _SOURCES[base](self, loop, split)
+            values = {base: known[base]} if base in known else _SOURCES[base](self, loop, split)
             for name, value in values.items():
                 if not math.isfinite(value):
                     raise Divergence(f"{name}_{split} is {value} at epoch {loop.epoch:g}")
@@ -186,28 +197,31 @@ class Examiner:
         return {base: found[base] for base in bases}
 
     def measure_cells(
-        self, loop: TrainingLoop, base: str, split: SplitName
-    ) -> npt.NDArray[np.float64] | None:
-        """Return the values of single cells of which `measure` returns the mean.
+        self, loop: TrainingLoop, bases: Iterable[str], split: SplitName
+    ) -> ValuesOfCells:
+        """Return the values of single cells of which `measure` returns the means.
 
         Parameters
         ----------
         loop
             With the model, whose weights stay as they are.
-        base
-            Name of a metric without the split.
+        bases
+            Names of metrics without the split.
         split
             Which cells.
 
         Returns
         -------
-        (n_cells,), the same cells in the same order for every model of the study. None for a
-        metric that is no mean over cells.
+        Metric -> (n_cells,), the same cells in the same order for every model of the study. One
+        that is no mean over cells is left out.
         """
-        if base in self._functions or base not in _OF_CELLS:
-            return None
-        loop.module.eval()
-        return _OF_CELLS[base](self, loop, split)
+        found: ValuesOfCells = {}
+        for base in bases:
+            if base in found or base in self._functions or base not in _OF_CELLS:
+                continue
+            loop.module.eval()
+            found |= _OF_CELLS[base](self, loop, split)
+        return found
 
     def on(self, split: Split) -> Examiner:
         """Return one that measures alike, on other cells of the same dataset."""
@@ -279,19 +293,18 @@ def _losses(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
     return loop.evaluate(split)
 
 
-def _cells_of(
-    name: str,
-) -> Callable[[Examiner, TrainingLoop, SplitName], npt.NDArray[np.float64]]:
-    return lambda examiner, loop, split: loop.evaluate_cells(split)[name]
+def _losses_of_cells(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> ValuesOfCells:
+    return loop.evaluate_cells(split)
 
 
 def _marginal_ll(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
-    return {"marginal_ll": float(_marginal_ll_of_cells(examiner, loop, split).mean())}
+    found = _marginal_ll_of_cells(examiner, loop, split)
+    return {base: float(cells.mean()) for base, cells in found.items()}
 
 
 def _marginal_ll_of_cells(
     examiner: Examiner, loop: TrainingLoop, split: SplitName
-) -> npt.NDArray[np.float64]:
+) -> ValuesOfCells:
     objective, cells = _vae(loop), examiner.cells(split)
     noise = _noise(loop, examiner.seed_of("marginal_ll", split))
 
@@ -301,7 +314,7 @@ def _marginal_ll_of_cells(
         )
 
     size = cells_at_a_time(examiner.prepared.n_genes)
-    return compute_marginal_ll(loop.collect(weigh, cells, batch_size=size))
+    return {"marginal_ll": compute_marginal_ll(loop.collect(weigh, cells, batch_size=size))}
 
 
 def _imputation(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
@@ -354,9 +367,9 @@ _SOURCES: dict[str, Callable[[Examiner, TrainingLoop, SplitName], Values]] = {
     **dict.fromkeys(("scib_batch", "scib_bio", "scib_total"), _scib),
 }
 
-# Metric that is a mean over cells -> what computes the cells' values.
-_OF_CELLS: dict[str, Callable[[Examiner, TrainingLoop, SplitName], npt.NDArray[np.float64]]] = {
-    **{name: _cells_of(name) for name in ("elbo", "reconstruction_loss", "kl_local")},
+# Metric that is a mean over cells -> what computes the cells' values, with its siblings'.
+_OF_CELLS: dict[str, Callable[[Examiner, TrainingLoop, SplitName], ValuesOfCells]] = {
+    **dict.fromkeys(("elbo", "reconstruction_loss", "kl_local"), _losses_of_cells),
     "marginal_ll": _marginal_ll_of_cells,
 }
 

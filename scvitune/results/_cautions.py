@@ -74,20 +74,23 @@ def _all_stopped(run: Run) -> list[str]:
 
 
 def _worse_elsewhere(run: Run) -> list[str]:
-    """Warn of other metrics on the test cells in which the best is worse than the default."""
+    """Warn of other metrics on the test cells in which the best is worse than the default.
+
+    Not where an interval of the difference holds zero.
+    """
     table, decides = comparison_table(run), test_metric(run)
     worse = [
         f"{in_sentence(metric_words(str(name)).label)} "
         f"({format_number(float(row['best']))} against {format_number(float(row['default']))})"
         for name, row in table.iterrows()
         if name != decides and cells_of(str(name)) and str(name).endswith("_test")
-        if row["verdict"] == "worse"
+        if row["verdict"] == "worse" and not row["low"] <= 0 <= row["high"]
     ]
     if not worse:
         return []
     return [
         f"On the {cells_of(decides)} the best is worse than the default in {join_words(worse)}: "
-        "one training of each, with no interval."
+        "one training of each."
     ]
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from scvitune.config import MetricOptions
 from scvitune.contracts import Config
 from scvitune.events import EventLog
-from scvitune.judging import Examiner, MetricError
+from scvitune.judging import Examiner, MetricError, ValuesOfCells
 from scvitune.metrics import METRICS, OwnFunction, name_metrics
 from scvitune.models import get_adapter
 from scvitune.results._intervals import compare_cells
 from scvitune.results._loops import LoopBuilder
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import best_trial_id, test_metric
+from scvitune.results._tables import best_trial_id
 from scvitune.results._weights import load_run_data, load_weights, weights_path
 from scvitune.training import Divergence, TrainingLoop
 
@@ -34,8 +32,7 @@ def judge_on_test_cells(
     """Measure the default, the best and the confirmed trials on the test cells; once it is done.
 
     Their weights are those of their best reports in the search. The log keeps what is found, and
-    where the metric that decides is a mean over cells, how the difference to the default spreads
-    over them.
+    of each metric that is a mean over cells, how the difference to the default spreads over them.
 
     Parameters
     ----------
@@ -53,25 +50,25 @@ def judge_on_test_cells(
     if len(split.test) == 0:
         return {}
     default = run.default
-    wanted = [best_trial_id(run), default.trial_id if default is not None else None]
-    wanted += run.candidates
+    trials = [best_trial_id(run), default.trial_id if default is not None else None]
+    trials += run.candidates
+    wanted = tested_metrics(run, functions or {})
     judged: dict[str, dict[str, float]] = {}
-    of_cells: dict[str, npt.NDArray[np.float64]] = {}
+    of_cells: dict[str, ValuesOfCells] = {}
     loops = LoopBuilder(run, prepared, split)
     examiner = Examiner(
         prepared, split, seed=run.search["seed"], options=options_of(run), functions=functions
     )
-    for trial_id in dict.fromkeys(t for t in wanted if t is not None):
+    for trial_id in dict.fromkeys(t for t in trials if t is not None):
         if weights_path(run, trial_id) is None:
             continue
         config = run.records[trial_id].config
         loop = loops.build(config, seed=0)
         loop.module.load_state_dict(load_weights(run, trial_id))
-        judged[trial_id] = measure_on_test_cells(run, loop, examiner, config, functions or {})
-        if test_metric(run) in judged[trial_id] and not run.metrics[0].own:
-            values = examiner.measure_cells(loop, run.metrics[0].base, "test")
-            if values is not None:
-                of_cells[trial_id] = values
+        of_cells[trial_id] = examiner.measure_cells(loop, wanted, "test")
+        judged[trial_id] = measure_on_test_cells(
+            loop, examiner, wanted, config, of_cells[trial_id]
+        )
     with EventLog(run.layout.events) as log:
         for trial_id, metrics in judged.items():
             paired = _pair_with_default(run, trial_id, of_cells)
@@ -80,35 +77,47 @@ def judge_on_test_cells(
 
 
 def _pair_with_default(
-    run: Run, trial_id: str, of_cells: Mapping[str, npt.NDArray[np.float64]]
+    run: Run, trial_id: str, of_cells: Mapping[str, ValuesOfCells]
 ) -> dict[str, dict[str, Any]]:
-    """Return what the log keeps of a trial against the default, cell by cell."""
+    """Return what the log keeps of a trial against the default, cell by cell, by metric."""
     default_id = None if run.default is None else run.default.trial_id
     if default_id is None or trial_id == default_id or not {trial_id, default_id} <= {*of_cells}:
         return {}
-    found = compare_cells(of_cells[trial_id], of_cells[default_id])
-    return {} if found is None else {test_metric(run): {"against": default_id, **asdict(found)}}
+    ours, theirs = of_cells[trial_id], of_cells[default_id]
+    found = {base: compare_cells(ours[base], theirs[base]) for base in ours if base in theirs}
+    return {
+        f"{base}_test": {"against": default_id, **asdict(difference)}
+        for base, difference in found.items()
+        if difference is not None
+    }
 
 
 def measure_on_test_cells(
-    run: Run,
     loop: TrainingLoop,
     examiner: Examiner,
+    wanted: Sequence[str],
     config: Config,
-    functions: Mapping[str, OwnFunction],
+    of_cells: ValuesOfCells | None = None,
 ) -> dict[str, float]:
     """Return a model's metrics on the test cells, by names ending in ``_test``.
 
     One that cannot be measured there, for there are too few cells or the user's function fails,
     is left out with a warning: what the search found stands without it.
+
+    Parameters
+    ----------
+    wanted
+        Names of metrics without the split.
+    of_cells
+        As in `Examiner.measure`.
     """
-    wanted = tested_metrics(run, functions)
+    measure = partial(examiner.measure, loop, split="test", config=config, of_cells=of_cells)
     with suppress(MetricError, Divergence):  # together, siblings are computed once
-        return name_metrics(examiner.measure(loop, wanted, "test", config=config), "test")
+        return name_metrics(measure(bases=wanted), "test")
     values: dict[str, float] = {}
     for base in wanted:
         try:
-            values |= examiner.measure(loop, [base], "test", config=config)
+            values |= measure(bases=[base])
         except (MetricError, Divergence) as error:
             if METRICS[base].always if base in METRICS else False:
                 raise

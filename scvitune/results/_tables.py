@@ -140,9 +140,9 @@ def comparison_table(run: Run) -> pd.DataFrame:
     -------
     Index ``metric``; columns ``default``, ``best``, ``difference`` (best minus default),
     ``relative`` (that over the default's size), ``verdict`` (better, worse, equal, or empty
-    where a value or the metric's direction is unknown), then of the metric that decides on the
-    test cells, if it is a mean over them, ``n_cells``, ``standard_error``, ``low`` and ``high``:
-    of the difference, paired over cells, with the ends of its 95 % interval; missing elsewhere.
+    where a value or the metric's direction is unknown), then of metrics on the test cells that
+    are means over them ``n_cells``, ``standard_error``, ``low`` and ``high``: of the difference,
+    paired over cells, with the ends of its 95 % interval; missing elsewhere.
     Empty without a best trial.
     """
     columns = ["default", "best", "difference", "relative", "verdict", *_OF_CELLS]

@@ -256,7 +256,7 @@ def test_siblings_on_the_test_cells_are_computed_once(trained, monkeypatch, tmp_
     from scvitune import judging
     from scvitune.contracts import RunLayout
     from scvitune.results import Run
-    from scvitune.results._judging import measure_on_test_cells
+    from scvitune.results._judging import measure_on_test_cells, tested_metrics
 
     calls = []
     for name in ("compute_clustering_scores", "compute_imputation_errors"):
@@ -274,7 +274,8 @@ def test_siblings_on_the_test_cells_are_computed_once(trained, monkeypatch, tmp_
         "further_metrics": ["ari_validation", "silhouette_validation"],
     }
     run = Run(RunLayout(tmp_path), settings, {}, driver_alive=False)
-    found = measure_on_test_cells(run, one.loop, one.examiner(), one.config, {})
+    wanted = tested_metrics(run, {})
+    found = measure_on_test_cells(one.loop, one.examiner(), wanted, one.config)
     assert {"nmi_test", "ari_test", "silhouette_test", "imputation_mae_mean_test"} <= set(found)
     assert sorted(calls) == ["compute_clustering_scores", "compute_imputation_errors"]
 
@@ -284,18 +285,21 @@ def test_siblings_on_the_test_cells_are_computed_once(trained, monkeypatch, tmp_
 def test_single_cells_have_the_metric_as_their_mean(trained, base, key):
     one = trained(key)
     examiner = one.examiner(n_mc_samples=20)
-    values = examiner.measure_cells(one.loop, base, "test")
+    of_cells = examiner.measure_cells(one.loop, [base], "test")
+    values = of_cells[base]
     assert values.shape == (len(one.split.test),)
     assert values.std() > 0
     mean = examiner.measure(one.loop, [base], "test", config=one.config)[base]
     assert values.mean() == pytest.approx(mean, rel=1e-6)
-    np.testing.assert_array_equal(examiner.measure_cells(one.loop, base, "test"), values)
+    np.testing.assert_array_equal(examiner.measure_cells(one.loop, [base], "test")[base], values)
+    taken = examiner.measure(one.loop, [base], "test", config=one.config, of_cells=of_cells)
+    assert taken == {base: values.mean()}
 
 
 def test_cells_come_in_the_order_of_the_split(trained):
     """Reconstruction by scvi-tools of each cell, to its Monte-Carlo error."""
     one = trained("nb")
-    ours = one.examiner().measure_cells(one.loop, "reconstruction_loss", "test")
+    ours = one.examiner().measure_cells(one.loop, ["elbo"], "test")["reconstruction_loss"]
     draws = [
         one.model.get_reconstruction_error(indices=one.split.test, return_mean=False)[
             "reconstruction_loss"
@@ -314,5 +318,5 @@ def test_what_is_no_mean_over_cells_says_so(trained):
         return 1.0
 
     examiner = one.examiner(functions={"elbo": elbo})
-    for base in ("nmi", "scib_total", "imputation_mae_median", "imputation_mae_mean", "elbo"):
-        assert examiner.measure_cells(one.loop, base, "test") is None, base
+    others = ("nmi", "scib_total", "imputation_mae_median", "imputation_mae_mean", "elbo")
+    assert examiner.measure_cells(one.loop, others, "test") == {}

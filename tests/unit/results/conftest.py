@@ -82,19 +82,25 @@ class Builder:
         self.log.append("judgement", trial_id=trial_id, metrics=metrics)
 
     def judge_cells(
-        self, trial_id: str, values: Sequence[float], default: Sequence[float], **more: Any
+        self,
+        trial_id: str,
+        values: Sequence[float],
+        default: Sequence[float],
+        others: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+        **more: Any,
     ) -> None:
-        """A trial and the default by their negative ELBO of each test cell."""
-        found = compare_cells(np.array(values), np.array(default))
-        assert found is not None
-        paired = {"elbo_test": {"against": "00000", **asdict(found), **more}}
-        self.judge("00000", elbo_test=float(np.mean(default)))
-        self.log.append(
-            "judgement",
-            trial_id=trial_id,
-            metrics={"elbo_test": float(np.mean(values))},
-            paired=paired,
+        """A trial and the default by their negative ELBO of each test cell, and other metrics."""
+        pairs = {"elbo_test": (values, default), **(others or {})}
+        paired = {}
+        for name, pair in pairs.items():
+            found = compare_cells(*map(np.array, pair))
+            assert found is not None
+            paired[name] = {"against": "00000", **asdict(found), **more}
+        ours, theirs = (
+            {name: float(np.mean(pair[i])) for name, pair in pairs.items()} for i in (0, 1)
         )
+        self.judge("00000", **theirs)
+        self.log.append("judgement", trial_id=trial_id, metrics=ours, paired=paired)
 
     def confirm(self, trial_id: str, seed: int, **metrics: float) -> None:
         """A training with a fresh seed that came to its end."""

@@ -109,6 +109,15 @@ def test_the_tables_hold_it_after_a_reload(judged, small_run) -> None:
     assert back.loc["elbo_test", "n_cells"] == 140
 
 
+def test_every_mean_over_cells_has_its_own(judged) -> None:
+    likelihoods = -UNCLEAR - 3.0, -DEFAULT
+    run = judged(others={"marginal_ll_test": likelihoods})
+    row = comparison_table(run).loc["marginal_ll_test"]
+    theirs = stats.ttest_rel(*likelihoods)
+    assert row["difference"] == pytest.approx(np.subtract(*likelihoods).mean())
+    assert (row["low"], row["high"]) == pytest.approx(tuple(theirs.confidence_interval()))
+
+
 def test_a_clear_gain_is_told_with_its_interval_everywhere(judged) -> None:
     run = judged()
     found = cell_difference(run, "00001", "elbo_test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from scvitune.results import describe_outcome, gain_lines, render_report, summarise
@@ -69,6 +70,17 @@ def test_what_got_worse_on_the_test_cells_is_a_caution(small_run) -> None:
     assert "median imputation error (0.77" in caution
     assert "0.75" in caution
     assert "likelihood" not in caution
+
+
+@pytest.mark.parametrize(("loss", "told"), [(1.0, True), (0.1, False)], ids=["clear", "unclear"])
+def test_what_got_worse_within_what_the_cells_can_show_is_none(small_run, loss, told) -> None:
+    spread = np.tile([-1.0, 1.0], 10)
+    likelihoods = -9.0 - loss + spread, np.full(20, -9.0)
+    small_run.judge_cells(
+        "00001", [8.8] * 20, [11.0] * 20, others={"marginal_ll_test": likelihoods}
+    )
+    found = [c for c in find_cautions(small_run.read()) if "worse than the default in" in c]
+    assert bool(found) == told
 
 
 def test_what_got_better_is_none(small_run) -> None:
