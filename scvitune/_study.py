@@ -50,6 +50,11 @@ class Study(Views):
         adata
             Cells with the genes that were tuned on (more genes are left out); None: the cells
             that were tuned on, rebuilt from the prepared arrays.
+
+        Raises
+        ------
+        StudyError
+            While no trial has a result: with how many trials there are, and how to go on.
         """
         from scvitune.results._best_model import load_best_model
 

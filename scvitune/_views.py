@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from scvitune.contracts import Config
-from scvitune.errors import StudyError
 
 if TYPE_CHECKING:
     import optuna
@@ -59,15 +58,9 @@ class Views:
         StudyError
             While no trial has a result.
         """
-        from scvitune.results import best_trial_id
+        from scvitune.results._winner import require_best
 
-        best = best_trial_id(self._run)
-        if best is None:
-            raise StudyError(
-                f"No trial of {self._run.layout.root} has a result yet; see study.trials for "
-                "their status."
-            )
-        return best
+        return require_best(self._run, wanted="best trial")
 
     @property
     def best_config(self) -> Config:

@@ -24,6 +24,7 @@ from scvitune.results._run_directory import Run
 from scvitune.results._spots import train_on_spots
 from scvitune.results._tables import best_trial_id
 from scvitune.results._weights import load_final_fit, load_weights, weights_path
+from scvitune.results._winner import require_best
 
 
 def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None) -> Path:
@@ -35,12 +36,13 @@ def save_best_model(run: Run, adata: Any = None, *, trial_id: str | None = None)
         The AnnData that was tuned on, registered; None: rebuilt from the prepared arrays.
     trial_id
         Another trial than the best.
+
+    Raises
+    ------
+    StudyError
+        While no trial has a result, or where the trial's weights were not kept.
     """
-    trial_id = trial_id or best_trial_id(run)
-    if trial_id is None:
-        raise StudyError(
-            f"{run.layout.root} has no trial with a result, so there is no best model."
-        )
+    trial_id = trial_id or require_best(run, wanted="best model")
     trained = _obtain(run, trial_id)
     target = run.layout.best
     partial = target.with_name(".best.partial")
@@ -66,8 +68,9 @@ def load_best_model(run: Run, adata: Any) -> Any:
     Raises
     ------
     StudyError
-        If others may have written the saved model, which scvi-tools unpickles, and there is
-        nothing else to make it from.
+        While no trial has a result, or where its weights were not kept. If others may have
+        written the saved model, which scvi-tools unpickles, and there is nothing else to make it
+        from.
     """
     directory = run.layout.best
     if not directory.exists():

@@ -12,8 +12,8 @@ from scvitune.errors import StudyError
 from scvitune.models import get_adapter
 from scvitune.results._handing_over import Trained, is_safe_to_load, load_saved, save_model
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import best_trial_id
 from scvitune.results._weights import stages_of
+from scvitune.results._winner import require_best
 from scvitune.staging import FIRST_MODEL
 
 FIRST_STAGE = "condscvi"
@@ -63,11 +63,7 @@ def load_first_stage(run: Run, reference: Any) -> Any:
             f"{run.settings['model']} is built on no other model; only a study of DestVI has a "
             "first stage. Its own best model is study.best_model(adata)."
         )
-    best = best_trial_id(run)
-    if best is None:
-        raise StudyError(
-            f"{run.layout.root} has no trial with a result, so there is no best first stage."
-        )
+    best = require_best(run, wanted="best first stage")
     prepared = load_prepared(Path(stages_of(run).reference_dir))
     directory = run.layout.best / FIRST_STAGE
     if directory.exists() and is_safe_to_load(directory.parent) and is_safe_to_load(directory):

@@ -14,6 +14,7 @@ import pandas as pd
 from scvitune.errors import InputError, StudyError, nearest
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import best_trial_id
+from scvitune.results._winner import require_best
 
 FILE = "umap.parquet"
 """Of a run directory, derived."""
@@ -58,13 +59,13 @@ def compute_umap(run: Run) -> pd.DataFrame:
     Raises
     ------
     StudyError
-        If the model has no latent space of cells, or the weights were not kept.
+        If the model has no latent space of cells, no trial has a result yet, or the weights were
+        not kept.
     """
     if run.is_of_spots:
         raise StudyError("A UMAP is drawn of models of cells; this study's is one of spots.")
+    require_best(run, wanted="UMAP")
     roles = latent_roles(run)
-    if not roles:
-        raise StudyError(f"No trial of {run.layout.root} has a result yet, so there is no UMAP.")
     cells: npt.NDArray[np.int64] | None = None
     parts = []
     for role, trial_id in roles.items():

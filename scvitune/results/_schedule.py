@@ -14,7 +14,7 @@ from scvitune.events import Phase, TrialRecord
 from scvitune.models import get_adapter
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule_fit import ScheduleFit, fit_learning_rates
-from scvitune.results._tables import best_trial_id
+from scvitune.results._winner import require_best
 
 
 def find_trial(run: Run, trial_id: str | None) -> TrialRecord:
@@ -28,9 +28,7 @@ def find_trial(run: Run, trial_id: str | None) -> TrialRecord:
         If the best is asked for while there is none.
     """
     if trial_id is None:
-        trial_id = best_trial_id(run)
-        if trial_id is None:
-            raise StudyError(f"No trial of {run.layout.root} has a result yet.")
+        trial_id = require_best(run, wanted="best trial")
     if trial_id not in run.records:
         raise InputError(
             f"There is no trial {trial_id!r} in {run.layout.root}."
