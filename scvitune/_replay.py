@@ -34,6 +34,8 @@ def replay(
 
     Raises
     ------
+    InputError
+        If there is no such trial, or ``seed`` is no whole number that can be one.
     StudyError
         If the trial has trained nothing, or training diverged.
     """

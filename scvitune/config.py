@@ -25,7 +25,12 @@ from scvitune._config._fields import (
 )
 from scvitune._config._files import describe_frozen, resolve_path
 from scvitune._config._metrics import DEFAULT_METRIC, own_metric_list, split_metric
-from scvitune._config._numbers import number_if_exponent, read_number, unwrap_scalar
+from scvitune._config._numbers import (
+    number_if_exponent,
+    read_number,
+    read_whole_number,
+    unwrap_scalar,
+)
 from scvitune._config._overriding import apply_override
 from scvitune._config._overriding import parse_changes as parse_changes
 from scvitune._config._sections import (
@@ -57,6 +62,7 @@ __all__ = [
     "number_if_exponent",
     "parse_yaml",
     "read_number",
+    "read_whole_number",
     "read_yaml_mapping",
     "unwrap_scalar",
 ]

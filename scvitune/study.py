@@ -33,7 +33,7 @@ def tune(
     rung_value: str | None = None,
     first_rung_cells: float | None = None,
     num_samples: int = 50,
-    max_epochs: float | None = None,
+    max_epochs: int | None = None,
     time_budget_s: float | None = None,
     epoch_budget: float | None = None,
     points_to_evaluate: Sequence[Mapping[str, Any]] = (),

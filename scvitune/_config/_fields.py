@@ -58,7 +58,6 @@ def _number(
     above: float | None,
     least: float | None,
     below: float | None,
-    keep_whole: bool = False,
 ) -> BeforeValidator:
     wanted = f"must be {kind}{_bounds(above, least, below)}{' or null' if optional else ''}"
 
@@ -76,7 +75,7 @@ def _number(
         )
         if number is None or not inside:
             raise fault(f"{wanted}, but is {shown(value)}.")
-        return int(number) if whole or (keep_whole and number == int(number)) else number
+        return int(number) if whole else number
 
     return BeforeValidator(check)
 
@@ -87,9 +86,8 @@ def number(
     above: float | None = None,
     least: float | None = None,
     below: float | None = None,
-    keep_whole: bool = False,
 ) -> BeforeValidator:
-    """Return the check of a finite number within bounds; ``keep_whole`` gives 1e2 as an int."""
+    """Return the check of a finite number within bounds."""
     return _number(
         "a number",
         whole=False,
@@ -97,7 +95,6 @@ def number(
         above=above,
         least=least,
         below=below,
-        keep_whole=keep_whole,
     )
 
 

@@ -43,6 +43,14 @@ def read_number(value: Any) -> int | float | None:
     return None
 
 
+def read_whole_number(value: Any) -> int | None:
+    """Return what is written where a whole number is expected, 40.0 too, or None if it is none."""
+    number = read_number(value)
+    if number is None or not math.isfinite(number) or number != int(number):
+        return None
+    return int(number)
+
+
 def number_if_exponent(value: Any) -> Any:
     """Return text that only YAML 1.2 reads as a float (``1e-4``) as that float.
 

@@ -141,9 +141,7 @@ class SearchConfig(Section):
     ] = None
     first_rung_cells: Annotated[float | None, number(optional=True, above=0, below=1)] = None
     num_samples: Annotated[int, whole_number(least=0)] = 50
-    max_epochs: Annotated[int | float | None, number(optional=True, above=0, keep_whole=True)] = (
-        None
-    )
+    max_epochs: _OptionalCount = None
     time_budget_s: _OptionalBudget = None
     epoch_budget: _OptionalBudget = None
     points_to_evaluate: Annotated[tuple[dict[str, Any], ...], plain_mappings()] = ()

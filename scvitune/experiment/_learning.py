@@ -10,6 +10,7 @@ from rich.console import Console
 
 from scvitune._disk import disk_faults_explained, explain_disk_fault
 from scvitune._seeding import derive_seed
+from scvitune.config import read_whole_number
 from scvitune.contracts import Config, RunLayout
 from scvitune.errors import Faults
 from scvitune.events import EventLog, TrialRecord, fold, read_events
@@ -59,7 +60,7 @@ def train_learning_curve(
             return []
         return [
             _task(plan, records[winner], size, seed)
-            for seed in range(1, seeds + 1)
+            for seed in range(1, int(seeds) + 1)
             for size in sorted(sizes)
         ]
 
@@ -110,8 +111,8 @@ def _check(
             f"The smallest size is {min(sizes):g} of {len(plan.split.train)} training cells; "
             f"batch norm needs at least {_SMALLEST_TRAIN}."
         )
-    if seeds < 1:
-        faults.add(f"seeds must be at least 1, but is {seeds}.")
+    if (read_whole_number(seeds) or 0) < 1:
+        faults.add(f"seeds must be a whole number of at least 1, but is {seeds!r}.")
     faults.raise_if_any()
 
 

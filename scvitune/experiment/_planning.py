@@ -326,7 +326,7 @@ def plan_study(
                     if isinstance(chosen_scheduler, str)
                     else type(chosen_scheduler).__name__,
                     "strategy": None,  # what it chose is what a resume goes on with
-                    "max_epochs": max_epochs,
+                    "max_epochs": int(max_epochs),
                     "rung_value": search.rung_value or DEFAULT_RUNG_VALUE,
                 }
             ),

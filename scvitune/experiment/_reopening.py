@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scvitune.config import StudyConfig, dump_yaml, read_yaml_mapping
+from scvitune.config import StudyConfig, dump_yaml, read_whole_number, read_yaml_mapping
 from scvitune.contracts import PreparedData, RunLayout
 from scvitune.data import load_prepared, load_split
 from scvitune.errors import Faults, InputError, StudyError, warn_user
@@ -73,17 +73,14 @@ def reopen(
     """
     layout = RunLayout(root)
     config, settings = read_study(layout)
-    if num_samples is not None:
-        if num_samples < config.search.num_samples:
-            raise InputError(
-                f"num_samples is {num_samples}, but this study asked for "
-                f"{config.search.num_samples} already. num_samples is the new total: give a "
-                "larger number, or leave it out."
-            )
-        search = config.search.model_copy(update={"num_samples": num_samples})
-        config = config.model_copy(update={"search": search})
-    config = _with_resources(config, resources)
-    config = _with_follow_ups(config, afterwards or {})
+    faults = Faults()
+    with faults.collecting():
+        config = _with_num_samples(config, num_samples)
+    with faults.collecting():
+        config = _with_resources(config, resources)
+    with faults.collecting():
+        config = _with_follow_ups(config, afterwards or {})
+    faults.raise_if_any()
     prepared = load_prepared((root / settings["data_dir"]).resolve(), verify=True)
     if prepared.fingerprint != settings["fingerprint"]:
         raise StudyError(
@@ -115,6 +112,24 @@ def reopen(
     if SETTINGS in settings:
         tissues = Tissues.from_settings(layout, settings[SETTINGS])
     return Opened(plan, layout, prepared, tissues)
+
+
+def _with_num_samples(config: StudyConfig, given: Any) -> StudyConfig:
+    if given is None:
+        return config
+    before, number = config.search.num_samples, read_whole_number(given)
+    if number is None:
+        raise InputError(
+            f"num_samples must be a whole number of at least {before}, the new total, but is "
+            f"{given!r:.80}."
+        )
+    if number < before:
+        raise InputError(
+            f"num_samples is {number}, but this study asked for {before} already. num_samples "
+            "is the new total: give a larger number, or leave it out."
+        )
+    search = config.search.model_copy(update={"num_samples": number})
+    return config.model_copy(update={"search": search})
 
 
 def _with_resources(config: StudyConfig, given: Mapping[str, Any] | None) -> StudyConfig:

@@ -13,8 +13,13 @@ from scvitune.config import StudyConfig
 from scvitune.contracts import DEFAULT_TRIAL, Choice, Config, Domain, Proposal, SearchSpace
 from scvitune.errors import Faults, InputError
 from scvitune.experiment._kl_warmup import extremes, faults_of_warmup
+from scvitune.experiment._whole_numbers import (
+    as_in_space,
+    fault_of_fractions,
+    with_whole_numbers,
+)
 from scvitune.heuristics import destvi_batch_size
-from scvitune.models import ModelAdapter, check_model_name, get_adapter
+from scvitune.models import MODELS, ModelAdapter, check_model_name, get_adapter
 from scvitune.spaces import (
     contains,
     default_space,
@@ -38,7 +43,9 @@ def space_of(
     ``faults`` is that of `parse_space`.
     """
     if config.space is not None:
-        return _with_advice(config.model, parse_space(config.space, faults), n_cells)
+        space = _with_advice(config.model, parse_space(config.space, faults), n_cells)
+        known = config.model in MODELS
+        return with_whole_numbers(get_adapter(config.model), space) if known else space
     check_model_name(config.model)
     space = default_space(config.model)
     if n_cells is None:
@@ -77,14 +84,19 @@ def faults_of_space(
         adapter = get_adapter(model)
     except InputError:
         return  # an unknown model is a fault already
+    space = with_whole_numbers(adapter, space)
     found: dict[str, None] = {}
     for name, value in space.constants.items():
         found.update(dict.fromkeys(adapter.value_faults(name, value)))
     for hyperparameter in space.hyperparameters:
-        known = hyperparameter.name in adapter.hyperparameters
-        for value in extremes(hyperparameter) if known else (None,):  # said once of a name
-            found.update(dict.fromkeys(adapter.value_faults(hyperparameter.name, value)))
         info = adapter.hyperparameters.get(hyperparameter.name)
+        fractions = fault_of_fractions(hyperparameter) if info is not None and info.whole else ""
+        if fractions:
+            found[fractions] = None
+            continue
+        # an unknown name is said once
+        for value in extremes(hyperparameter) if info is not None else (None,):
+            found.update(dict.fromkeys(adapter.value_faults(hyperparameter.name, value)))
         if info is not None and hyperparameter.mutable and not info.mutable:
             found[
                 f"{hyperparameter.name} is declared mutable, but it shapes the weights of "
@@ -139,7 +151,7 @@ def first_proposals(
         for fault in outside:
             faults.add(f"{where}: {fault}")
         if not outside:
-            given = {name: _plain(value) for name, value in point.items()}
+            given = as_in_space(space, {name: _plain(value) for name, value in point.items()})
             queue.append(Proposal(f"{i + 1:05d}", resolve_constants(space, given), "point"))
     if _is_wanted(space, queue):
         queue.append(Proposal(f"{1:05d}", dict(space.constants), "point"))

@@ -15,7 +15,7 @@ from scvitune.contracts import Config, Objective, PreparedData, Value
 from scvitune.errors import instead, nearest, one_of
 from scvitune.heuristics import scaled_lr
 from scvitune.models import _scvi_tools
-from scvitune.models._hyperparameters import HyperparameterInfo, Target, type_fault
+from scvitune.models._hyperparameters import WHOLE, HyperparameterInfo, Target, type_fault
 
 SCALED = "scaled"
 """A learning rate that follows the batch size."""
@@ -215,6 +215,7 @@ class ModelAdapter(ABC):
                 None if default is inspect.Parameter.empty else default,
                 _scvi_tools.literal_choices(parameter),
                 parameter.name in MUTABLE,
+                parameter.name in WHOLE,
             )
 
         for parameter in _scvi_tools.constructor_signature(self.name, self.module_name).values():

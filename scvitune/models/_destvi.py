@@ -26,7 +26,6 @@ from scvitune.models._mrdeconv import SpotObjective
 PREFIX = "condscvi_"
 MAX_EPOCHS = f"{PREFIX}max_epochs"
 _VAMP_COMPONENTS = "vamp_prior_p"
-_COUNTS = ("n_samples_augmentation", "n_states_per_label", "add_celltypes")
 
 _FROM_THE_FIRST = "DestVI has it from its first stage; tune {} instead"
 _FROM_THE_DATA = "it follows from the data"
@@ -96,7 +95,7 @@ class DestVIAdapter(ModelAdapter):
             if name not in self.refused_constructor
         }
         own[_VAMP_COMPONENTS] = HyperparameterInfo(
-            _VAMP_COMPONENTS, "first_stage", 15, None, False
+            _VAMP_COMPONENTS, "first_stage", 15, None, False, whole=True
         )
         first = CondSCVIAdapter()
         for name, info in first.hyperparameters.items():
@@ -104,7 +103,7 @@ class DestVIAdapter(ModelAdapter):
                 info, name=PREFIX + name, target="first_stage", mutable=False
             )
         own[MAX_EPOCHS] = HyperparameterInfo(
-            MAX_EPOCHS, "first_stage", first.default_max_epochs(0), None, False
+            MAX_EPOCHS, "first_stage", first.default_max_epochs(0), None, False, whole=True
         )
         # scvi-tools' own default, "normal", is what its DestVI cannot be built from unless it was
         # spelled out; a mixture is what its tutorial takes.
@@ -114,8 +113,8 @@ class DestVIAdapter(ModelAdapter):
     def value_faults(self, name: str, value: Any) -> list[str]:
         """Return what is wrong with a value; CondSCVI judges those of its own."""
         if name == MAX_EPOCHS or name == _VAMP_COMPONENTS:
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if whole and value >= 1:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and value == int(value) and value >= 1:
                 return []
             return [f"{name} must be a whole number of at least 1, but got {value!r}."]
         if name.startswith(PREFIX):
@@ -126,8 +125,6 @@ class DestVIAdapter(ModelAdapter):
     def extra_faults(self, name: str, value: Value) -> str | None:
         """Refuse what the module cannot be built with."""
         number: Any = value  # of a type like the default's
-        if name in _COUNTS and (number != int(number) or number < 1):
-            return f"{name} must be a whole number of at least 1, but got {value!r}."
         if name == "eps_v" and number < 0:
             return f"eps_v must not be negative, but got {value!r}."
         return None

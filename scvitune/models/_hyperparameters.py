@@ -17,8 +17,16 @@ _POSITIVE_INTEGERS = frozenset(
         "num_classes_mog",
         "batch_size",
         "early_stopping_patience",
+        "n_samples_augmentation",
+        "n_states_per_label",
+        "add_celltypes",
     }
 )
+WHOLE = _POSITIVE_INTEGERS | {
+    *("n_epochs_kl_warmup", "n_steps_kl_warmup"),
+    *("lr_patience", "early_stopping_warmup_epochs"),
+}
+"""What counts something, so that scvi-tools takes whole numbers only."""
 _NON_NEGATIVE = frozenset(
     {
         "weight_decay",
@@ -48,6 +56,8 @@ class HyperparameterInfo:
         The allowed values, where the signature lists them.
     mutable
         Whether a live model may change it.
+    whole
+        Whether it counts something.
     """
 
     name: str
@@ -55,6 +65,7 @@ class HyperparameterInfo:
     default: Value
     choices: tuple[Any, ...] | None
     mutable: bool
+    whole: bool = False
 
 
 def type_fault(info: HyperparameterInfo, value: Any) -> str | None:
@@ -82,4 +93,6 @@ def type_fault(info: HyperparameterInfo, value: Any) -> str | None:
         return f"{name} must be above 0, but got {value!r}."
     if name in _NON_NEGATIVE and value < 0:
         return f"{name} must not be negative, but got {value!r}."
+    if info.whole and value != int(value):
+        return f"{name} must be a whole number of at least 0, but got {value!r}."
     return None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from scvitune.config import read_whole_number
 from scvitune.contracts import Config, PreparedData, Split
-from scvitune.errors import StudyError
+from scvitune.errors import InputError, StudyError
 from scvitune.events import Phase
 from scvitune.judging import Examiner
 from scvitune.metrics import METRICS, name_metrics
@@ -30,16 +31,28 @@ def replay_schedule(
     Weights are drawn anew; at each change of the schedule the hyperparameters change and the
     weights and moments of the optimiser stay, as in the study. A model of spots is trained on the
     real ones, to the epoch of the trial's best report.
+
+    Raises
+    ------
+    InputError
+        If ``seed`` is no whole number that can be one.
+    StudyError
+        If the trial has trained nothing, or training diverged.
     """
+    number = read_whole_number(seed)
+    if number is None or not 0 <= number < 2**63:
+        raise InputError(
+            f"seed must be a whole number of at least 0 and below {2**63}, but is {seed!r:.80}."
+        )
     record = find_trial(run, trial_id)
     lineage = record.lineage
     if not lineage:
         raise StudyError(f"Trial {record.trial_id} has no report, so no schedule to follow.")
     if run.is_of_spots:
-        trained = train_on_spots(run, record.trial_id, seed=seed)
+        trained = train_on_spots(run, record.trial_id, seed=number)
         return hand_over(run, trained, adata)
     prepared, split = load_run_data(run)
-    training = Replay(run, prepared, split, seed=seed)
+    training = Replay(run, prepared, split, seed=number)
     try:
         training.follow(record.phases, [report.epoch for report in lineage])
     except Divergence as error:

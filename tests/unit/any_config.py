@@ -177,7 +177,7 @@ def sections(path: str) -> dict[str, st.SearchStrategy[Any]]:
                     "rung_value": _field("best", "value", "smoothed"),
                     "first_rung_cells": _field(0.1, None),
                     "num_samples": _field(1, 10, 0, 10**6),
-                    "max_epochs": _field(5, 0.5, 400),
+                    "max_epochs": _field(5, 5.0, 400),
                     "time_budget_s": _field(60, None),
                     "epoch_budget": _field(100, None),
                     "points_to_evaluate": _field([], [{"lr": 0.001}], [{"n_latent": 10}]),

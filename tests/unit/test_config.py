@@ -408,7 +408,7 @@ configs = st.builds(
     search=st.builds(
         SearchConfig,
         num_samples=st.integers(0, 10**6),
-        max_epochs=st.none() | positive | st.integers(1, 1000),
+        max_epochs=st.none() | st.integers(1, 1000),
         epoch_budget=st.none() | positive,
         points_to_evaluate=st.lists(st.dictionaries(texts, plain), max_size=2),
         train_size=st.floats(0.1, 0.8),
