@@ -5,12 +5,16 @@ from __future__ import annotations
 from scvitune.config import StudyConfig
 
 
-def check(config: StudyConfig) -> list[str]:
+def check(config: StudyConfig) -> tuple[list[str], str]:
     """Check a configuration and its data; runs nothing and writes nothing.
 
     Returns
     -------
-    For people, one fact a line.
+    lines
+        For people, one fact a line.
+    taken
+        Why the study would not begin all the same, where its name is that of a run that is there;
+        else ``""``.
 
     Raises
     ------
@@ -20,7 +24,8 @@ def check(config: StudyConfig) -> list[str]:
     from scvitune.experiment import prepare_experiment
     from scvitune.experiment._forecast import describe_preparation
 
-    return describe_preparation(prepare_experiment(config))
+    preparation = prepare_experiment(config, refuse_taken=False)
+    return describe_preparation(preparation), preparation.taken
 
 
 def check_without_data(config: StudyConfig, doubtful: frozenset[str] = frozenset()) -> None:

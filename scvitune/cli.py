@@ -109,8 +109,11 @@ def check(
         _begin(config)
         from scvitune._checking import check
 
-        for line in check(config):
+        lines, taken = check(config)
+        for line in lines:
             _print(line)
+        if taken:  # `tune` would refuse it
+            raise InputError(taken)
 
 
 @_command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from scvitune.experiment._deconvolution import (
 from scvitune.experiment._memory import check_memory
 from scvitune.experiment._names import check_names, is_within, with_model_defaults
 from scvitune.experiment._planning import Plan, plan_study
-from scvitune.experiment._run_directory import check_storage, choose_name
+from scvitune.experiment._run_directory import check_storage, choose_name, find_taken
 from scvitune.experiment._sharing import settle_sharing
 from scvitune.metrics import OwnFunction, resolve_functions
 from scvitune.models import MODELS, get_adapter
@@ -44,7 +45,8 @@ class Preparation:
     """A study that could start: everything is checked, nothing is written.
 
     ``prepared`` is in memory; ``adata`` is what it was prepared from. ``tissues`` is set where
-    the model is one of spots. ``functions`` are the user's own metrics.
+    the model is one of spots. ``functions`` are the user's own metrics. ``taken`` says that there
+    is such a run already, where that was to be told and not refused.
     """
 
     plan: Plan
@@ -54,6 +56,7 @@ class Preparation:
     name: str
     tissues: Tissues | None = None
     functions: Mapping[str, OwnFunction] = field(default_factory=dict)
+    taken: str = ""
 
 
 def prepare_experiment(
@@ -64,6 +67,7 @@ def prepare_experiment(
     searcher: Any = None,
     scheduler: Any = None,
     functions: Mapping[str, OwnFunction] | None = None,
+    refuse_taken: bool = True,
 ) -> Preparation:
     """Check a configuration and its data, all faults at once.
 
@@ -77,48 +81,97 @@ def prepare_experiment(
         Ready Ray objects instead of the configuration's names.
     functions
         The user's own metrics by name; others are imported by their paths.
+    refuse_taken
+        Whether a name that a run has already is a fault, before anything long is done; else it is
+        `Preparation.taken`. Beside other faults it is told in either case, and last: it is soon
+        mended, and says nothing of the study.
 
     Raises
     ------
     InputError
         With all faults.
     """
-    faults = Faults()
-    config = with_model_defaults(config)
-    check_names(config, searcher=searcher, scheduler=scheduler, faults=faults)
-    functions = resolve_functions(config.own_metrics, functions or {}, faults)
     name = choose_name(config)
-    check_storage(Path(config.storage), name, faults)
-    if adata is None and _is_slow_to_read(config):
-        faults.raise_if_any()  # a typo should not cost the minutes that reading takes
-    prepared = tissues = None
-    if config.model in MODELS:  # else a fault already, and its data cannot be set up
-        named = config.data is not None and config.data.reference is not None
-        has_reference = reference is not None or (adata is None and named)
-        before = len(faults)
-        check_target(config, has_reference=has_reference, faults=faults)
-        if has_reference and len(faults) == before:
-            with faults.collecting():
-                spots = prepare_spots(config, adata, reference)
-                adata, prepared = spots.adata, spots.spots
-                config = with_simulation(config)
-                tissues = simulate_tissues(spots, config)
-        elif not has_reference and get_adapter(config.model).first_stage_prefix is None:
-            with faults.collecting():
-                # Where nothing will start, choosing genes would only delay what is to be said.
-                adata, prepared = _prepare(config, adata, choose_genes=not before)
-                for fault in get_adapter(config.model).data_faults(prepared):
-                    faults.add(fault)
-    faults.raise_if_any()
-    if prepared is None:
-        raise InputError("There is no data.")
-    config, note = settle_sharing(config, prepared)
-    plan = plan_study(config, prepared, searcher=searcher, scheduler=scheduler)
-    plan = replace(plan, slots=replace(plan.slots, note=note))
-    check_memory(plan, prepared, faults, reference=None if tissues is None else tissues.reference)
-    faults.raise_if_any()
+    taken = find_taken(Path(config.storage), name)
+    with _told_last(taken):
+        faults = Faults()
+        config = with_model_defaults(config)
+        check_names(config, searcher=searcher, scheduler=scheduler, faults=faults)
+        functions = resolve_functions(config.own_metrics, functions or {}, faults)
+        check_storage(Path(config.storage), name, faults)
+        hopeless = bool(taken) and refuse_taken
+        if adata is None and _is_slow_to_read(config):
+            # a typo should not cost the minutes that reading takes
+            _raise_if_any(faults, taken if hopeless else "")
+        found = _prepare_data(config, adata, reference, faults, hopeless=hopeless)
+        _raise_if_any(faults, taken if hopeless else "")
+        if found is None:
+            raise InputError("There is no data.")
+        config, note = settle_sharing(found.config, found.prepared)
+        plan = plan_study(config, found.prepared, searcher=searcher, scheduler=scheduler)
+        plan = replace(plan, slots=replace(plan.slots, note=note))
+        cells = None if found.tissues is None else found.tissues.reference
+        check_memory(plan, found.prepared, faults, reference=cells)
+        faults.raise_if_any()
     layout = RunLayout(Path(config.storage) / name)
-    return Preparation(plan, prepared, adata, layout, name, tissues, functions)
+    return Preparation(
+        plan, found.prepared, found.adata, layout, name, found.tissues, functions, taken
+    )
+
+
+@contextmanager
+def _told_last(fault: str) -> Iterator[None]:
+    """Add a fault, if it is one, behind those of the block, if it has any."""
+    try:
+        yield
+    except InputError as error:
+        if not fault or fault in error.faults:
+            raise
+        raise InputError((*error.faults, fault)) from None
+
+
+def _raise_if_any(faults: Faults, last: str) -> None:
+    if last:
+        faults.add(last)
+    faults.raise_if_any()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The data of a study, prepared, and the configuration with what follows from them."""
+
+    config: StudyConfig
+    adata: Any
+    prepared: PreparedData
+    tissues: Tissues | None = None
+
+
+def _prepare_data(
+    config: StudyConfig, adata: Any, reference: Any, faults: Faults, *, hopeless: bool
+) -> _Found | None:
+    """Return the data, after adding what is wrong with them; None where they cannot be had.
+
+    ``hopeless`` says that nothing will start anyway, for a reason that is no fault yet.
+    """
+    if config.model not in MODELS:
+        return None  # a fault already, and its data cannot be set up
+    named = config.data is not None and config.data.reference is not None
+    has_reference = reference is not None or (adata is None and named)
+    before = len(faults)
+    check_target(config, has_reference=has_reference, faults=faults)
+    if has_reference and len(faults) == before:
+        with faults.collecting():
+            spots = prepare_spots(config, adata, reference)
+            config = with_simulation(config)
+            return _Found(config, spots.adata, spots.spots, simulate_tissues(spots, config))
+    elif not has_reference and get_adapter(config.model).first_stage_prefix is None:
+        with faults.collecting():
+            # Where nothing will start, choosing genes would only delay what is to be said.
+            adata, prepared = _prepare(config, adata, choose_genes=not (before or hopeless))
+            for fault in get_adapter(config.model).data_faults(prepared):
+                faults.add(fault)
+            return _Found(config, adata, prepared)
+    return None
 
 
 def check_without_data(config: StudyConfig, doubtful: frozenset[str] = frozenset()) -> None:
@@ -150,14 +203,16 @@ def check_beside(config: StudyConfig, doubtful: frozenset[str]) -> None:
     """
     faults = Faults()
     _check_without_data(config, doubtful, faults)
+    storage, name, taken = Path(config.storage), choose_name(config), ""
     if not {"storage", "name"} & doubtful:
-        check_storage(Path(config.storage), choose_name(config), faults)
+        check_storage(storage, name, faults)
+        taken = find_taken(storage, name)
     unread = {place for place in doubtful if is_within(place, ["data"])} - _HARMLESS
     plain = config.model in MODELS and get_adapter(config.model).first_stage_prefix is None
     if plain and not unread and config.data is not None and not _is_slow_to_read(config):
         with faults.collecting():
             _prepare(config, None, choose_genes=False)
-    faults.raise_if_any()
+    _raise_if_any(faults, taken)
 
 
 def _check_without_data(config: StudyConfig, doubtful: frozenset[str], faults: Faults) -> None:

@@ -50,8 +50,32 @@ def choose_name(config: StudyConfig) -> str:
     return config.name or f"{config.model}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
+def find_taken(storage: Path, name: str) -> str:
+    """Return why no study can begin in ``storage/name``, where there is one; else ``""``."""
+    root = storage / name
+    layout = RunLayout(root)
+    try:
+        if not root.exists() or layout.is_free():
+            return ""
+        if layout.ray.exists() and not layout.study.exists():
+            return (
+                f"{root} exists already, of a run that was killed before it began: nothing is "
+                "lost with it. Delete it, or choose another name."
+            )
+    except OSError:
+        return ""  # what is wrong with the place is `check_storage`'s to say
+    return _describe_taken(root)
+
+
+def _describe_taken(root: Path) -> str:
+    return (
+        f"{root} exists already, and nothing is ever overwritten. Go on with it by "
+        f"{how_to_go_on(root)}, or choose another name."
+    )
+
+
 def check_storage(storage: Path, name: str, faults: Faults) -> None:
-    """Check that ``storage/name`` is free and can be made."""
+    """Check that ``storage/name`` can be made; whether it is taken, see `find_taken`."""
     try:
         _check_place(storage, name, faults)
     except OSError as error:  # a name too long, a directory that is closed
@@ -63,18 +87,7 @@ def check_storage(storage: Path, name: str, faults: Faults) -> None:
 
 def _check_place(storage: Path, name: str, faults: Faults) -> None:
     root = storage / name
-    layout = RunLayout(root)
-    if root.exists() and not layout.is_free():
-        if layout.ray.exists() and not layout.study.exists():
-            faults.add(
-                f"{root} exists already, of a run that was killed before it began: nothing is "
-                "lost with it. Delete it, or choose another name."
-            )
-            return
-        faults.add(
-            f"{root} exists already, and nothing is ever overwritten. Go on with it by "
-            f"{how_to_go_on(root)}, or choose another name."
-        )
+    if root.exists() and not RunLayout(root).is_free():
         return
     existing = root.parent
     while not existing.exists() and existing != existing.parent:
@@ -107,10 +120,7 @@ def create_run_directory(
     try:
         layout.ray.mkdir()  # of two at once one gets it
     except FileExistsError as error:
-        raise InputError(
-            f"{layout.root} exists already, and nothing is ever overwritten. Go on with it by "
-            f"{how_to_go_on(layout.root)}, or choose another name."
-        ) from error
+        raise InputError(_describe_taken(layout.root)) from error
     layout.checkpoints.mkdir()
     save_split(plan.split, layout.splits)
     if tissues is not None:

@@ -88,7 +88,7 @@ def read_and_check(file):
 def check_whole(file):
     def attempt(drawn):
         file.write_text(as_yaml(drawn), encoding="utf-8")
-        assert check(load_config(file, rest=check_beside))
+        assert check(load_config(file, rest=check_beside))[0]
 
     return attempt
 

@@ -244,10 +244,18 @@ def test_a_wrong_override_is_bad_input(room, config_path):
 
 
 def test_check_prints_its_lines(room, config_path):
-    room.outcome = ["memory: 1 GB [a trial]", "time: 3 min"]
+    room.outcome = (["memory: 1 GB [a trial]", "time: 3 min"], "")
     result = run("check", config_path)
     assert result.exit_code == 0
     assert result.stdout == "memory: 1 GB [a trial]\ntime: 3 min\n"
+
+
+def test_check_of_a_taken_name_forecasts_and_then_refuses_as_tune_would(room, config_path):
+    room.outcome = (["memory: 1 GB [a trial]", "time: 3 min"], "runs/x exists already.")
+    result = run("check", config_path)
+    assert result.exit_code == 2
+    assert result.stdout == "memory: 1 GB [a trial]\ntime: 3 min\n"
+    assert result.stderr.endswith("Error: runs/x exists already.\n")
 
 
 def test_resume_hands_on_its_arguments(room, tmp_path):

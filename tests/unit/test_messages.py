@@ -246,9 +246,31 @@ def test_genes_are_not_chosen_where_nothing_can_start(cells, tmp_path, monkeypat
     assert "'elbo_validation'" in result.output
     assert "'counts'" in result.output
     (tmp_path / "runs" / "taken" / "ray").mkdir(parents=True)
-    result = run("check", tmp_path, data={"n_top_genes": 10}, name="taken")
+    result = run("tune", tmp_path, data={"n_top_genes": 10}, name="taken")
     assert result.exit_code == 2
     assert "exists already" in result.output
     assert chosen == []
     assert run("check", tmp_path, data={"n_top_genes": 10}).exit_code == 0
     assert chosen == [10]
+
+
+def test_a_taken_name_is_told_last_and_outweighs_nothing(cells, tmp_path):
+    taken = tmp_path / "runs" / "taken"
+    taken.mkdir(parents=True)
+    (taken / "study.yaml").touch()
+    told = f"{taken} exists already, and nothing is ever overwritten. Go on with it by `scvitune"
+    whole = run("check", tmp_path, cells, name="taken")
+    assert whole.exit_code == 2, "what follows it in a script, such as sbatch, would be refused"
+    assert "60 cells x 20 genes" in whole.stdout
+    assert "Time:       about" in whole.stdout
+    assert "things are wrong" not in whole.output
+    assert whole.stderr.splitlines()[-1].startswith(f"Error: {told}")
+    assert sorted(path.name for path in taken.iterdir()) == ["study.yaml"]
+    for command in ("check", "tune"):
+        data = {"layer": "cuonts"}
+        result = run(command, tmp_path, data=data, name="taken", metric="elbo_validatoin")
+        assert "3 things are wrong" in result.output
+        assert f"  3. {told}" in result.output
+        # a fault of the file's form among them
+        result = run(command, tmp_path, name="taken", metric="elbo_validatoin", seed=1)
+        assert f"  3. {told}" in result.output
