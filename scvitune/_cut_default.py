@@ -69,8 +69,8 @@ class CutDefault:
         ways = []
         if self.is_itself_cut:
             ways.append(
-                f"with max_epochs=null (None in Python; {self.full_epochs:g} epochs), or a budget "
-                "near it"
+                f"with `max_epochs: null` (None in Python; {self.full_epochs:g} epochs), or a "
+                "budget near it"
             )
         ways += [f"with {name} near {full:g}" for name, (_, full) in self.stages.items()]
         return f"start a new study {' and '.join(ways)}"

@@ -45,10 +45,10 @@ class EarlyRung:
     def remedy(self) -> str:
         """What to do: ``Give ...``."""
         return (
-            f"Give more epochs ({SMALLEST_HALVED_BUDGET} at the very least), scheduler: fifo, "
-            "which stops nobody, or in Python a ready Ray scheduler with a grace_period of your "
-            'own (AsyncHyperBandScheduler(time_attr="epoch", '
-            f"max_t={self.max_epochs:g}, grace_period=...))."
+            f"Give more epochs ({SMALLEST_HALVED_BUDGET} at the very least), `scheduler: fifo`, "
+            "which stops nobody, or in Python a ready Ray scheduler with a grace period of your "
+            'own: `AsyncHyperBandScheduler(time_attr="epoch", '
+            f"max_t={self.max_epochs:g}, grace_period=...)`."
         )
 
 

@@ -129,7 +129,7 @@ def _describe_survivors(plan: Plan) -> list[str]:
     return [
         f"asha lets about one trial in {REDUCTION} pass each of epochs {places}: of {n_trials} "
         "perhaps none but the default comes to the end. Ask for more trials "
-        f"({2 * through} or so), or take scheduler: fifo, which stops nobody."
+        f"({2 * through} or so), or take `scheduler: fifo`, which stops nobody."
     ]
 
 

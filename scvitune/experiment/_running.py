@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -179,7 +180,8 @@ def _drive(
         if (searched or spent) and not has_follow_ups(stages, records):
             reason = stopper.spent or "all trials had ended"
             log.append("driver", action="end", reason=reason)
-            wish = " Give num_samples (--num-samples) a larger total for more."
+            command = f"scvitune resume {shlex.quote(str(layout.root))} --num-samples"
+            wish = f" `{command} {2 * max(1, search.num_samples)}` tries as many more."
             is_tried_out = plan.combinations is not None and not plan.untried_combinations
             more = wish if plan.space.names and not spent and not is_tried_out else ""
             announce(f"Nothing is left to do: {reason} ({trials_in_words(len(records))}).{more}")

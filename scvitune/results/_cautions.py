@@ -66,11 +66,27 @@ def _all_stopped(run: Run) -> list[str]:
     stopped = others_all_stopped(run)
     if not stopped or len(run.records) < 3:
         return []
+    more = _with_samples(run, 2 * _asked_samples(run))
+    through = f" Of more trials some come through: `{more}`." if more else ""
     return [
-        f"The scheduler stopped all {stopped} trials but the default before their end. Of more "
-        f"trials some come through: `{resume_with(run)} --num-samples ...`; in a new study, "
-        "scheduler: fifo stops nobody."
+        f"The scheduler stopped all {stopped} trials but the default before their end.{through} "
+        "In a new study, `scheduler: fifo` stops nobody."
     ]
+
+
+def _with_samples(run: Run, wanted: int) -> str:
+    """Return the command that takes a study to so many samples, ``""`` where none does.
+
+    An epoch budget is one for good, and a run of another program is not gone on with. Of a study
+    that a time budget ended before it had all that was asked for, a resume has the time again.
+    """
+    if not run.search or run.spent_budget == "the epoch budget is spent":
+        return ""
+    return resume_with(run, max(wanted, _asked_samples(run)))
+
+
+def _asked_samples(run: Run) -> int:
+    return int(run.search.get("num_samples") or 0)
 
 
 def _worse_elsewhere(run: Run) -> list[str]:
@@ -196,11 +212,11 @@ def _too_few(run: Run) -> list[str]:
     if tried >= _TRIALS_EACH * len(searched):
         return []
     trials = "1 trial is" if tried == 1 else f"{tried} trials are"
+    more = _with_samples(run, _TRIALS_WANTED * len(searched))
+    remedy = f"Go on with `{more}`, or search" if more else "Search"
     return [
         f"{trials} few for {len(searched)} hyperparameters: with fewer than {_TRIALS_EACH} each "
-        f"the search has hardly looked around. Resume it with --num-samples "
-        f"{_TRIALS_WANTED * len(searched)}, or search fewer hyperparameters in a "
-        "new study."
+        f"the search has hardly looked around. {remedy} fewer hyperparameters in a new study."
     ]
 
 
@@ -215,15 +231,15 @@ def _cut_grid(run: Run) -> list[str]:
         return [f"Only {said}."]
     points = sum(r.origin == "point" for r in run.records.values())
     return [
-        f"Only {said}, drawn from all over it. Resume it with --num-samples "
-        f"{combinations + points} for all."
+        f"Only {said}, drawn from all over it. "
+        f"`{resume_with(run, combinations + points)}` tries all."
     ]
 
 
 def _asked_of_grid(run: Run) -> int:
     """Return how many combinations were asked for; some may have failed without a report."""
     points = sum(record.origin == "point" for record in run.records.values())
-    return int(run.search.get("num_samples") or 0) - points
+    return _asked_samples(run) - points
 
 
 def _disagreement(run: Run) -> list[str]:
@@ -336,5 +352,5 @@ def _still_improving(run: Run, best: TrialRecord) -> list[str]:
     return [
         f"{describe_metric(run.metric)} was still {moving} at the last epoch of the best trial "
         f"({format_value(float(budget))}): more epochs may do better. A "
-        "resumed study keeps its max_epochs; start a new one with a larger one."
+        "resumed study keeps its `max_epochs`; start a new one with a larger one."
     ]

@@ -71,7 +71,7 @@ def test_check_warns_of_a_default_that_is_cut(prepared):
         "itself would train this model for on so much data, and never leaves its KL warm-up of "
         "400 epochs: what beats it so need not beat scvi-tools' default."
     )
-    assert "max_epochs=null" in warning
+    assert "max_epochs: null" in warning
 
 
 @pytest.mark.parametrize("options", [{}, {"max_epochs": 60, "default_trial": False}])

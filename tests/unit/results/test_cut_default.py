@@ -47,7 +47,7 @@ def test_the_first_caution_says_it_and_what_to_do(small_run) -> None:
     first = find_cautions(small_run.read())[0]
     assert first.startswith("The default configuration was cut to 4 of the 400 epochs that scvi-")
     assert "never left its KL warm-up of 400 epochs" in first
-    assert "start a new study with max_epochs=null" in first
+    assert "start a new study with `max_epochs: null`" in first
     assert "or a budget near it" in first
     small_run.settings(default_max_epochs=400, default_kl_warmup=2)
     assert "warm-up" not in find_cautions(small_run.read())[0]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 
 import pytest
+from markupsafe import escape
 
 from scvitune.results import render_report, summarise
 from scvitune.results._cautions import find_cautions
@@ -72,8 +75,42 @@ def test_cautions_say_what_a_resume_cannot_change(new_run) -> None:
     builder.driver("end")
     cautions = " ".join(find_cautions(builder.read()))
     assert "higher values may be better still, search a wider range in a new study." in cautions
-    assert "A resumed study keeps its max_epochs; start a new one with a larger one." in cautions
+    assert "A resumed study keeps its `max_epochs`; start a new one with a larger one." in cautions
     assert "or search fewer hyperparameters in a new study." in cautions
+
+
+def test_what_cautions_advise_is_a_whole_command_set_as_code(new_run) -> None:
+    builder = new_run("of two words")
+    builder.driver("start")
+    builder.trial("00000", values={4.0: 9.0}, origin="default")
+    for number in (1, 2, 3):
+        builder.trial(f"{number:05d}", values={1.0: 10.0 + number}, status="stopped")
+    builder.driver("end")
+
+    def advised(**settings) -> list[str]:
+        builder.settings(**settings)
+        run = builder.read()
+        options = {option for c in find_cautions(run) for option in re.findall(r"--[a-z-]+", c)}
+        code = re.findall(r"`([^`]+)`", " ".join(find_cautions(run)))
+        assert options == {option for text in code for option in re.findall(r"--[a-z-]+", text)}
+        html = render_report(run)
+        commands = [text for text in code if text.startswith("scvitune ")]
+        for command in commands:
+            _, name, root, *_rest = shlex.split(command)
+            assert (name, root) == ("resume", str(builder.layout.root))
+            assert f"<code>{escape(command)}</code>" in html
+        return [command.partition(" --num-samples ")[2] for command in commands]
+
+    search = {"searcher": "tpe", "scheduler": "asha", "max_epochs": 4}
+    # few for three hyperparameters; none trained to its end; each configuration trained once
+    assert advised(search=search | {"num_samples": 3})[:2] == ["30", "6"]
+    # ended by a time budget, with fewer trials than were asked for: not to a smaller total
+    builder.driver("end", reason="the time budget is spent")
+    assert advised(search=search | {"num_samples": 50})[:2] == ["50", "100"]
+    # a resume has no epochs left
+    builder.driver("end", reason="the epoch budget is spent")
+    assert not any(advised(search=search | {"num_samples": 50}))
+    assert any("hyperparameters: with fewer" in c for c in find_cautions(builder.read()))
 
 
 def test_an_interrupted_study_says_how_many_were_asked_for(new_run) -> None:
@@ -113,8 +150,8 @@ def test_a_grid_that_was_cut_is_said_to_be(new_run) -> None:
 
     assert cautions() == cautions(combinations=2) == []
     assert cautions(combinations=12) == [
-        "Only 2 of the grid's 12 combinations were tried, drawn from all over it. Resume it with "
-        "--num-samples 13 for all."
+        "Only 2 of the grid's 12 combinations were tried, drawn from all over it. "
+        f"`scvitune resume {builder.layout.root} --num-samples 13` tries all."
     ]
     # Asked for, but a failure said nothing: more samples would not help.
     assert cautions(combinations=3, search={"num_samples": 50}) == [
@@ -212,7 +249,7 @@ def test_trials_stopped_after_next_to_no_training_are_a_caution(small_run) -> No
 
     (words,) = cautions()
     assert words.startswith("asha stopped 1 of 4 trials early, comparing them from epoch 1 of 10")
-    assert "In a new study, give more epochs (16 at the very least), scheduler: fifo" in words
+    assert "In a new study, give more epochs (16 at the very least), `scheduler: fifo`" in words
     assert words[:40] in render_report(small_run.read())
     assert cautions(max_epochs=16.0) == cautions(scheduler="AsyncHyperBandScheduler") == []
     assert cautions(rungs=()) == cautions(scheduler="fifo") == []
