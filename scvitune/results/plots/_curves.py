@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from scvitune.contracts import Mode
-from scvitune.results._ranges import good_range
+from scvitune.results._ranges import covering_range, good_range
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import best_trial_id, metric_mode
 from scvitune.results._wording import describe_metric, format_number
@@ -16,6 +16,7 @@ from scvitune.results.plots._base import Plot
 from scvitune.results.plots._style import (
     BEST,
     DEFAULT,
+    SHOW_ALL,
     colour_at,
     colour_bar,
     joined,
@@ -57,7 +58,7 @@ def plot_curves(run: Run, metric: str | None = None) -> tuple[go.Figure, pd.Data
 
     The vertical range follows the later part of the curves: the steep beginning is cut off. Where
     that would leave out too many trials altogether (short studies, whose trials were stopped in
-    their steep part), it reaches up to the best values of all.
+    their steep part), it reaches up to the best values of most.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def curves_range(run: Run, data: pd.DataFrame, mode: Mode) -> tuple[float, float
     bests = _bests(run, data, mode)
     if _n_beyond(bests, low, high) <= _MAX_HIDDEN * len(bests):
         return low, high
-    wide = good_range(bests, mode)
+    wide = covering_range(bests, mode, share=1 - _MAX_HIDDEN)
     return min(low, wide[0]), max(high, wide[1])
 
 
@@ -181,7 +182,7 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     bests = _bests(run, data, run.mode)
     hidden = _n_beyond(bests, *curves_range(run, data, run.mode))
     if hidden:
-        text += f" {hidden} of {len(bests)} trials never came within the range shown; zoom out."
+        text += f" {hidden} of {len(bests)} trials never came within the range shown; {SHOW_ALL}."
     return text
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from scvitune.results._ranges import good_range
+from scvitune.results._ranges import covering_range
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import trial_status
 from scvitune.results._wording import STATUS_WORDS, describe_metric, format_number
@@ -18,13 +18,17 @@ from scvitune.results.plots._style import (
     BEST,
     DEFAULT,
     GREY,
+    SHOW_ALL,
     metric_axis,
     new_figure,
+    note_hidden,
     plain,
     say_empty,
 )
 
 _LOST = ("diverged", "failed")
+_COVERED = 0.75
+"""So many of the trials are in sight in any case, however far off: the rest may be hidden."""
 
 
 def history_data(run: Run) -> pd.DataFrame:
@@ -61,7 +65,9 @@ def history_data(run: Run) -> pd.DataFrame:
 def plot_history(run: Run) -> tuple[go.Figure, pd.DataFrame]:
     """Plot each trial's value in the order in which trials ended, and the best so far.
 
-    A trial far worse than the others is drawn at the edge.
+    The vertical range goes from the best to the default and most of the trials: those that were
+    stopped after little training, or learned nothing, would squeeze the others into a line. What
+    lies beyond is counted in the corner, and seen once the axis is set to all (a double click).
 
     Returns
     -------
@@ -73,27 +79,23 @@ def plot_history(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         return say_empty(figure, "No trial has reported yet"), data
     default = run.default.best_report(run.metric, run.mode) if run.default else None
     lost = data["status"].isin(_LOST)
-    low, high = good_range(data["value"][~lost] if not lost.all() else data["value"], run.mode)
-    beyond = (data["value"] > high) | (data["value"] < low)
+    low, high = history_range(run, data)
     stopped = data["status"] == "stopped"
-    edge = "triangle-up" if run.mode == "min" else "triangle-down"
     for chosen, symbol, label in (
-        (~lost & ~beyond & ~stopped, "circle", "trial"),
-        (~lost & ~beyond & stopped, "circle-open", "stopped early"),
-        (lost & ~beyond, "x-thin-open", "failed or diverged"),
-        (beyond, edge, "worse, off the scale"),
+        (~lost & ~stopped, "circle", "trial"),
+        (stopped, "circle-open", "stopped early"),
+        (lost, "x-thin-open", "failed or diverged"),
     ):
         if chosen.any():
             part = data[chosen]
             figure.add_scatter(
                 x=part["order"],
-                y=part["value"].clip(low, high),
+                y=part["value"],
                 text=[_hover(row) for row in part.itertuples()],
                 hovertemplate="%{text}<extra></extra>",
                 mode="markers",
                 marker={"symbol": symbol, "size": 8, "color": GREY, "line": {"width": 1.5}},
                 name=label,
-                cliponaxis=False,
             )
     if data["best_so_far"].notna().any():
         figure.add_scatter(
@@ -113,7 +115,33 @@ def plot_history(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         tickformat="d",
         dtick=1 if len(data) < 12 else None,
     )
+    if words := _describe_hidden(run, data):
+        note_hidden(figure, words)
     return figure, data
+
+
+def history_range(run: Run, data: pd.DataFrame) -> tuple[float, float]:
+    """Return the vertical range in which trials are drawn."""
+    lost = data["status"].isin(_LOST)
+    default = run.default.best_report(run.metric, run.mode) if run.default else None
+    return covering_range(
+        data["value"] if lost.all() else data["value"][~lost],
+        run.mode,
+        share=_COVERED,
+        always=None if default is None else default.metrics[run.metric],
+    )
+
+
+def _describe_hidden(run: Run, data: pd.DataFrame) -> str:
+    """Return how many trials lie outside of the range, and where; ``""`` if none does."""
+    low, high = history_range(run, data)
+    above, below = int((data["value"] > high).sum()), int((data["value"] < low).sum())
+    if not above + below:
+        return ""
+    trials = f"{above + below} trial{'' if above + below == 1 else 's'}"
+    if above and below:
+        return f"{trials} above and below not shown"
+    return f"{trials} {'above' if above else 'below'} not shown"
 
 
 def add_default_line(
@@ -142,10 +170,15 @@ def _hover(row: Any) -> str:
 
 
 def _words(run: Run, data: pd.DataFrame) -> str:
-    return (
+    text = (
         f"{describe_metric(run.metric)} of each trial at its best epoch, in the order in which "
         "trials ended, and the best so far."
     )
+    hidden = _describe_hidden(run, data)
+    if not hidden:
+        return text
+    verb = "is" if hidden.startswith("1 trial ") else "are"
+    return f"{text} {hidden.replace(' not shown', f' {verb} not shown')}: {SHOW_ALL}."
 
 
 PLOT = Plot("How the search went", _words, plot_history, section="search")

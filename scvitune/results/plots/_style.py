@@ -80,6 +80,21 @@ def say_empty(figure: go.Figure, words: str) -> go.Figure:
     return figure
 
 
+SHOW_ALL = "a double click in the figure shows all"
+
+
+def note_hidden(figure: go.Figure, words: str) -> None:
+    """Say in the corner of a figure what lies outside of its range, for who sees it alone."""
+    figure.add_annotation(
+        text=f"{plain(words)}: double click shows all",
+        **{"x": 1, "xref": "paper", "xanchor": "right"},
+        **{"y": 1, "yref": "paper", "yanchor": "top"},
+        showarrow=False,
+        bgcolor="rgba(255, 255, 255, 0.8)",
+        font={"size": 12, "color": SOFT},
+    )
+
+
 def metric_axis(name: str, mode: Mode | None) -> str:
     """Return an axis title: metric, unit, and which way is better."""
     unit = metric_words(name).unit

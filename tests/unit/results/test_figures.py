@@ -150,6 +150,71 @@ def test_curves_say_how_many_trials_lie_beyond(new_run) -> None:
     assert "1 of 10 trials never came within the range shown" in PLOTS["curves"].words(run, data)
 
 
+def searched(new_run, *, mode="min", n_stopped=30):
+    """A search of which most trials were stopped, the last two after they had learned nothing."""
+    sign = 1 if mode == "min" else -1
+    builder = new_run()
+    builder.settings(mode=mode)
+    builder.trial("00000", values={4.0: sign * 711.0}, origin="default")
+    for number, value in enumerate((666.0, 687.0, 693.0, 707.0), 1):
+        builder.trial(f"{number:05d}", values={4.0: sign * value})
+    for number in range(5, 5 + n_stopped):
+        value = 740 + 260 * (number % 10) / 9
+        builder.trial(f"{number:05d}", values={1.0: sign * value}, status="stopped")
+    for trial_id, value in (("09998", 1250.0), ("09999", 3237.0)):
+        builder.trial(trial_id, values={1.0: sign * value}, status="stopped")
+    return builder
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_history_shows_those_that_count_and_tells_of_the_others(new_run, mode) -> None:
+    run = searched(new_run, mode=mode).read()
+    figure, data = plot_history(run)
+    sign = 1 if mode == "min" else -1
+    low, high = figure.layout.yaxis.range
+    assert all(in_range(figure, sign * value) for value in (666.0, 687.0, 711.0, 740.0))
+    assert (711 - 666) / (high - low) > 0.1, "the gain can be seen"
+    hidden = data[(data["value"] < low) | (data["value"] > high)]
+    assert list(hidden["trial_id"]) == ["09998", "09999"]
+    where = "above" if mode == "min" else "below"
+    (note,) = figure.layout.annotations
+    assert note.text == f"2 trials {where} not shown: double click shows all"
+    words = PLOTS["history"].words(run, data)
+    assert f"2 trials {where} are not shown: a double click in the figure" in words
+    # where they are: all of them are drawn, for who looks
+    drawn = [y for one in figure.data if one.mode == "markers" for y in one.y]
+    assert sorted(drawn) == sorted(data["value"])
+
+
+def test_history_hides_nothing_that_is_within_reach(short_study) -> None:
+    run = short_study.read()
+    figure, data = plot_history(run)
+    assert all(in_range(figure, value) for value in data["value"])
+    assert not figure.layout.annotations
+    assert "not shown" not in PLOTS["history"].words(run, data)
+
+
+def test_history_keeps_a_bad_default_in_sight(new_run) -> None:
+    builder = new_run()
+    builder.trial("00000", values={4.0: 2000.0}, origin="default")
+    for number in range(1, 9):
+        builder.trial(f"{number:05d}", values={4.0: 600.0 + number})
+    builder.trial("00009", values={4.0: 30000.0}, status="diverged")
+    run = builder.read()
+    figure, data = plot_history(run)
+    assert in_range(figure, 2000.0)
+    assert not in_range(figure, 30000.0)
+    assert "1 trial above is not shown" in PLOTS["history"].words(run, data)
+
+
+def test_curves_of_a_search_that_stopped_most_show_most(new_run) -> None:
+    run = searched(new_run).read()
+    figure, data = plot_curves(run)
+    assert figure.layout.yaxis.range[1] < 1100
+    words = PLOTS["curves"].words(run, data)
+    assert "trials never came within the range shown; a double click" in words
+
+
 def test_a_colour_bar_needs_curves_to_belong_to(new_run) -> None:
     builder = new_run()
     builder.trial("00000", values={1.0: 9.0, 4.0: 8.0}, origin="default")
