@@ -14,6 +14,44 @@
     });
   }
 
+  // Long tables begin with their first rows, and a button shows all. Printed pages have all rows, as has
+  // a page without scripts; a search in the page is to find what is in any of them.
+  const FIRST = 25, HARDLY_MORE = 5;
+  const wholes = [];
+  for (const box of document.querySelectorAll(".rows")) {
+    const fit = () => box.classList.toggle("fits", box.scrollWidth <= box.clientWidth);
+    new ResizeObserver(fit).observe(box);
+    const count = box.querySelector("table").tBodies[0].rows.length;
+    if (count <= FIRST + HARDLY_MORE) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "more";
+    const show = (all) => {
+      box.classList.toggle("few", !all);
+      button.setAttribute("aria-expanded", all);
+      button.textContent = all ? `Show the first ${FIRST}` : `Show all ${count} ${box.dataset.what || "rows"}`;
+    };
+    button.addEventListener("click", () => {
+      const all = box.classList.contains("few");
+      show(all);
+      if (!all) box.scrollIntoView({ block: "start" });
+    });
+    wholes.push(() => show(true));
+    show(false);
+    box.after(button);
+  }
+  addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "f") for (const show of wholes) show();
+  });
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open]):has(> .rows)")];
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
+  });
+
   // Tables: a click on a heading sorts by it, a second one the other way; what is missing is last.
   const value = (row, column) => {
     const cell = row.cells[column];

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from report_pages import open_report
 
 import scvitune
 from scvitune.contracts import RunLayout
@@ -43,15 +42,6 @@ def study(local_ray, pbmc, tmp_path_factory):
         storage=tmp_path_factory.mktemp("runs"),
         name="browser",
     )
-
-
-def open_report(browser, study) -> list[dict]:
-    """Open a study's report and return what the browser fetched for it."""
-    browser.get_log("performance")
-    browser.get(study.write_report().as_uri())
-    browser.execute_async_script("setTimeout(arguments[0], 200)")
-    messages = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
-    return [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
 
 def drawn(browser) -> dict[str, int]:
@@ -202,48 +192,6 @@ def test_every_figure_that_there_is_can_be_drawn(browser, rich_run) -> None:
     assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
 
 
-@pytest.fixture(scope="module")
-def long_run(tmp_path_factory):
-    """Sixty trials, one of them far off, as many stopped as a scheduler stops."""
-    layout = RunLayout(tmp_path_factory.mktemp("runs") / "long")
-    layout.root.mkdir()
-    settings = {"name": "long", "model": "SCVI", "metric": "elbo_validation", "mode": "min"}
-    search = {"searcher": "random", "scheduler": "asha", "num_samples": 59, "max_epochs": 4}
-    space = {"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}}
-    layout.study.write_text(yaml.safe_dump({**settings, "search": search, "space": space}))
-    with EventLog(layout.events) as log:
-        log.append("driver", action="start", slots=2, pid=1, host="h")
-        for number in range(60):
-            trial_id = f"{number:05d}"
-            origin = "random" if number else "default"
-            config = {"lr": 1e-3 * (1 + number / 60)}
-            log.append("proposal", trial_id=trial_id, config=config, origin=origin)
-            value = 5000.0 if number == 7 else 700.0 + number
-            reported = {"elbo_validation": value}
-            log.append("report", trial_id=trial_id, epoch=4.0, time_s=1.0, metrics=reported)
-            log.append("end", trial_id=trial_id, status="finished", reason="")
-        log.append("driver", action="end")
-    return layout.root
-
-
-def test_a_double_click_shows_what_lies_outside_of_a_figure(browser, long_run) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.by import By
-
-    open_report(browser, scvitune.load(long_run))
-    top = "return document.getElementById('figure-history').layout.yaxis.range[1]"
-    first = browser.execute_script(top)
-    assert first < 1000
-    text = browser.find_element(By.ID, "figure-history").text
-    assert "1 trial above not shown: double click shows all" in text
-    place = browser.find_element(By.CSS_SELECTOR, "#figure-history .nsewdrag")
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", place)
-    for shown in (True, False):
-        ActionChains(browser).double_click(place).perform()
-        browser.execute_async_script("setTimeout(arguments[0], 800)")
-        assert (browser.execute_script(top) > 5000) == shown
-
-
 def column(browser, heading: str) -> list[str]:
     return browser.execute_script(
         """
@@ -345,7 +293,7 @@ def test_the_table_shows_every_hyperparameter_without_scrolling(browser, wide_ru
         open_report(browser, scvitune.load(wide_run))
         table, page, edge, room = browser.execute_script(
             """
-            const place = document.querySelector("#trials .tall");
+            const place = document.querySelector("#trials .rows");
             const last = [...place.querySelectorAll("tbody td:last-child")];
             const edge = Math.max(...last.map((cell) => cell.getBoundingClientRect().right));
             const page = document.documentElement;
