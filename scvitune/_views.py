@@ -99,12 +99,15 @@ class Views:
         Returns
         -------
         A plotly figure and a DataFrame. ``figure.show()`` opens it in a browser, its camera saves
-        SVG, and with the extra ``figures`` so does ``figure.write_image("figure.pdf")`` PDF.
+        SVG, and ``figure.write_html("figure.html")`` saves a page that has the same camera.
+        ``figure.write_image("figure.pdf", width=1000, height=500)`` saves PDF, SVG or PNG from a
+        script; it needs the extra ``figures`` (``pip install 'scvitune[figures]'``) and a Chrome
+        or Chromium.
 
         Raises
         ------
         InputError
-            If there is no such plot.
+            If there is no such plot; from ``write_image``, if the extra is not installed.
 
         Examples
         --------

@@ -15,6 +15,7 @@ from scvitune.results._tables import best_trial_id, metric_mode, test_metric
 from scvitune.results._typesetting import confirm_with
 from scvitune.results._wording import cells_of, format_number, metric_words
 from scvitune.results.plots._base import Plot
+from scvitune.results.plots._figure import Figure
 from scvitune.results.plots._style import (
     BEST,
     CATEGORIES,
@@ -50,7 +51,9 @@ def draw_confirmation(
     data = table.sort_values("mean", ascending=mode == "min", kind="stable")
     if data.empty:
         return say_empty(new_figure(), "Nothing was confirmed"), data
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
+    figure = make_subplots(
+        figure=Figure(), rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04
+    )
     style(figure, height=170 + 44 * len(data))
     names = [_name(trial_id, row, default_id) for trial_id, row in data.iterrows()]
     colours = [

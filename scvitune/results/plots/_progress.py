@@ -12,6 +12,7 @@ from scvitune.results._ranges import good_range
 from scvitune.results._run_directory import Run
 from scvitune.results._wording import describe_metric, in_sentence
 from scvitune.results.plots._base import Plot
+from scvitune.results.plots._figure import Figure
 from scvitune.results.plots._history import add_default_line
 from scvitune.results.plots._style import (
     BEST,
@@ -77,7 +78,9 @@ def plot_progress(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         (known["epochs"], "Epochs of all trials"),
         (known["hours"] * factor, f"Time ({unit})"),
     )
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05)
+    figure = make_subplots(
+        figure=Figure(), rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05
+    )
     style(figure)
     default = run.default.best_report(run.metric, run.mode) if run.default else None
     for column, (x, title) in enumerate(panels, start=1):

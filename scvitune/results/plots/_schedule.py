@@ -13,6 +13,7 @@ from scvitune.results._searched import list_searched
 from scvitune.results._tables import best_trial_id
 from scvitune.results._wording import format_value
 from scvitune.results.plots._base import Plot
+from scvitune.results.plots._figure import Figure
 from scvitune.results.plots._style import BEST, new_figure, plain, say_empty, style
 
 _PANEL = 150
@@ -64,7 +65,11 @@ def plot_schedule(run: Run, trial_id: str | None = None) -> tuple[go.Figure, pd.
         return say_empty(new_figure(), "No hyperparameter changed during training"), data
     names = list(dict.fromkeys(data["hyperparameter"]))
     figure = make_subplots(
-        rows=len(names), cols=1, shared_xaxes=True, vertical_spacing=0.12 / len(names)
+        figure=Figure(),
+        rows=len(names),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.12 / len(names),
     )
     style(figure, height=_PANEL * len(names) + 90)
     domains = {one.name: one.domain for one in list_searched(run)}

@@ -17,6 +17,7 @@ from scvitune.results._searched import Searched, list_searched
 from scvitune.results._tables import best_trial_id, is_missing, trial_status
 from scvitune.results._wording import describe_metric, format_number, format_value
 from scvitune.results.plots._base import Plot, has_reports
+from scvitune.results.plots._figure import Figure
 from scvitune.results.plots._style import (
     BEST,
     DEFAULT,
@@ -86,6 +87,7 @@ def plot_slices(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         return say_empty(new_figure(), "No two trials differ yet"), data
     n_rows = math.ceil(len(searched) / _COLUMNS)
     figure = make_subplots(
+        figure=Figure(),
         rows=n_rows,
         cols=_COLUMNS,
         shared_yaxes=True,

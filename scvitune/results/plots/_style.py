@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from scvitune.contracts import Mode
 from scvitune.results._wording import better_way, cells_of, describe_metric, metric_words
+from scvitune.results.plots._figure import Figure
 
 INK, SOFT, GRID = "#1f2937", "#5b6675", "#e2e6ea"
 GREY = "#8a94a0"
@@ -39,7 +40,7 @@ def plain(value: Any) -> str:
 
 def new_figure(*, height: int = _HEIGHT) -> go.Figure:
     """Return an empty figure in the style of the report."""
-    return style(go.Figure(), height=height)
+    return style(Figure(), height=height)
 
 
 def style(figure: go.Figure, *, height: int = _HEIGHT) -> go.Figure:

@@ -14,6 +14,7 @@ from scvitune.results._latent import add_names, cached_umap, compute_umap, laten
 from scvitune.results._run_directory import Run
 from scvitune.results._typesetting import whole_path
 from scvitune.results.plots._base import Plot
+from scvitune.results.plots._figure import Figure
 from scvitune.results.plots._style import CATEGORIES, GREY, plain, style
 
 _MAX_DRAWN = 3000
@@ -52,6 +53,7 @@ def plot_umap(
     roles = [role for role in _TITLES if (data["role"] == role).any()]
     names = [name for name in data.columns if name not in _KNOWN] or [""]
     figure = make_subplots(
+        figure=Figure(),
         rows=len(names),
         cols=len(roles),
         horizontal_spacing=0.03,

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import json
+import pickle
+import sys
 
 import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
+import scvitune
+from scvitune.errors import InputError
 from scvitune.results.plots import (
     PLOTS,
     plot_curves,
@@ -368,3 +374,26 @@ def test_slices_of_trials_of_one_length_speak_of_none_that_was_stopped(new_run) 
     words = PLOTS["slices"].words(run, data)
     assert "stopped" not in words
     assert "Triangles" not in words
+
+
+@pytest.mark.parametrize("name", ["history", "progress", "umap"])
+def test_images_without_the_extra_name_what_to_install(small_run, monkeypatch, tmp_path, name):
+    monkeypatch.setitem(sys.modules, "kaleido", None)  # as if it were not there
+    if name == "umap":
+        points = {"umap_1": [0.0, 1.0], "umap_2": [0.0, 1.0], "cell": [0, 1], "batch": ["a", "b"]}
+        table = pd.concat(
+            [
+                pd.DataFrame(points).assign(role=role, trial_id=trial_id)
+                for role, trial_id in (("default", "00000"), ("best", "00001"))
+            ]
+        )
+        table.to_parquet(small_run.layout.root / "umap.parquet")
+    figure, _ = scvitune.load(small_run.layout.root).plot(name)
+    assert isinstance(figure, go.Figure)
+    with pytest.raises(InputError, match=r"pip install 'scvitune\[figures\]'") as error:
+        figure.write_image(tmp_path / "figure.pdf")
+    assert "write_html" in str(error.value)
+    with pytest.raises(InputError, match=r"scvitune\[figures\]"):
+        pickle.loads(pickle.dumps(figure)).to_image("png")
+    figure.write_html(tmp_path / "figure.html")
+    assert (tmp_path / "figure.html").stat().st_size > 1e6
