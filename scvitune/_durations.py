@@ -11,3 +11,10 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def format_estimate(seconds: float) -> str:
+    """Return an estimated duration in words: from ten minutes on without seconds."""
+    if 600 <= round(seconds) < 3600:
+        return f"{round(seconds / 60)} min" if seconds < 3570 else "1 h 0 min"
+    return format_duration(seconds)

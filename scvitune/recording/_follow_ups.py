@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from scvitune._disk import DISK_FAULT
-from scvitune._durations import format_duration
+from scvitune._durations import format_duration, format_estimate
 from scvitune.contracts import NOTE
 from scvitune.events import EventLog
 from scvitune.recording._terminal import write_safely
@@ -231,7 +231,7 @@ class FollowUpProgress:
         if left is None:  # at the very beginning there is nothing to say of time
             words = f" | {format_duration(so_far)}, time left not known yet"
             return text + words * (so_far >= 1)
-        return f"{text} | {format_duration(so_far)}, about {format_duration(left)} left"
+        return f"{text} | {format_duration(so_far)}, about {format_estimate(left)} left"
 
     def _show(self) -> None:
         bar = self._bar

@@ -1,7 +1,8 @@
-"""What an epoch costs on the wall clock lately, all that trials wait for included."""
+"""What an epoch costs on the wall clock lately, and a time left that does not jump with it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 _SHORTEST_S = 60.0
@@ -9,6 +10,8 @@ _MARKS = 50
 _ENOUGH_S = 5.0
 _LEAST = 0.05
 """Share of all epochs that is looked at; where less was trained lately, one looks further back."""
+_SETTLING = 0.1
+"""Share of the time left in which what is shown comes to within a third of what is estimated."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +88,26 @@ class Pace:
 
     def _window(self) -> float:
         return max(_SHORTEST_S, (self._now - self._marks[0].now) / 2)
+
+
+class SteadyEnd:
+    """When a study will end, as it is shown: what is estimated, without its jumps.
+
+    On a machine that is busy with other things an estimate jumps with each report, and goes up as
+    often as down. The end that is shown goes towards the one estimated, the faster the less time
+    is left: at the end it is no later than the estimate.
+    """
+
+    def __init__(self) -> None:
+        self._end = self._now = math.nan
+
+    def seconds_left(self, now: float, *, estimate: float) -> float:
+        """Return the seconds to show, after taking in those that are estimated now."""
+        end, last, self._now = now + estimate, self._now, now
+        if math.isnan(self._end):
+            self._end = end
+            return estimate
+        settling = _SETTLING * min(estimate, max(0.0, self._end - now))
+        part = 1 - math.exp(-max(0.0, now - last) / settling) if settling > 0 else 1.0
+        self._end += part * (end - self._end)
+        return max(0.0, self._end - now)

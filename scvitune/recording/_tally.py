@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scvitune._durations import format_duration
+from scvitune._durations import format_duration, format_estimate
 from scvitune.contracts import ENDED, Mode
 from scvitune.events import TrialRecord
-from scvitune.recording._pace import Pace
+from scvitune.recording._pace import Pace, SteadyEnd
 from scvitune.recording._wording import describe_metric, format_value
 
 _STATUS_WORDS = {
@@ -88,7 +88,7 @@ class Tally:
         self._first_values: dict[str, Any] = {}
         self._epochs = 0.0
         self._time_s = 0.0
-        self._pace = Pace()
+        self._pace, self._end = Pace(), SteadyEnd()
         self._searched_epochs = 0.0
         self._n_searched = 0
 
@@ -255,7 +255,10 @@ class Tally:
         if seconds is None:
             return "time left not known yet"
         if seconds:
-            return f"about {format_duration(seconds)} left"
+            shown = self._end.seconds_left(time.monotonic(), estimate=seconds)
+            if self._time_budget_s is not None:
+                shown = min(shown, max(0.0, self._time_budget_s - self.elapsed_s()))
+            return f"about {format_estimate(shown)} left"
         return "all trials done" + (f", {self._follows} next" if self._follows else "")
 
     def line(self) -> str:
