@@ -60,6 +60,10 @@ class HParamsPage:
     is left out there, to stay a number elsewhere. Constants that differ from the default's values
     share one column of text, ``with``; those that do not have one each, which the page puts last.
 
+    The page shows 128 as 128.00: it knows doubles alone, and prints each with five digits. As text
+    an integer would lose its order in tables and its scale in plots, and would not go together
+    with the numbers that earlier trials of a run have written.
+
     Parameters
     ----------
     metric
