@@ -66,7 +66,7 @@ def _all_stopped(run: Run) -> list[str]:
     stopped = others_all_stopped(run)
     if not stopped or len(run.records) < 3:
         return []
-    more = _with_samples(run, 2 * _asked_samples(run))
+    more = _with_samples(run, 2 * max(stopped, _asked_samples(run)))
     through = f" Of more trials some come through: `{more}`." if more else ""
     return [
         f"The scheduler stopped all {stopped} trials but the default before their end.{through} "
