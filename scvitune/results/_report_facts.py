@@ -30,6 +30,7 @@ from scvitune.results._wording import (
     format_number,
     format_percent,
     in_sentence,
+    metric_words,
     split_order,
 )
 
@@ -89,9 +90,13 @@ def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
     if claimed_p_value(table, winner) >= 1 - LEVEL:
         return [("not shown", f"to be better {words}")]
     difference = float(table.loc[winner, "difference"])
-    share = abs(difference / float(table.loc[default.trial_id, f"{test}_mean"]))
+    theirs = float(table.loc[default.trial_id, f"{test}_mean"])
     better = (difference < 0) == ((metric_mode(run, test) or run.mode) == "min")
-    return [(format_percent(share), f"{'better' if better else 'worse'} {words}")]
+    # Of nothing there is no share: an ARI of 0 is what a collapsed latent space has.
+    unit = metric_words(test).unit
+    amount = f"{format_number(abs(difference), digits=3)} {unit}".strip()
+    text = format_percent(abs(difference / theirs)) if theirs else amount
+    return [(text, f"{'better' if better else 'worse'} {words}")]
 
 
 def _gain_figure(run: Run, name: str, row: pd.Series) -> list[tuple[str, str]]:

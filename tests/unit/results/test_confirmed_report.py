@@ -88,6 +88,26 @@ def test_tiles_and_lines_are_the_means_over_seeds(confirmed) -> None:
     )
 
 
+def test_a_default_of_zero_has_no_share(new_run) -> None:
+    """An ARI of 0 is no rare one: that of a latent space that tells nothing."""
+    builder = new_run()
+    builder.settings(metric="ari_validation", mode="max", confirm={"top_k": 1, "seeds": 2})
+    for trial_id, origin, value in (("00000", "default", 0.0), ("00001", "tpe", 0.5)):
+        config = {"lr": 0.1 + value}
+        builder.log.append("proposal", trial_id=trial_id, config=config, origin=origin)
+        report = {"epoch": 4.0, "time_s": 1.0, "metrics": {"ari_validation": value}}
+        builder.log.append("report", trial_id=trial_id, **report)
+        builder.log.append("end", trial_id=trial_id, status="finished")
+        for seed in (1, 2):
+            found = value and value + 0.01 * seed
+            builder.confirm(trial_id, seed, ari_validation=value, ari_test=found)
+    builder.driver("end")
+    run = builder.read()
+    figures = dict(key_figures(run, comparison_table(run)))
+    assert figures["0.515"] == "better than the default on the held-out test cells, over 2 seeds"
+    assert "0.515 better than the default" in page(builder)
+
+
 def test_numbers_of_the_search_stand_only_under_its_own_heading(confirmed) -> None:
     above, below = page(confirmed).split("The trainings of the search One training each. ")
     assert below.startswith("These are single trainings, and a seed alone moves them")
