@@ -13,6 +13,7 @@ from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
     best_trial_id,
+    can_be_confirmed,
     comparison_table,
     confirmed_winner,
     test_metric,
@@ -68,9 +69,10 @@ def _all_stopped(run: Run) -> list[str]:
         return []
     more = _with_samples(run, 2 * max(stopped, _asked_samples(run)))
     through = f" Of more trials some come through: `{more}`." if more else ""
+    larger = " with a larger epoch_budget" if ended_by_epochs(run) else ""
     return [
         f"The scheduler stopped all {stopped} trials but the default before their end.{through} "
-        "In a new study, `scheduler: fifo` stops nobody."
+        f"In a new study{larger}, `scheduler: fifo` stops nobody."
     ]
 
 
@@ -80,7 +82,7 @@ def _with_samples(run: Run, wanted: int) -> str:
     An epoch budget is one for good, and a run of another program is not gone on with. Of a study
     that a time budget ended before it had all that was asked for, a resume has the time again.
     """
-    if not run.search or run.spent_budget == "the epoch budget is spent":
+    if not run.search or ended_by_epochs(run):
         return ""
     return resume_with(run, max(wanted, _asked_samples(run)))
 
@@ -212,12 +214,23 @@ def _too_few(run: Run) -> list[str]:
     if tried >= _TRIALS_EACH * len(searched):
         return []
     trials = "1 trial is" if tried == 1 else f"{tried} trials are"
-    more = _with_samples(run, _TRIALS_WANTED * len(searched))
-    remedy = f"Go on with `{more}`, or search" if more else "Search"
     return [
         f"{trials} few for {len(searched)} hyperparameters: with fewer than {_TRIALS_EACH} each "
-        f"the search has hardly looked around. {remedy} fewer hyperparameters in a new study."
+        f"the search has hardly looked around. {_how_to_get_more(run, len(searched))}"
     ]
+
+
+def _how_to_get_more(run: Run, n_searched: int) -> str:
+    fewer = "search fewer hyperparameters in a new study."
+    if ended_by_epochs(run):
+        return f"Give a new study a larger epoch_budget, or {fewer}"
+    more = _with_samples(run, _TRIALS_WANTED * n_searched)
+    return f"Go on with `{more}`, or {fewer}" if more else fewer.capitalize()
+
+
+def ended_by_epochs(run: Run) -> bool:
+    """Whether an epoch budget ended the search, after which a resume brings no more trials."""
+    return run.spent_budget is not None and "epoch" in run.spent_budget
 
 
 def _cut_grid(run: Run) -> list[str]:
@@ -277,10 +290,17 @@ def _trained_once(run: Run, best: TrialRecord) -> list[str]:
         else f" The interval is over the {cells_of(test_metric(run))}: what other seeds would "
         "give it does not tell."
     )
-    return [
+    luck = (
         f"Each configuration was trained once, and the best of {trained} was chosen, in part by "
-        f"luck.{interval} `{confirm_with(run)}` trains the best 3 and the default again with 5 "
-        'fresh seeds each; in Python, scvitune.resume(path, confirm={"top_k": 3, "seeds": 5}).'
+        f"luck.{interval}"
+    )
+    if not can_be_confirmed(run):
+        return [f"{luck} Without test cells that is not measured: give a new study a test_size."]
+    again = run.spent_budget is not None and not ended_by_epochs(run)
+    first = " The search goes on first, for its time budget once more." if again else ""
+    return [
+        f"{luck} `{confirm_with(run)}` trains the best 3 and the default again with 5 fresh seeds "
+        f'each; in Python, scvitune.resume(path, confirm={{"top_k": 3, "seeds": 5}}).{first}'
     ]
 
 

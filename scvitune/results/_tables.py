@@ -120,6 +120,11 @@ def test_metric(run: Run) -> str:
     return f"{base}_test"
 
 
+def can_be_confirmed(run: Run) -> bool:
+    """Whether there are cells, or another tissue, to tell the gain of a confirmation on."""
+    return run.is_of_spots or run.split_sizes.get("test", 1) > 0
+
+
 def ranked_trials(run: Run) -> pd.DataFrame:
     """Return `trials_table` with the best first; diverged and failed trials last."""
     table = trials_table(run)

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from scvitune.contracts import Mode
 from scvitune.results._confirmation import confirmation_table
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import best_trial_id, metric_mode, test_metric
+from scvitune.results._tables import best_trial_id, can_be_confirmed, metric_mode, test_metric
 from scvitune.results._typesetting import confirm_with
 from scvitune.results._wording import cells_of, format_number, metric_words
 from scvitune.results.plots._base import Plot
@@ -164,7 +164,7 @@ def _say_absent(run: Run) -> str:
     best, default = best_trial_id(run), run.default
     if run.confirm is not None or not run.search or default is None or best is None:
         return ""
-    if best == default.trial_id:
+    if best == default.trial_id or not run.finished or not can_be_confirmed(run):
         return ""
     return (
         "These are single trainings, and a seed alone moves them. "

@@ -99,6 +99,8 @@ def _say_absent(run: Run) -> str:
         return f"{text}."
     lost = sum(record.status in ("diverged", "failed") for record in run.records.values())
     samples = trials_for(wanted) + lost - (run.default is not None)
+    if samples <= int(run.search.get("num_samples") or 0):  # no new total: they are still to come
+        return f"{text}." if run.finished else f"{text}: `{resume_with(run)}` goes on to more."
     return f"{text}: `{resume_with(run, samples)}` adds as many."
 
 

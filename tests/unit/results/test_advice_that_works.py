@@ -1,0 +1,104 @@
+"""What a run advises is taken by the command that it names."""
+
+from __future__ import annotations
+
+import pytest
+
+from scvitune.config import StudyConfig
+from scvitune.errors import Faults
+from scvitune.experiment._follow_ups import check_follow_ups
+from scvitune.results import render_report
+from scvitune.results._cautions import find_cautions
+from scvitune.results._report_figures import list_figures
+
+SEARCH = {"searcher": "tpe", "scheduler": "asha", "num_samples": 50, "max_epochs": 4}
+
+
+def two_trials(new_run, *, reason="", action="end", **settings):
+    """A run of three hyperparameters that ended, or was cut off, after one trial and the default.
+
+    Asked for were 50.
+    """
+    builder = new_run()
+    builder.settings(**{"search": SEARCH, "num_trials": 51, **settings})
+    config = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128}
+    builder.trial("00000", config, values={4.0: 9.0}, origin="default")
+    builder.trial("00001", {**config, "lr": 2e-3, "n_latent": 12}, values={4.0: 8.0})
+    builder.driver(action, reason=reason)
+    return builder.read()
+
+
+def caution(run, part: str) -> str:
+    (words,) = [c for c in find_cautions(run) if part in c]
+    return words
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason", "advised"),
+    [
+        (50, "the time budget is spent", "/pbmc`, or"),
+        (10, "the time budget is spent", "/pbmc --num-samples 30`, or"),
+        (50, "the epoch budget is spent", "Give a new study a larger epoch_budget, or"),
+        (10, "the epoch budget is spent", "Give a new study a larger epoch_budget, or"),
+        (10, "", "/pbmc --num-samples 30`, or"),
+    ],
+)
+def test_a_budget_that_left_few_trials(new_run, asked, reason, advised):
+    run = two_trials(new_run, reason=reason, search={**SEARCH, "num_samples": asked})
+    words = caution(run, "1 trial is few for 3 hyperparameters")
+    assert f"{advised} search fewer hyperparameters in a new study." in words
+
+
+def importance(run) -> str:
+    return next(f.words for _, f in list_figures(run) if f.name == "importance")
+
+
+def test_an_interrupted_search_is_gone_on_with_for_importance(new_run):
+    words = importance(two_trials(new_run, action="interrupted"))
+    assert "--num-samples" not in words
+    assert words.endswith("pbmc` goes on to more.")
+    few = {**SEARCH, "num_samples": 3}
+    run = two_trials(lambda: new_run("few"), action="interrupted", search=few)
+    assert "--num-samples 25` adds as many" in importance(run)
+
+
+def test_an_interrupted_search_is_not_confirmed_yet(new_run):
+    run = two_trials(new_run, action="interrupted")
+    assert "confirmation" not in {figure.name for _, figure in list_figures(run)}
+
+
+def test_where_no_cells_were_held_out_nothing_is_to_confirm(new_run):
+    faults = Faults()
+    config = StudyConfig.from_arguments("SCVI", confirm={"top_k": 3, "seeds": 5}, test_size=0)
+    check_follow_ups(config, of_spots=False, faults=faults)
+    assert len(faults) == 1, "a resume refuses it"
+    run = two_trials(new_run, split={"train": 90, "validation": 10, "test": 0})
+    assert caution(run, "trained once").endswith(
+        "in part by luck. Without test cells that is not measured: give a new study a test_size."
+    )
+    assert "--set confirm" not in render_report(run)
+
+
+def test_it_is_said_that_a_time_budget_is_given_anew_before_confirming(new_run):
+    run = two_trials(new_run, reason="the time budget is spent")
+    words = caution(run, "trained once")
+    assert words.endswith("The search goes on first, for its time budget once more.")
+    by_epochs = two_trials(lambda: new_run("epochs"), reason="the epoch budget is spent")
+    for other in (by_epochs, two_trials(lambda: new_run("whole"))):
+        assert caution(other, "trained once").endswith('confirm={"top_k": 3, "seeds": 5}).')
+
+
+def test_an_epoch_budget_leaves_no_more_trials_to_come_through(new_run):
+    def stopped(name: str, reason: str) -> str:
+        builder = new_run(name)
+        builder.trial("00000", values={4.0: 9.0}, origin="default")
+        for trial_id in ("00001", "00002"):
+            builder.trial(trial_id, {"lr": 0.1}, values={1.0: 20.0}, status="stopped")
+        builder.driver("end", reason=reason)
+        return caution(builder.read(), "The scheduler stopped all 2 trials")
+
+    assert "/whole --num-samples 100`" in stopped("whole", "")
+    assert "/time --num-samples 100`" in stopped("time", "the time budget is spent")
+    epochs = stopped("epochs", "the epoch budget is spent")
+    assert "in a new study with a larger epoch_budget" in epochs
+    assert "--num-samples" not in epochs
