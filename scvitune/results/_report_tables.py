@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from scvitune._durations import format_duration
-from scvitune.results._intervals import LEVEL
+from scvitune.results._intervals import LEVEL, cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._searched import list_searched
 from scvitune.results._study_tables import (
@@ -154,7 +154,9 @@ def _with_training_cells(run: Run) -> pd.DataFrame:
     if math.isnan(best):
         return table
     is_worse = verdict(default, best, metric_mode(run, _TRAINING)) == "worse"
-    tells = is_worse and table.loc[held_out[-1], "verdict"] == "better"
+    paired = cell_difference(run, best_id, held_out[-1])
+    is_shown = paired is None or paired.is_clear
+    tells = is_worse and is_shown and table.loc[held_out[-1], "verdict"] == "better"
     row: dict[str, Any] = {"default": default, "best": best, "difference": best - default}
     row |= {"relative": math.nan, "verdict": LESS_OVERFITTING if tells else ""}
     place = list(table.index).index(held_out[-1]) + 1

@@ -16,6 +16,7 @@ from scvitune.results._cautions import find_cautions
 from scvitune.results._intervals import CellDifference, cell_difference, compare_cells
 from scvitune.results._methods import describe_methods
 from scvitune.results._report_facts import key_figures
+from scvitune.results._report_tables import LESS_OVERFITTING, describe_comparison
 from scvitune.results._summary import describe_outcome, gain_lines
 from scvitune.results._tables import comparison_table
 from scvitune.results._wording import describe_difference, describe_interval
@@ -227,3 +228,16 @@ def test_what_the_log_keeps_is_what_is_read(judged) -> None:
     names = {field.name for field in dataclasses.fields(CellDifference)}
     kept = judged().records["00001"].paired["elbo_test"]
     assert set(kept) == names | {"against"}
+
+
+@pytest.mark.parametrize(("test", "told"), [((8.0, 8.2), True), ((2.0, 14.2), False)])
+def test_less_overfitting_is_read_only_from_a_gain_that_is_shown(new_run, test, told) -> None:
+    builder = new_run()
+    for trial_id, train, value in (("00000", 9.0, 10.0), ("00001", 9.5, 9.0)):
+        builder.trial(trial_id, origin="tpe" if trial_id > "00000" else "default")
+        metrics = {"elbo_train": train, "elbo_validation": value}
+        builder.log.append("report", trial_id=trial_id, epoch=4.0, time_s=1.0, metrics=metrics)
+    builder.judge_cells("00001", [*test] * 4, [9.0, 9.1] * 4)
+    rows = [cells for _, cells in describe_comparison(builder.read()).rows]
+    (row,) = [cells for cells in rows if cells[0].note == "elbo_train"]
+    assert (row[-1].text == LESS_OVERFITTING) is told
