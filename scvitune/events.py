@@ -31,6 +31,7 @@ confirmation       ``trial_id``, ``seed`` (1, 2, ...: the same number is the sam
 confirmation_test  the same: of spots, on another tissue with the same seed, for as long as the
                    confirmation's best report took; belongs to that confirmation
 final_fit          the same: trained on all cells, or on the spots themselves
+final_fit_dropped  ``trial_id``: its weights are gone, for it is to be of another length
 learning_curve     the same and ``n_cells``: trained on so many of the training cells
 ================== ==============================================================================
 """
@@ -339,6 +340,8 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
             record.paired = event.get("paired", {})
             lost = event.get("status", "finished") != "finished"
             record.judged_at = math.inf if lost else event.get("epoch")
+        elif kind == "final_fit_dropped":
+            record.final_fit = None
         elif kind in FOLLOW_UPS:
             _follow_up(record, kind, event)
     for trial_id, by_epoch in reports.items():

@@ -165,9 +165,16 @@ class FollowUpTrainable(StudyTrainable):
                 self._unmeasured.append(f"{base}_{name} is not measured: {error}")
         return values
 
+    @property
+    def _length(self) -> float:
+        return float(self._study["report_epochs"][-1])
+
     def _state(self, *, with_loop: bool) -> dict[str, Any]:
-        return super()._state(with_loop=with_loop) | {"reports": self._history}
+        own = {"reports": self._history, "length": self._length}
+        return super()._state(with_loop=with_loop) | own
 
     def _restore(self, state: dict[str, Any]) -> None:
+        if state.get("length", self._length) != self._length:
+            return  # the best epoch of its trial has changed since: it might be past the end
         super()._restore(state)
         self._history = list(state["reports"])

@@ -158,6 +158,17 @@ def has_follow_ups(stages: Sequence[Stage], records: Mapping[str, TrialRecord]) 
     return any(still_to_do(choose(records), records) for _, choose in stages)
 
 
+def drop_former(task: FollowUpTask, record: TrialRecord, layout: RunLayout, log: EventLog) -> None:
+    """Give up a fit of another length: the best epoch of the trial has changed since.
+
+    The new one has its checkpoint, which until its end is no model to hand over. So the log says
+    that there is none; a driver killed before that line finds no weights, and does it again.
+    """
+    if record.final_fit is not None:
+        layout.checkpoint(task.task_id).unlink(missing_ok=True)
+        log.append("final_fit_dropped", trial_id=task.trial_id)
+
+
 def run_stages(session: Session, stages: Sequence[Stage]) -> None:
     """Train what is still to do; returns when nothing is left or somebody interrupts.
 
@@ -177,9 +188,8 @@ def run_stages(session: Session, stages: Sequence[Stage]) -> None:
                 ):  # else already removed, but by a killed driver
                     layout.checkpoint(task.task_id).unlink(missing_ok=True)
             for task in left:
-                if task.keep and records[task.trial_id].final_fit is not None:
-                    # of another length: the best epoch of the trial has changed since
-                    layout.checkpoint(task.task_id).unlink(missing_ok=True)
+                if task.keep:
+                    drop_former(task, records[task.trial_id], layout, session.log)
             if left:
                 progress.begin(title, total=len(tasks), done=len(tasks) - len(left))
                 return left

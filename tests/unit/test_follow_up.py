@@ -8,6 +8,11 @@ import torch
 
 from scvitune._seeding import derive_seed
 from scvitune.contracts import RunLayout, Split
+from scvitune.events import EventLog
+from scvitune.experiment._follow_ups import FollowUpTask, fixed_length, still_to_do
+from scvitune.experiment._following_up import drop_former
+from scvitune.results import read_run
+from scvitune.results._weights import load_final_fit
 from scvitune.training import DeviceData, TrainingLoop, TrainingSettings, load_checkpoint
 
 CONFIG = {"n_hidden": 8, "n_latent": 3, "batch_size": 16, "lr": 5e-3}
@@ -282,3 +287,40 @@ def test_a_schedule_is_followed_to_the_epoch_between_reports_too(start, prepared
     kept = load_checkpoint(start.layout.checkpoint("task"))["best"]["weights"]
     for name, value in following.module.state_dict().items():
         assert torch.equal(kept[name], value), name
+
+
+def on_all_cells(start, epochs):
+    return start("final_fit-00001", share=None, measure=[], settings=fixed_length(epochs))
+
+
+def test_a_length_that_has_changed_since_is_trained_from_the_beginning(start):
+    cut = on_all_cells(start, 8.0)
+    for _ in range(12):
+        cut.step()
+    cut.cleanup()
+    shorter = finish(on_all_cells(start, 3.0))
+    assert shorter[-1]["kept"]["epoch"] == pytest.approx(3.0, abs=0.5)
+    assert shorter[0]["epoch"] < 1
+
+
+def test_a_fit_that_is_done_again_hands_over_nothing_before_its_end(start):
+    """A confirmation afterwards has changed the best epoch, and the second fit is cut off."""
+    layout = start.layout
+    layout.study.write_text("{metric: elbo_validation, mode: min, model: SCVI}")
+    first = finish(on_all_cells(start, 2.0))[-1]["kept"]
+    with EventLog(layout.events) as log:
+        log.append("proposal", trial_id="00001", config=CONFIG, origin="tpe")
+        done = {"seed": 1, "time_s": 1.0, "status": "finished", "reason": "", **first}
+        log.append("final_fit", trial_id="00001", **done)
+        run = read_run(layout.root)
+        assert load_final_fit(run, "00001") is not None
+        settings = fixed_length(6.0)
+        task = FollowUpTask("final_fit", "00001", 1, (), 7, settings, share=None, keep=True)
+        drop_former(task, run.records["00001"], layout, log)
+    cut = on_all_cells(start, 6.0)
+    assert cut.step()["epoch"] < 1, "it does not begin where the first one ended"
+    cut.cleanup()
+    assert layout.checkpoint(task.task_id).exists()
+    run = read_run(layout.root)
+    assert load_final_fit(run, "00001") is None
+    assert still_to_do([task], run.records) == [task]
