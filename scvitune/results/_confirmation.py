@@ -154,6 +154,24 @@ def confirmation_table(run: Run) -> pd.DataFrame:
     return table.loc[place.sort_values(["lost", "mean"], kind="stable").index]
 
 
+def tested_trainings(run: Run) -> tuple[int, int]:
+    """Return how many trainings of confirmed spots were tested on another tissue, of how many.
+
+    Until all are, what the first of them say is no verdict. (0, 0) where nothing is tested so, and
+    of a study that has ended.
+    """
+    if run.confirm is None or not run.is_of_spots or run.finished:
+        return 0, 0
+    finished = [
+        one
+        for trial_id in run.candidates
+        for one in finished_confirmations(
+            run.records[trial_id], seeds=run.confirm["seeds"]
+        ).values()
+    ]
+    return sum(one.tested for one in finished), len(finished)
+
+
 def claimed_p_value(table: pd.DataFrame, trial_id: str) -> float:
     """Return a trial's p-value, corrected (Bonferroni) for all comparisons with the default.
 

@@ -7,7 +7,11 @@ import math
 import pandas as pd
 
 from scvitune.results._budget import name_default
-from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._confirmation import (
+    claimed_p_value,
+    confirmation_table,
+    tested_trainings,
+)
 from scvitune.results._intervals import LEVEL
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
@@ -32,6 +36,12 @@ def describe_confirmation(run: Run) -> str:
         return f"{start} {default} is {others}, keep it."
     row = table.loc[winner]
     cells = cells_of(test_metric(run))
+    done, wanted = tested_trainings(run)
+    if done < wanted:
+        return (
+            f"{start} trial {winner} is the best; {done} of the {wanted} trainings on another "
+            "tissue that compare it with the default are done."
+        )
     if table[f"{test_metric(run)}_mean"].isna().all():
         return (
             f"{start} trial {winner} is the best; {test_metric(run)} could not be measured, so it "

@@ -6,7 +6,11 @@ import math
 from collections.abc import Callable
 
 from scvitune.results._budget import name_default
-from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._confirmation import (
+    claimed_p_value,
+    confirmation_table,
+    tested_trainings,
+)
 from scvitune.results._confirmation_words import describe_scope
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
@@ -57,7 +61,8 @@ def tell_confirmed_gain(run: Run, winner: str, *, cite: Callable[[str], str]) ->
     """
     table, test = confirmation_table(run), test_metric(run)
     row = table.loc[winner]
-    if run.default is None or math.isnan(row["p_value"]):
+    done, wanted = tested_trainings(run)
+    if run.default is None or math.isnan(row["p_value"]) or done < wanted:
         return []
     own = cite("Li et al., 2022") if test.startswith("proportion_") else ""
     means = [

@@ -10,7 +10,11 @@ import pandas as pd
 
 from scvitune._durations import format_duration
 from scvitune.results._budget import max_epochs, name_default
-from scvitune.results._confirmation import claimed_p_value, confirmation_table
+from scvitune.results._confirmation import (
+    claimed_p_value,
+    confirmation_table,
+    tested_trainings,
+)
 from scvitune.results._confirmation_words import confirmed_means
 from scvitune.results._intervals import LEVEL, cell_difference
 from scvitune.results._run_directory import Run
@@ -82,6 +86,9 @@ def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
     winner, default, test = confirmed_winner(run), run.default, test_metric(run)
     table = confirmation_table(run)
     if winner is None or default is None or math.isnan(claimed_p_value(table, winner)):
+        return []
+    done, wanted = tested_trainings(run)
+    if done < wanted:
         return []
     words = (
         f"than {name_default(run, 'the default')} on the {cells_of(test)}, "

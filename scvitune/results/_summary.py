@@ -141,6 +141,11 @@ def describe_final_fit(run: Run) -> list[str]:
         return []
     final, confirmed = run.records[best_id].final_fit, confirmed_winner(run) is not None
     if run.is_of_spots:  # whose model is always one of all spots
+        if confirmed and final is None and not run.finished:
+            return [
+                f"It is of before the confirmation: trial {best_id} has not been trained on all "
+                "spots yet."
+            ]
         return [f"It is trial {best_id} trained on all spots once more."] if confirmed else []
     if final is None:
         own = f"It is the search's training of trial {best_id}, none of those with fresh seeds."
