@@ -80,6 +80,7 @@ class Tally:
         self._trials: dict[str, _Trial] = {}
         self._ended: Counter[str] = Counter()
         self._running: set[str] = set()
+        self._waiting: set[str] = set()  # begun, and to go on later
         self._default: _Trial | None = None
         self._best_id: str | None = None
         self._told: float | None = None
@@ -108,7 +109,7 @@ class Tally:
             best = record.best_report(self._metric, self._mode)
             if record.perturbations and best is not None:
                 self._trials[trial_id].best = best.metrics[self._metric]
-            self._running.discard(trial_id)
+            self.pause(trial_id)
             if record.status in ENDED:
                 self.end(trial_id, status=record.status)
         self._pace = Pace()  # that of this driver, on this machine
@@ -131,6 +132,7 @@ class Tally:
         trial = self._trials.get(trial_id)
         if trial is not None and trial.status not in ENDED:
             self._running.add(trial_id)
+            self._waiting.discard(trial_id)
             trial.heard = time.monotonic()
 
     def report(
@@ -139,6 +141,7 @@ class Tally:
         """Take in a report."""
         trial = self._trials.setdefault(trial_id, _Trial({}, ""))
         self._running.add(trial_id)
+        self._waiting.discard(trial_id)
         trained, spent = max(0.0, epoch - trial.epochs), max(0.0, time_s - trial.time_s)
         now = time.monotonic()
         if not self._pace.has_begun:
@@ -166,6 +169,9 @@ class Tally:
     def pause(self, trial_id: str) -> None:
         """Note that a trial waits."""
         self._running.discard(trial_id)
+        if trial_id in self._trials:
+            self._waiting.add(trial_id)
+            self._trials[trial_id].heard = math.inf
 
     def end(self, trial_id: str, *, status: str) -> None:
         """Note how a trial ended."""
@@ -175,6 +181,7 @@ class Tally:
         self._tick()
         trial.status = status
         self._running.discard(trial_id)
+        self._waiting.discard(trial_id)
         if status not in ENDED:
             return
         self._ended[status] += 1
@@ -226,15 +233,15 @@ class Tally:
         an_epoch = self._seconds_an_epoch()
         if an_epoch is None:
             return None
-        running = [self._trials[trial_id] for trial_id in self._running]
-        trained = [trial.epochs + self._unreported(trial) for trial in running]
+        begun = [self._trials[trial_id] for trial_id in (*self._running, *self._waiting)]
+        trained = [trial.epochs + self._unreported(trial) for trial in begun]
         expected = self._expected(())
-        wholes = [self._whole(t, e, expected) for t, e in zip(running, trained, strict=True)]
+        wholes = [self._whole(t, e, expected) for t, e in zip(begun, trained, strict=True)]
         # Those that train long end late: without them the mean would be that of the early losers.
         expected = self._expected(
-            [w for t, w in zip(running, wholes, strict=True) if t.origin != "default"]
+            [w for t, w in zip(begun, wholes, strict=True) if t.origin != "default"]
         )
-        epochs = max(0, left - len(running)) * expected + sum(wholes) - sum(trained)
+        epochs = max(0, left - len(begun)) * expected + sum(wholes) - sum(trained)
         longest = max(
             (
                 (self._max_epochs if e >= expected else w) - e
