@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scvitune.contracts import ENDED, PastTrial, PreparedData, Proposal, Recorder, RunLayout
 from scvitune.experiment._fusing import Placement, fused_trainers, light_resources
@@ -19,6 +19,9 @@ from scvitune.experiment._resources import LiveSlots
 from scvitune.experiment._session import environment
 from scvitune.experiment._stopping import StudyStopper
 from scvitune.staging import Stages
+
+if TYPE_CHECKING:
+    from scvitune.experiment._silence import SilenceLimits
 
 
 def run_plan(
@@ -105,6 +108,7 @@ def run_plan(
             # a paused trial goes on from its last pause
             keep_checkpoints=1 if built.pauses else None,
             resources=light_resources(plan.slots) if plan.slots.fused > 1 else None,
+            silence=silence_limits(plan, study, past),
         )
 
 
@@ -192,6 +196,7 @@ def fit(
     announce: Callable[[str], None],
     keep_checkpoints: int | None = None,
     resources: Mapping[str, float] | None = None,
+    silence: SilenceLimits | None = None,
 ) -> None:
     """Run what a searcher proposes on the plan's slots, under ``ray/NAME``.
 
@@ -206,11 +211,12 @@ def fit(
         Says a line to the user.
     resources
         What a trial reserves; None: a slot.
+    silence
+        How long a trial's process may be silent; None: by what every trial is told.
     """
     from ray import tune
 
     from scvitune.experiment._controller import describe_failure, repaired_controller
-    from scvitune.experiment._silence import SilenceLimits
 
     if resources is None:
         gpu = {"gpu": plan.slots.gpu} if plan.slots.gpu else {}
@@ -246,11 +252,25 @@ def fit(
             announce(describe_failure(trial, error, max_failures=plan.config.search.max_failures))
 
     at_once = {"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}
-    silence = SilenceLimits.of(
-        plan.config.search.max_silence_s, trains_first_stage=study["stages"] is not None
-    )
+    silence = silence or silence_limits(plan, study)
     with environment(at_once), _silenced(), repaired_controller(on_failure, silence):
         tuner.fit()
+
+
+def silence_limits(
+    plan: Plan, study: Mapping[str, Any], past: Sequence[PastTrial] = ()
+) -> SilenceLimits:
+    """Return how long a trial's process may be silent.
+
+    To set up a trial may take a training: of a first stage, or, where a population goes on, of
+    what a member had taken over, if that is lost.
+    """
+    from scvitune.experiment._silence import SilenceLimits
+
+    return SilenceLimits.of(
+        plan.config.search.max_silence_s,
+        trains_first_stage=study["stages"] is not None or (plan.perturbs and bool(past)),
+    )
 
 
 @contextmanager

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
+
+from scvitune.experiment._driver import silence_limits
 from scvitune.experiment._silence import SilenceLimits, SilenceWatch
 
 
@@ -71,3 +76,22 @@ def test_the_limits_of_a_study():
     assert limits(30.0, trains_first_stage=False) == SilenceLimits(30.0, 600.0, 30.0)
     assert limits(3600.0, trains_first_stage=False) == SilenceLimits(3600.0, 3600.0, 3600.0)
     assert limits(3600.0, trains_first_stage=True) == SilenceLimits(3600.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("perturbs", "goes_on", "stages", "may_train"),
+    [
+        (False, True, None, False),
+        (True, False, None, False),
+        (True, True, None, True),
+        (False, False, {}, True),
+    ],
+)
+def test_setting_up_may_take_a_training(perturbs, goes_on, stages, may_train):
+    """A member of a population trains again what it had taken over, if a resume finds it lost."""
+    plan = SimpleNamespace(
+        perturbs=perturbs, config=SimpleNamespace(search=SimpleNamespace(max_silence_s=60.0))
+    )
+    limits = silence_limits(plan, {"stages": stages}, ["a trial"] if goes_on else [])
+    assert limits.training == 60.0
+    assert (limits.starting is None) is (limits.resetting is None) is may_train
