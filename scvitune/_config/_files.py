@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +20,9 @@ def describe_frozen(path: Path, found: Sequence[str]) -> str:
     """
     return (
         f"{path} is what a run has frozen, not a configuration to start. `scvitune resume "
-        f"{path.parent}` goes on with that run. To repeat it, copy the file, give the copy "
-        f"another name (name: ...), and delete from it: {', '.join(found)}."
+        f"{shlex.quote(str(path.parent))}` goes on with that run. To repeat it, copy the file, "
+        "give the copy another name (name: ...), and delete from it: "
+        f"{', '.join(found)}."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from scvitune.config import MetricOptions
 from scvitune.contracts import Config
+from scvitune.errors import CheckpointError, warn_user
 from scvitune.events import EventLog
 from scvitune.judging import Examiner, MetricError, ValuesOfCells
 from scvitune.metrics import METRICS, OwnFunction, name_metrics
@@ -43,14 +44,19 @@ def judge_on_test_cells(
     -------
     Trial -> metrics ending in ``_test``: the ELBO and its parts, `PUBLISHED`, and what was asked
     for. Empty if there are no test cells.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights of the best trial are damaged; another one is left out with a warning.
     """
     if run.is_of_spots:
         return {}  # judged on another tissue, by trainings that followed the search
     prepared, split = load_run_data(run)
     if len(split.test) == 0:
         return {}
-    default = run.default
-    trials = [best_trial_id(run), default.trial_id if default is not None else None]
+    default, best_id = run.default, best_trial_id(run)
+    trials = [best_id, default.trial_id if default is not None else None]
     trials += run.candidates
     wanted = tested_metrics(run, functions or {})
     judged: dict[str, dict[str, float]] = {}
@@ -60,11 +66,18 @@ def judge_on_test_cells(
         prepared, split, seed=run.search["seed"], options=options_of(run), functions=functions
     )
     for trial_id in dict.fromkeys(t for t in trials if t is not None):
-        if weights_path(run, trial_id) is None:
+        try:
+            if weights_path(run, trial_id) is None:
+                continue
+            weights = load_weights(run, trial_id)
+        except CheckpointError as error:
+            if trial_id == best_id:
+                raise
+            warn_user(f"{error} So trial {trial_id} is not measured on the test cells.")
             continue
         config = run.records[trial_id].config
         loop = loops.build(config, seed=0)
-        loop.module.load_state_dict(load_weights(run, trial_id))
+        loop.module.load_state_dict(weights)
         of_cells[trial_id] = examiner.measure_cells(loop, wanted, "test")
         judged[trial_id] = measure_on_test_cells(
             loop, examiner, wanted, config, of_cells[trial_id]

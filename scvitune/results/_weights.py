@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def load_weights(run: Run, trial_id: str) -> dict[str, Any]:
         raise StudyError(
             f"The weights of trial {trial_id} were not kept. Those of the default and of the "
             f"best trials are, once they have ended; if it was cut off, "
-            f"`scvitune resume {run.layout.root}` trains it to the end."
+            f"`scvitune resume {shlex.quote(str(run.layout.root))}` trains it to the end."
         )
     best = load_checkpoint(path, only_weights=True)["best"]
     if best is None:

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from scvitune.errors import CheckpointError
 from scvitune.results._latent import add_names, cached_umap, compute_umap, latent_roles
 from scvitune.results._run_directory import Run
 from scvitune.results._typesetting import whole_path
@@ -126,12 +127,18 @@ def _words(run: Run, data: pd.DataFrame) -> str:
 def _say_absent(run: Run) -> str:
     from scvitune.results._weights import weights_path  # brings torch
 
+    def is_gone(trial_id: str) -> bool:
+        try:
+            return weights_path(run, trial_id) is None
+        except CheckpointError:  # damaged: that is said where weights are needed
+            return True
+
     roles = {} if run.is_of_spots or not run.search else latent_roles(run)
     if not roles:
         return ""
     if run.at_work:
         return "The UMAP of the latent space is drawn once the study has ended."
-    gone = [trial_id for trial_id in roles.values() if weights_path(run, trial_id) is None]
+    gone = [trial_id for trial_id in roles.values() if is_gone(trial_id)]
     if gone:
         return f"There is no UMAP: the weights of trial {gone[0]} were not kept."
     return (

@@ -13,10 +13,13 @@ import yaml
 import scvitune
 from scvitune.config import load_config
 from scvitune.contracts import RunLayout
-from scvitune.errors import InputError
+from scvitune.errors import InputError, ScvituneWarning
+from scvitune.events import EventLog
 from scvitune.experiment import check_without_data
 from scvitune.experiment._reopening import reopen
 from scvitune.experiment._run_directory import read_past
+from scvitune.results import read_run
+from scvitune.results._concluding import conclude
 
 OLDER = Path(__file__).parents[2] / "data" / "older"
 """``first`` is of the first day: killed in its third trial. ``second``, of the day after, came to
@@ -129,3 +132,24 @@ def test_a_configuration_of_the_first_day_means_what_it_meant():
     for section in ("data", "search"):
         assert now[section].items() >= written[section].items()
     assert now["space"]["lr"] == {"type": "loguniform", "low": 1e-4, "high": 1e-2}
+
+
+def test_damaged_weights_of_the_default_do_not_cost_the_best_model(older):
+    """Of the best, which has the configuration of the default here and a number of its own."""
+    root = older("first")
+    layout = RunLayout(root)
+    config = read_run(root).records["00000"].config
+    with EventLog(layout.events) as log:
+        log.append("proposal", trial_id="00009", config=config, origin="random")
+        best = {"epoch": 1.0, "time_s": 1.0, "metrics": {"elbo_validation": 0.5}}
+        log.append("report", trial_id="00009", **best)
+        log.append("end", trial_id="00009", status="finished")
+        log.append("driver", action="end")
+    shutil.copy(layout.checkpoint("00000"), layout.checkpoint("00009"))
+    layout.checkpoint("00000").write_bytes(b"PK and no more")
+    with pytest.warns(ScvituneWarning, match="So trial 00000 is not measured on the test cells"):
+        conclude(root, None)
+    assert layout.best.is_dir()
+    table = scvitune.load(root).trials
+    assert table.loc["00009", "elbo_test"] > 0
+    assert table["elbo_test"].isna().sum() == len(table) - 1
