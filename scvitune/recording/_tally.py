@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from scvitune._durations import format_duration, format_estimate
 from scvitune.contracts import ENDED, Mode
 from scvitune.events import TrialRecord
+from scvitune.recording._lengths import Lengths
 from scvitune.recording._pace import Pace, SteadyEnd
 from scvitune.recording._wording import describe_metric, format_value
 
@@ -22,9 +23,6 @@ _STATUS_WORDS = {
     "failed": "failed",
 }
 _SHOWN_VALUES = 6
-_PRIOR_TRIALS = 2
-"""As many imagined trials of the expected length temper the first estimates of the time left."""
-_ENOUGH_TRIALS = 20
 
 
 @dataclass
@@ -74,7 +72,9 @@ class Tally:
         self._slots = max(1, slots)
         self._time_budget_s = time_budget_s
         self._epoch_budget = math.inf if epoch_budget is None else epoch_budget
-        self._expected_epochs = max_epochs if expected_epochs is None else expected_epochs
+        self._lengths = Lengths(
+            longest=max_epochs, expected=max_epochs if expected_epochs is None else expected_epochs
+        )
         self._takes_turns, self._follows = takes_turns, follows
         self._began = time.monotonic()
         self._trials: dict[str, _Trial] = {}
@@ -90,8 +90,6 @@ class Tally:
         self._epochs = 0.0
         self._time_s = 0.0
         self._pace, self._end = Pace(), SteadyEnd()
-        self._searched_epochs = 0.0
-        self._n_searched = 0
 
     @property
     def n_ended(self) -> int:
@@ -186,8 +184,7 @@ class Tally:
             return
         self._ended[status] += 1
         if trial.origin != "default":
-            self._searched_epochs += trial.epochs
-            self._n_searched += 1
+            self._lengths.add(trial.epochs)
         if status in ("diverged", "failed") and trial_id == self._best_id:
             self._find_best()
             self._told = None
@@ -222,9 +219,8 @@ class Tally:
     def seconds_left(self) -> float | None:
         """Estimate the seconds until all trials have ended; None before the first report.
 
-        A trial is taken to train as long as those before it (tempered by a few as the scheduler is
-        expected to leave them while these are few), one that has outlived that as in `_whole`, and
-        an epoch to cost what it did lately on the wall clock; see `Pace`.
+        A trial is taken to train as long as those before it, or longer where it has (`Lengths`),
+        an epoch to cost what it did lately on the wall clock (`Pace`).
         """
         left = self.num_trials - self.n_ended
         if left <= 0:
@@ -235,10 +231,10 @@ class Tally:
             return None
         begun = [self._trials[trial_id] for trial_id in (*self._running, *self._waiting)]
         trained = [trial.epochs + self._unreported(trial) for trial in begun]
-        expected = self._expected(())
-        wholes = [self._whole(t, e, expected) for t, e in zip(begun, trained, strict=True)]
+        expected = self._lengths.mean()
+        wholes = [self._foresee(t, e, expected) for t, e in zip(begun, trained, strict=True)]
         # Those that train long end late: without them the mean would be that of the early losers.
-        expected = self._expected(
+        expected = self._lengths.mean(
             [w for t, w in zip(begun, wholes, strict=True) if t.origin != "default"]
         )
         epochs = max(0, left - len(begun)) * expected + sum(wholes) - sum(trained)
@@ -331,27 +327,10 @@ class Tally:
         lately = self._pace.seconds_an_epoch(epochs=self._epochs_by_now())
         return self._time_s / self._epochs if lately is None else lately
 
-    def _expected(self, foreseen: Sequence[float]) -> float:
-        """Return the mean epochs of a trial but the default, those foreseen included."""
-        prior = _PRIOR_TRIALS if self._n_searched < _ENOUGH_TRIALS else 0
-        n_known = self._n_searched + prior + len(foreseen)
-        if n_known == 0:
-            return self._expected_epochs
-        spent = self._searched_epochs + prior * self._expected_epochs + sum(foreseen)
-        return spent / n_known
-
-    def _whole(self, trial: _Trial, trained: float, expected: float) -> float:
-        """Return the epochs that a trial is expected to have trained in the end.
-
-        Where one trial of so many goes on at each rung, and rungs are as many times longer, one
-        that has trained t epochs goes on to x of them with odds t / x: on average to
-        t (1 + ln(longest / t)). Where nobody is stopped, nobody outlives the others.
-        """
-        if trial.origin == "default" or trained >= self._max_epochs:
+    def _foresee(self, trial: _Trial, trained: float, mean: float) -> float:
+        if trial.origin == "default":
             return max(trained, self._max_epochs)
-        if trained <= max(0.0, expected):
-            return expected
-        return trained * (1 + math.log(self._max_epochs / trained))
+        return self._lengths.foresee(trained, mean)
 
     def _compare(self, trial_id: str) -> None:
         """Make a trial the best if it is."""

@@ -36,7 +36,7 @@ def caution(run, part: str) -> str:
 @pytest.mark.parametrize(
     ("asked", "reason", "advised"),
     [
-        (50, "the time budget is spent", "/pbmc`, or"),
+        (50, "the time budget is spent", "/pbmc --num-samples 50`, or"),
         (10, "the time budget is spent", "/pbmc --num-samples 30`, or"),
         (50, "the epoch budget is spent", "Give a new study a larger epoch_budget, or"),
         (10, "the epoch budget is spent", "Give a new study a larger epoch_budget, or"),
@@ -97,8 +97,8 @@ def test_an_epoch_budget_leaves_no_more_trials_to_come_through(new_run):
         builder.driver("end", reason=reason)
         return caution(builder.read(), "The scheduler stopped all 2 trials")
 
-    assert "/whole --num-samples 100`" in stopped("whole", "")
-    assert "/time --num-samples 100`" in stopped("time", "the time budget is spent")
+    assert "/whole --num-samples 6`" in stopped("whole", "")
+    assert "/time --num-samples 6`" in stopped("time", "the time budget is spent")
     epochs = stopped("epochs", "the epoch budget is spent")
-    assert "in a new study with a larger epoch_budget" in epochs
+    assert "In a new study with a larger epoch_budget" in epochs
     assert "--num-samples" not in epochs
