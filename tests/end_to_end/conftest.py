@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from forked_workers import in_place_of_python, server_of_workers
 
 from scvitune._ray_settings import NO_WORKERS_AHEAD
 
@@ -89,16 +91,19 @@ def local_ray():
     """Two slots; studies use the Ray that is there and leave it running."""
     import ray
 
-    ray.init(
-        address="local",  # not another's that runs on this machine
-        num_cpus=2,
-        num_gpus=0,
-        include_dashboard=False,
-        object_store_memory=80 * 1024**2,
-        log_to_driver=False,
-    )
-    yield
-    ray.shutdown()
+    with tempfile.TemporaryDirectory() as folder:
+        with in_place_of_python(Path(folder)):
+            ray.init(
+                address="local",  # not another's that runs on this machine
+                num_cpus=2,
+                num_gpus=0,
+                include_dashboard=False,
+                object_store_memory=80 * 1024**2,
+                log_to_driver=False,
+            )
+        with server_of_workers(Path(folder)):
+            yield
+            ray.shutdown()
 
 
 @pytest.fixture(scope="session")
