@@ -88,7 +88,7 @@ def own_signals():
 
 @pytest.fixture(scope="session")
 def local_ray():
-    """Two slots; studies use the Ray that is there and leave it running."""
+    """Two slots; studies use the Ray that is there and leave it running, its workers are forks."""
     import ray
 
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +102,7 @@ def local_ray():
                 log_to_driver=False,
             )
         with server_of_workers(Path(folder)):
-            yield
+            yield Path(folder)
             ray.shutdown()
 
 

@@ -24,6 +24,8 @@ from pathlib import Path
 WORKER = "default_worker.py"
 FIRST_JOB = {"RAY_JOB_ID": "01000000"}
 """Ray reads it once, when it is imported: of whom connects later, workers are not forked."""
+AFRESH = "afresh"
+"""The name of a file beside the socket: while it is there, workers are started as ever."""
 MODELS = {"SCVI": "VAE", "CondSCVI": "VAEC", "DestVI": "MRDeconv"}
 """With what they train in scvi-tools."""
 
@@ -59,6 +61,17 @@ def server_of_workers(folder: Path) -> Iterator[None]:
     finally:
         server.kill()
         server.wait()
+
+
+@contextmanager
+def started_afresh(folder: Path) -> Iterator[None]:
+    """Have workers started as ever, for a test of what they have loaded."""
+    path = folder / AFRESH
+    path.touch()
+    try:
+        yield
+    finally:
+        path.unlink()
 
 
 def ask(address: str, arguments: list[str]) -> None:
@@ -152,17 +165,18 @@ def _as_set_up(arguments: list[str]) -> list[str]:
     return kept
 
 
-def is_to_be_forked(arguments: list[str]) -> bool:
-    """Return whether Ray starts a worker with these, and not one of its own services."""
+def is_to_be_forked(address: str, arguments: list[str]) -> bool:
+    """Return whether Ray starts a worker with these, not a service, and nobody wants it afresh."""
     is_worker = any(Path(argument).name == WORKER for argument in arguments[:2])
-    return is_worker and FIRST_JOB.items() <= os.environ.items()
+    is_ours = FIRST_JOB.items() <= os.environ.items()
+    return is_worker and is_ours and not Path(address).with_name(AFRESH).exists()
 
 
 if __name__ == "__main__":
     what, address, *arguments = sys.argv[1:]
     if what == "serve":
         serve(address)
-    elif is_to_be_forked(arguments):
+    elif is_to_be_forked(address, arguments):
         ask(address, arguments)
     else:
         os.execv(sys.executable, [sys.executable, *arguments])

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 import scvi
+from forked_workers import started_afresh
 
 import scvitune
 from scvitune.events import read_events
@@ -70,21 +71,24 @@ class Disturbance(threading.Thread):
         return sum(event["event"] == "report" for event in read_events(self._log))
 
 
-def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(cells, tmp_path):
+def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(
+    cells, tmp_path, local_ray
+):
     """By then trials have reported; they go on from their checkpoints and lose nothing."""
     run = tmp_path / "fused"
     disturbance = Disturbance(run, signal.SIGKILL, after=6)
-    fused = scvitune.tune(
-        "SCVI",
-        cells,
-        **(COMMON | {"max_epochs": 100}),
-        scheduler="fifo",
-        num_samples=8,
-        resources={"cpu": 1, "fused": 4},
-        max_concurrent=4,
-        storage=tmp_path,
-        name="fused",
-    )
+    with started_afresh(local_ray):
+        fused = scvitune.tune(
+            "SCVI",
+            cells,
+            **(COMMON | {"max_epochs": 100}),
+            scheduler="fifo",
+            num_samples=8,
+            resources={"cpu": 1, "fused": 4},
+            max_concurrent=4,
+            storage=tmp_path,
+            name="fused",
+        )
     disturbance.join()
     assert disturbance.victims == 1
     assert disturbance.light and not any(disturbance.light)
