@@ -29,15 +29,21 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("scvitune needs Python 3.11 or later, this is " + sys.version.split()[0] + ". Say make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
 # torch first: asked for by other packages alone, it may come with gigabytes of CUDA libraries.
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+$(VENV)/.installed-torch: $(VENV)/bin/python constraints.txt
+	$(PIP_INSTALL) torch
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+$(VENV)/.installed: $(VENV)/.installed-torch pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e .
 	touch $@
+
+# All at once: it holds what an installation without tests does.
+$(VENV)/.installed-test: $(VENV)/.installed-torch pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[test]'
+	touch $(VENV)/.installed $@
 
 lint: install-test
 	$(BIN)/ruff check .
@@ -73,7 +79,7 @@ audit: $(VENV)/bin/python
 	$(BIN)/python .ci/audit.py
 
 $(VENV)/.installed-bench: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
+	$(PIP_INSTALL) -e '.[test,bench]'
 	touch $@
 
 BENCHMARKS := step compiled marginal_ll memory slots fused destvi searchers schedulers recording \
