@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import runpy
 import signal
 import subprocess
 import sys
@@ -80,6 +81,14 @@ def run_script(script: str, *arguments: str) -> None:
     exec(compile(script, "<driver>", "exec"), {"__name__": "__main__"})
 
 
+def run_file(path: str, home: str, *arguments: str) -> None:
+    """Run a file in a folder, as `python path` does."""
+    os.chdir(home)
+    sys.argv = [path, *arguments]
+    sys.path.insert(0, str(Path(path).parent))
+    runpy.run_path(path, run_name="__main__")
+
+
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -87,10 +96,10 @@ def _context() -> Any:
 
 
 def _environment() -> dict[str, str]:
-    """Return a driver's: this project alone, one thread, and no cluster to join."""
+    """Return a driver's: this project alone, one thread, no cluster to join and no window."""
     kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     path = f"{ROOT}:{Path(__file__).parent}"
-    return kept | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return kept | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
 
 
 def _fork(
@@ -156,6 +165,11 @@ class Program:
     def script(cls, script: str, *arguments: object) -> Program:
         """Start what is given to `python -c`."""
         return cls(run_script, script, *map(str, arguments))
+
+    @classmethod
+    def file(cls, path: Path, *arguments: object, home: Path) -> Program:
+        """Start a file in a folder."""
+        return cls(run_file, str(path), str(home), *map(str, arguments))
 
     @classmethod
     def command(cls, *arguments: object, start_new_session: bool = False) -> Program:
