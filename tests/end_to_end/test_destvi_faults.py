@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from dataclasses import replace
 
@@ -24,16 +23,24 @@ SPACE = {
     "condscvi_n_hidden": 16,
     "condscvi_max_epochs": 5,
 }
-SCRIPT = """
-import json, sys, ray, scvitune
-def main(space, storage, name):
+STUDY = {
+    "labels_key": "cell_type",
+    "space": SPACE,
+    "searcher": "random",
+    "scheduler": "fifo",
+    "num_samples": 7,
+    "max_epochs": 60,
+    "seed": 5,
+}
+SCRIPT = f"""
+import sys, ray, scvitune
+def main(storage, name):
     cells = scvitune.data.simulated(400, 60, n_batches=1, n_labels=4, mean_library=300.0, seed=0)
     spots = scvitune.data.simulate_spots(cells, labels_key="cell_type", n_spots=60, seed=1)
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 * 1024**2,
              log_to_driver=False)
-    study = scvitune.tune("DestVI", spots, reference=cells, labels_key="cell_type",
-                          space=json.loads(space), searcher="random", scheduler="fifo",
-                          num_samples=7, max_epochs=60, seed=5, storage=storage, name=name)
+    study = scvitune.tune("DestVI", spots, reference=cells, storage=storage, name=name,
+                          **{STUDY!r})
     print("finished", study.finished, flush=True)
 main(*sys.argv[1:])
 """
@@ -50,7 +57,7 @@ def spots(cells):
 
 
 def start_driver(storage, name):
-    return Program.script(SCRIPT, json.dumps(SPACE), storage, name)
+    return Program.script(SCRIPT, storage, name)
 
 
 def count_ended(run):
@@ -66,11 +73,17 @@ def shares_of(study, spots):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    storage = tmp_path_factory.mktemp("undisturbed")
-    output, _ = start_driver(storage, "whole").communicate(timeout=280)
-    assert "finished True" in output, output
-    return scvitune.load(storage / "whole")
+def undisturbed(cells, spots, local_ray, tmp_path_factory):
+    study = scvitune.tune(
+        "DestVI",
+        spots.copy(),
+        reference=cells.copy(),
+        storage=tmp_path_factory.mktemp("undisturbed"),
+        name="whole",
+        **STUDY,
+    )
+    assert study.finished
+    return study
 
 
 @pytest.mark.slow

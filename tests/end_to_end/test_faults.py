@@ -24,18 +24,22 @@ from scvitune.training import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
-SCRIPT = """
+STUDY = {
+    "searcher": "random",
+    "scheduler": "fifo",
+    "space": {"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}, "n_hidden": 32},
+    "num_samples": 9,
+    "max_epochs": 20,
+    "seed": 5,
+}
+SCRIPT = f"""
 import sys, scvi, scvitune, ray
 def main(storage, name):
     adata = scvitune.data.pbmc68k()
     scvi.model.SCVI.setup_anndata(adata)
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 * 1024**2,
              log_to_driver=False)
-    study = scvitune.tune(
-        "SCVI", adata, storage=storage, name=name, searcher="random", scheduler="fifo",
-        space={"lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2}, "n_hidden": 32},
-        num_samples=9, max_epochs=20, seed=5,
-    )
+    study = scvitune.tune("SCVI", adata, storage=storage, name=name, **{STUDY!r})
     print("finished", study.finished, flush=True)
 main(*sys.argv[1:])
 """
@@ -57,13 +61,14 @@ def comparable(study):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory, local_ray):
     """The same study, left alone."""
+    adata = scvitune.data.pbmc68k()
+    scvi.model.SCVI.setup_anndata(adata)
     storage = tmp_path_factory.mktemp("undisturbed")
-    process = start_driver(storage, "whole")
-    output, _ = process.communicate(timeout=180)
-    assert "finished True" in output, output
-    return scvitune.load(storage / "whole")
+    study = scvitune.tune("SCVI", adata, storage=storage, name="whole", **STUDY)
+    assert study.finished
+    return study
 
 
 def test_sigkill_loses_no_finished_trial(tmp_path, undisturbed, wait_for, local_ray):
@@ -257,8 +262,8 @@ def test_one_study_after_the_other_in_one_process(tmp_path):
 import sys, scvi, scvitune
 adata = scvitune.data.simulated(200, 30, mean_library=150.0, seed=0)
 scvi.model.SCVI.setup_anndata(adata)
-for i in range(4):
-    study = scvitune.tune("SCVI", adata, storage=sys.argv[1], name=f"s{i}", num_samples=3,
+for i in range(3):
+    study = scvitune.tune("SCVI", adata, storage=sys.argv[1], name=f"s{i}", num_samples=1,
                           max_epochs=2, searcher="random", resources={"cpu": 1})
     print("ended", i, len(study.trials), flush=True)
 """
@@ -274,5 +279,5 @@ for i in range(4):
     )
     assert done.returncode == 0, done.stdout
     assert [line for line in done.stdout.splitlines() if line.startswith("ended")] == [
-        f"ended {i} 4" for i in range(4)
+        f"ended {i} 2" for i in range(3)
     ]

@@ -18,6 +18,7 @@ import yaml
 from slurm_cluster import ROOT, SlurmCluster, job_number, kill_with_children, missing_programs
 
 import scvitune
+from scvitune.cli import main
 from scvitune.events import read_events
 
 pytestmark = [
@@ -91,7 +92,7 @@ def drivers(run: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory, local_ray):
     """The same studies without Slurm, by their number of epochs."""
     known: dict[int, pd.DataFrame] = {}
 
@@ -99,12 +100,9 @@ def undisturbed(tmp_path_factory):
         if max_epochs not in known:
             folder = tmp_path_factory.mktemp("undisturbed")
             config = write_config(folder, "alone", max_epochs=max_epochs)
-            subprocess.run(
-                [sys.executable, "-m", "scvitune.cli", "tune", str(config)],
-                check=True,
-                capture_output=True,
-                cwd=ROOT,
-            )
+            with pytest.raises(SystemExit) as ended:
+                main(["tune", str(config)])
+            assert ended.value.code == 0
             known[max_epochs] = scvitune.load(folder / "runs" / "alone").trials
         return known[max_epochs]
 
@@ -200,7 +198,7 @@ def assert_nobody_else_reads(cluster_dir: Path) -> None:
 
 def test_a_signal_in_mid_run_requeues_the_job_and_nothing_is_lost(cluster, folder, undisturbed):
     run = folder / "runs" / "signalled"
-    job = submit(cluster, write_config(folder, "signalled", max_epochs=40))
+    job = submit(cluster, write_config(folder, "signalled", max_epochs=40), nodes=2)
     cluster.wait(lambda: sum(reports(run).values()) >= 6, log=log_of(run, job))
     cluster.call("scancel", "--batch", "--signal=USR1", job)
     cluster.wait(lambda: cluster.state(job) == "PENDING", log=log_of(run, job))
@@ -242,7 +240,7 @@ def test_a_lost_worker_node_costs_its_trials_no_more_than_time(cluster, folder, 
 
 def test_a_lost_head_ends_the_job_which_goes_on_by_itself(cluster, folder, undisturbed):
     run = folder / "runs" / "head"
-    job = submit(cluster, write_config(folder, "head", max_epochs=40))
+    job = submit(cluster, write_config(folder, "head", max_epochs=40), nodes=2)
     cluster.wait(lambda: sum(reports(run).values()) >= 6, log=log_of(run, job))
     kill_with_children(cluster.node_process(run / "cluster" / job, "head"))
     assert cluster.wait_until_ended(job, log=log_of(run, job)) == "COMPLETED"
