@@ -90,7 +90,7 @@ def ask(address: str, arguments: list[str]) -> None:
 
 
 def serve(address: str) -> None:
-    """Fork a worker for each that asks, until this process is ended."""
+    """Fork a worker for each that asks, until this process is ended or its parent has."""
     import multiprocessing
     import signal
 
@@ -106,14 +106,19 @@ def serve(address: str) -> None:
         get_adapter(model)
         module_class(module)
 
+    parent = os.getppid()
     fork = multiprocessing.get_context("fork").Process
     # One that has ended is waited for at once, or tests would find it as a zombie.
     signal.signal(signal.SIGCHLD, lambda *_: multiprocessing.active_children())
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen()
-        while True:
-            asking, _ = listening.accept()
+        listening.settimeout(5)
+        while os.getppid() == parent:
+            try:
+                asking, _ = listening.accept()
+            except TimeoutError:
+                continue
             for _ in range(100):  # or all workers would draw the same ids for their objects
                 ray.ObjectRef.from_random()
             fork(target=_be_worker, args=(listening, asking)).start()
