@@ -92,6 +92,11 @@ class PreparedData:
         Hex digest of everything above: equal data, equal fingerprint.
     directory
         Where the arrays lie on disk; None while they are only in memory.
+    selection
+        What was done to a file's cells and genes to come by them (``describe_selection`` of the
+        room ``data``), None where nothing was or it is not known. JSON only. It belongs to the
+        study and not to the arrays, which others may share: it is in no fingerprint and is not
+        saved with them.
     """
 
     values: npt.NDArray[Any]
@@ -113,6 +118,7 @@ class PreparedData:
     fingerprint: str
     directory: Path | None = None
     proportions: npt.NDArray[np.float64] | None = None
+    selection: Mapping[str, Any] | None = None
 
     @property
     def n_cells(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -17,7 +18,8 @@ from scvitune.data._built_in import BUILT_IN
 from scvitune.data._counts import Counts, read_counts
 from scvitune.data._diagnosis import add_value_faults
 from scvitune.data._filtering import Limits, filter_counts
-from scvitune.data._gene_selection import select_genes
+from scvitune.data._gene_selection import GeneChoice
+from scvitune.data._gene_selection import choose_genes as choose
 from scvitune.data._large_file import LargeFile, open_large, read_kept, survey
 from scvitune.data._message import missing_key, name_some
 from scvitune.data._preparation import add_size_faults, prepare_anndata
@@ -27,6 +29,7 @@ from scvitune.data._registration import (
     own_column_fault,
     setup_arguments,
 )
+from scvitune.data._selection import describe_selection
 from scvitune.errors import Faults, InputError, nearest, one_of, warn_user
 
 _LONGEST_REASON = 300
@@ -77,7 +80,7 @@ def prepare_file(
     adata
         AnnData of the cells and genes that were kept, set up for the model.
     prepared
-        What `prepare_anndata` makes of it.
+        What `prepare_anndata` makes of it, with what was done to the file's cells and genes.
 
     Raises
     ------
@@ -116,25 +119,36 @@ def prepare_file(
         faults.extend(error)
     if source is not None:
         add_size_faults(source.n_obs, source.n_vars, faults)
+    before = (0, 0) if source is None else (source.n_obs, source.n_vars)
     if isinstance(source, LargeFile):
         faults.raise_if_any()  # rather than after minutes of reading
         with _unreadable_explained(path):
-            adata = _keep_of_large(source, limits, layer, n_top_genes, batch_key)
+            adata, filtered, choice = _keep_of_large(source, limits, layer, n_top_genes, batch_key)
     else:
         counts = _read(source, layer, faults)
         faults.raise_if_any()
         if source is None or counts is None:
             raise RuntimeError("What cannot be read is a fault.")
         adata = _filter(source, counts, limits)
+        filtered, choice = adata.shape, None
         if n_top_genes is not None and choose_genes:
-            chosen = select_genes(adata, n_top_genes, layer=layer, batch_key=batch_key)
-            adata = adata[:, chosen].copy()
+            choice = choose(adata, n_top_genes, layer=layer, batch_key=batch_key)
+            adata = adata[:, choice.kept].copy()
     if model_class is None:
         raise RuntimeError("A model that is not known is a fault.")
     if n_top_genes is not None or min_cells is not None:
         adata = _drop_emptied(adata, layer)
     model_class.setup_anndata(adata, **kwargs)
-    return adata, prepare_anndata(adata, model=model)
+    selection = describe_selection(
+        before=before,
+        filtered=filtered,
+        kept=adata.shape,
+        limits=limits,
+        n_top_genes=n_top_genes,
+        choice=choice,
+        batch_key=batch_key,
+    )
+    return adata, replace(prepare_anndata(adata, model=model), selection=selection)
 
 
 def _open(path: str | Path, layer: str | None) -> Any:
@@ -334,12 +348,16 @@ def _keep_of_large(
     layer: str | None,
     n_top_genes: int | None,
     batch_key: str | None,
-) -> Any:
+) -> tuple[Any, tuple[int, int], GeneChoice | None]:
     faults = Faults()
     surveyed = survey(file.X if layer is None else file.layers[layer], limits)
     add_value_faults(surveyed.sample, file, layer, faults, from_file=True)
     faults.raise_if_any()
-    return read_kept(file, surveyed, layer=layer, n_top_genes=n_top_genes, batch_key=batch_key)
+    filtered = (int(surveyed.cells.sum()), int(surveyed.genes.sum()))
+    adata, choice = read_kept(
+        file, surveyed, layer=layer, n_top_genes=n_top_genes, batch_key=batch_key
+    )
+    return adata, filtered, choice
 
 
 def _drop_emptied(adata: Any, layer: str | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -18,6 +19,28 @@ from scvitune.errors import Faults, warn_user
 _MIN_VARYING_GENES = 20
 """With fewer points the LOESS of seurat_v3 always fails, and with fewer than 4 it ends the process
 (scikit-misc 0.5)."""
+
+
+@dataclass(frozen=True)
+class GeneChoice:
+    """Which genes were chosen, and how.
+
+    Attributes
+    ----------
+    kept
+        (n_genes,) bool.
+    flavour
+        ``seurat_v3`` or ``pearson_residuals``, as scanpy calls them; None: all genes were kept.
+    n_cells
+        By how many cells they were chosen.
+    fallback
+        Why the usual method could not be used, ``""`` where it was.
+    """
+
+    kept: npt.NDArray[np.bool_]
+    flavour: str | None = None
+    n_cells: int = 0
+    fallback: str = ""
 
 
 @naming_arguments
@@ -57,6 +80,13 @@ def select_genes(
     UserWarning
         If there are fewer genes, or the fallback was used.
     """
+    return choose_genes(adata, n_top_genes, layer=layer, batch_key=batch_key).kept
+
+
+def choose_genes(
+    adata: Any, n_top_genes: int, *, layer: str | None = None, batch_key: str | None = None
+) -> GeneChoice:
+    """Choose genes as `select_genes` does, and tell how."""
     import pandas as pd
     import scipy.sparse as sp
     from anndata import AnnData
@@ -73,7 +103,7 @@ def select_genes(
     add_value_faults(counts, adata, layer, faults)
     faults.raise_if_any()
     if keeps_all(n_top_genes, adata.n_vars):
-        return np.ones(adata.n_vars, dtype=bool)
+        return GeneChoice(np.ones(adata.n_vars, dtype=bool))
 
     # Names of its own: scanpy chooses too many where names are not unique.
     matrix = sp.csr_matrix(
@@ -96,7 +126,7 @@ def keeps_all(n_top_genes: int, n_genes: int) -> bool:
     return n_top_genes >= n_genes
 
 
-def _rank(adata: Any, n_top_genes: int, batch_key: str | None) -> npt.NDArray[np.bool_]:
+def _rank(adata: Any, n_top_genes: int, batch_key: str | None) -> GeneChoice:
     import scanpy as sc
 
     chosen, reason = _try_seurat_v3(adata, n_top_genes, batch_key)
@@ -116,7 +146,8 @@ def _rank(adata: Any, n_top_genes: int, batch_key: str | None) -> npt.NDArray[np
             inplace=False,
         )
         chosen = table["highly_variable"].to_numpy(dtype=bool)
-    return chosen
+        return GeneChoice(chosen, "pearson_residuals", filled.n_obs, reason)
+    return GeneChoice(chosen, "seurat_v3", adata.n_obs)
 
 
 def _try_seurat_v3(

@@ -21,7 +21,7 @@ from scvitune.data._counts import (
     tally_values,
 )
 from scvitune.data._filtering import Limits, filter_counts
-from scvitune.data._gene_selection import keeps_all, select_genes
+from scvitune.data._gene_selection import GeneChoice, choose_genes, keeps_all
 from scvitune.errors import InputError, warn_user
 
 LARGE = 1 << 29
@@ -170,13 +170,13 @@ def read_kept(
     layer: str | None,
     n_top_genes: int | None,
     batch_key: str | None,
-) -> Any:
-    """Read the cells and genes that are kept into an AnnData of their own.
+) -> tuple[Any, GeneChoice | None]:
+    """Read the cells and genes that are kept into an AnnData of their own, and tell how chosen.
 
     Parameters
     ----------
     n_top_genes
-        Keep so many genes, chosen by `select_genes` from `GENE_CELLS` random cells; None: all. Of
+        Keep so many genes, chosen by `choose_genes` from `GENE_CELLS` random cells; None: all. Of
         fewer genes all are kept, which takes no reading.
 
     Raises
@@ -193,16 +193,21 @@ def read_kept(
 
     matrix = file.X if layer is None else file.layers[layer]
     genes = surveyed.genes.copy()
-    if n_top_genes is not None and not keeps_all(n_top_genes, int(genes.sum())):
-        genes[genes] = _choose_genes(file, matrix, surveyed, layer, n_top_genes, batch_key)
+    choice = None
+    if n_top_genes is not None and keeps_all(n_top_genes, int(genes.sum())):
+        choice = GeneChoice(genes)
+    elif n_top_genes is not None:
+        choice = _choose_genes(file, matrix, surveyed, layer, n_top_genes, batch_key)
+        genes[genes] = choice.kept
     _check_memory(int(surveyed.n_cells_seen[genes].sum()), n_top_genes)
     counts = read_counts(matrix, cells=surveyed.cells, genes=genes)
-    return AnnData(
+    adata = AnnData(
         X=None if layer is not None else _as_matrix(counts),
         layers=None if layer is None else {layer: _as_matrix(counts)},
         obs=file.obs[surveyed.cells].copy(),
         var=file.var[genes].copy(),
     )
+    return adata, choice
 
 
 def _choose_genes(
@@ -212,7 +217,7 @@ def _choose_genes(
     layer: str | None,
     n_top_genes: int,
     batch_key: str | None,
-) -> npt.NDArray[np.bool_]:
+) -> GeneChoice:
     from anndata import AnnData
 
     kept = np.flatnonzero(surveyed.cells)
@@ -228,7 +233,7 @@ def _choose_genes(
     cells[kept] = True
     counts = _as_matrix(read_counts(matrix, cells=cells, genes=surveyed.genes))
     part = AnnData(X=counts, obs=file.obs[cells].copy(), var=file.var[surveyed.genes].copy())
-    return select_genes(part, n_top_genes, batch_key=batch_key)
+    return choose_genes(part, n_top_genes, batch_key=batch_key)
 
 
 def _check_memory(n_values: int, n_top_genes: int | None) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def save_prepared(prepared: PreparedData, storage: Path) -> PreparedData:
     if target.exists():
         try:
             # Reading them whole costs what their fingerprint did, and trials want them in memory.
-            return load_prepared(target, verify=True)
+            return _as_selected(load_prepared(target, verify=True), prepared)
         except StudyError:
             # Cut short or changed: put aside, since a reader may still map it.
             _discard(target)
@@ -67,7 +68,12 @@ def save_prepared(prepared: PreparedData, storage: Path) -> PreparedData:
         shutil.rmtree(part, ignore_errors=True)
         if not (target / _META).exists():
             raise
-    return load_prepared(target)
+    return _as_selected(load_prepared(target), prepared)
+
+
+def _as_selected(found: PreparedData, prepared: PreparedData) -> PreparedData:
+    """Return what lies on disk with what is known of how it was come by, which does not."""
+    return replace(found, selection=prepared.selection)
 
 
 def _discard(target: Path) -> None:

@@ -40,7 +40,7 @@ _FROZEN = {
     *("name", "default_config", "default_max_epochs", "default_kl_warmup", "default_budgets"),
     *("max_epochs", "num_trials", "combinations", "rungs", "cell_shares", "report_epochs"),
     *("fingerprint", "data_dir", "n_cells", "n_genes", "n_batch", "setup", "split", "slots"),
-    *("threads", "strategy", "versions", _data_files.SETTINGS, SETTINGS),
+    *("threads", "strategy", "versions", "selection", _data_files.SETTINGS, SETTINGS),
 }
 """What study.yaml holds beside the configuration, in this version or an older one."""
 
@@ -162,6 +162,8 @@ def create_run_directory(
         "strategy": None if plan.strategy is None else f"{plan.strategy.name}: {plan.strategy}",
         "versions": read_versions(),
     }
+    if prepared.selection is not None:
+        frozen["selection"] = dict(prepared.selection)
     if tissues is not None:
         frozen[SETTINGS] = tissues.to_settings(layout)
     partial = layout.study.with_suffix(".partial")

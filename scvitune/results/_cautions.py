@@ -10,6 +10,7 @@ from scvitune._early_rungs import find_early_rung
 from scvitune.events import TrialRecord
 from scvitune.results._budget import as_number, cut_default, max_epochs
 from scvitune.results._intervals import cell_difference
+from scvitune.results._methods_data import selection_cautions
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
     best_trial_id,
@@ -43,7 +44,7 @@ def find_cautions(run: Run) -> list[str]:
     """Return one sentence a caution, the weightiest first; none is good news."""
     best_id = best_trial_id(run)
     cautions = [*_cut(run), *_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
-    cautions += _stopped_too_early(run)
+    cautions += [*_stopped_too_early(run), *selection_cautions(run)]
     is_open = any(trial_status(run, record) in OPEN for record in run.records.values())
     if best_id is not None and not (is_open and not run.spent_budget):
         best = run.records[best_id]

@@ -56,6 +56,13 @@ REFERENCES = {
     "ICLR, arXiv:1509.00519 (2016).",
     "Hutter et al., 2014": "Hutter F, Hoos H, Leyton-Brown K. An efficient approach for "
     "assessing hyperparameter importance. ICML, PMLR 32(1), 754–762 (2014).",
+    "Wolf et al., 2018": "Wolf FA, Angerer P, Theis FJ. SCANPY: large-scale single-cell gene "
+    "expression data analysis. Genome Biology 19, 15 (2018). doi:10.1186/s13059-017-1382-0",
+    "Stuart et al., 2019": "Stuart T, Butler A, Hoffman P, et al. Comprehensive integration of "
+    "single-cell data. Cell 177, 1888–1902 (2019). doi:10.1016/j.cell.2019.05.031",
+    "Lause et al., 2021": "Lause J, Berens P, Kobak D. Analytic Pearson residuals for "
+    "normalization of single-cell RNA-seq UMI data. Genome Biology 22, 258 (2021). "
+    "doi:10.1186/s13059-021-02451-7",
     "Watanabe et al., 2023": "Watanabe S, Bansal A, Hutter F. PED-ANOVA: efficiently quantifying "
     "hyperparameter importance in arbitrary subspaces. IJCAI, 4389–4396 (2023).",
 }

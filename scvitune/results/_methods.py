@@ -20,11 +20,8 @@ from scvitune.results._citations import (
 from scvitune.results._comparable import compare_trials
 from scvitune.results._intervals import cell_difference
 from scvitune.results._methods_confirmation import tell_confirmation, tell_confirmed_gain
-from scvitune.results._methods_space import (
-    describe_registration,
-    describe_settings,
-    describe_space,
-)
+from scvitune.results._methods_data import describe_registration, tell_selection
+from scvitune.results._methods_space import describe_settings, describe_space
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import is_default_underway, is_unfinished
 from scvitune.results._tables import (
@@ -140,6 +137,8 @@ def _say_split(writer: _Writer) -> None:
         )
         _say_registration(writer)
         return
+    for sentence in tell_selection(run, cite=writer.cite):
+        writer.say(sentence)
     text = f"The data comprised {cells:,} cells and {genes:,} genes"
     if isinstance(split, Mapping) and split:
         parts = [f"{split.get('train', 0):,} cells were used for training"]

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from scvitune.contracts import Choice, Domain, Hyperparameter, IntRange
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import schedule_table
 from scvitune.results._searched import declared_space, list_searched
 from scvitune.results._tables import is_missing
 from scvitune.results._wording import format_epochs, format_value, join_words
-
-_REGISTERED = {
-    "batch_key": "batches",
-    "labels_key": "cell types",
-    "size_factor_key": "size factors",
-    "categorical_covariate_keys": "categorical covariates",
-    "continuous_covariate_keys": "continuous covariates",
-}
 
 
 def describe_space(run: Run) -> list[str]:
@@ -69,28 +58,6 @@ def describe_settings(run: Run, trial_id: str) -> str:
         ]
         parts.append(f"{name} = {', '.join(values)}")
     return "; ".join(parts)
-
-
-def describe_registration(run: Run) -> str:
-    """Return in a sentence which columns the model was told of, ``""`` if none or not known."""
-    setup = run.settings.get("setup")
-    if not isinstance(setup, Mapping):
-        setup = run.settings.get("data")
-    if not isinstance(setup, Mapping):
-        return ""
-    parts = []
-    for key, words in _REGISTERED.items():
-        given = setup.get(key)
-        columns = given if isinstance(given, list) else [given] if given else []
-        if columns:
-            number = run.settings.get("n_batch") if key == "batch_key" else None
-            counted = f" ({number})" if number else ""
-            parts.append(f"{words}{counted} from {join_words([_quoted(c) for c in columns])}")
-    return f"The model was given {join_words(parts)}." if parts else ""
-
-
-def _quoted(column: Any) -> str:
-    return f"the column {column!r}"
 
 
 def _domain(domain: Domain) -> str:

@@ -17,6 +17,7 @@ from scvitune.results._confirmation import (
 )
 from scvitune.results._confirmation_words import confirmed_means
 from scvitune.results._intervals import LEVEL, cell_difference
+from scvitune.results._methods_data import selection_facts
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
     best_trial_id,
@@ -156,6 +157,7 @@ def list_facts(run: Run) -> list[tuple[str, str]]:
     else:
         parts = sorted(run.split_sizes.items(), key=lambda item: split_order(item[0]))
         facts.append(("Split", ", ".join(f"{n:,} {cells_of_split(name)}" for name, n in parts)))
+    facts += selection_facts(run)
     spent, full = _cost(run)
     if full:
         facts.append(

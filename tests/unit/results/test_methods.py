@@ -269,6 +269,45 @@ def test_the_registration_is_told(small_run) -> None:
     assert "The model was given" not in describe_methods(small_run.read()).text
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, ""),
+        ({"space": {"dispersion": "gene"}}, ""),
+        ({"space": {"dispersion": "gene-label"}}, "given"),
+        ({"space": {"dispersion": {"type": "choice", "values": ["gene", "gene-label"]}}}, "given"),
+        ({"model": "CondSCVI"}, "given"),
+        ({"further_metrics": ["ari_validation", "kl_local_validation"]}, "(ari_validation)"),
+        ({"metric": "scib_total", "mode": "max"}, "(scib_total)"),
+        ({"metric": "nmi_validation", "mode": "max", "model": "CondSCVI"}, "given"),
+    ],
+)
+def test_labels_that_the_model_does_not_look_at_are_not_said_to_be_given(
+    small_run, settings, told
+) -> None:
+    small_run.settings(setup={"labels_key": "cell_type"}, **settings)
+    text = describe_methods(small_run.read()).text
+    given = "The model was given cell types from the column 'cell_type'."
+    only = "Cell types from the column 'cell_type' were used for evaluation only"
+    assert (given in text) == (told == "given")
+    assert (only in text) == told.startswith("(")
+    assert not told.startswith("(") or f"{only} {told}." in text
+    assert ("'cell_type'" in text) == bool(told)
+
+
+def test_a_point_beyond_the_space_may_have_looked_at_labels(small_run) -> None:
+    small_run.settings(setup={"labels_key": "cell_type"})
+    small_run.trial("00004", {"dispersion": "gene-label"}, values={1.0: 9.0}, origin="point")
+    assert "given cell types from" in describe_methods(small_run.read()).text
+
+
+def test_the_labels_of_spots_are_those_of_the_reference(small_run) -> None:
+    small_run.settings(
+        model="DestVI", deconvolution={}, setup={}, data={"labels_key": "type"}, target="truth"
+    )
+    assert "cell types from the column 'type'" in describe_methods(small_run.read()).text
+
+
 def test_a_schedule_is_told_as_one(new_run) -> None:
     builder = new_run()
     builder.settings(
