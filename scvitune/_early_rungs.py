@@ -11,12 +11,15 @@ SMALLEST_HALVED_BUDGET = 16
 earlier than the first epoch, is small against the budget. Of fewer, strategy ``auto`` stops none,
 and whoever stops trials all the same is warned."""
 
+REDUCTION = 4
+"""Of as many trials one goes on at each rung; each rung is as many times longer."""
+
 ENOUGH_STEPS = 2000
 """Minibatches after which a comparison is none too early, however few epochs they are: a million
 cells scvi-tools itself would train for eight epochs, and the first of them is 6000 minibatches."""
 _BATCH_SIZE = 128
 
-_HALVING = ("asha", "async_hyperband", "hyperband", "bohb")
+HALVING = ("asha", "async_hyperband", "hyperband", "bohb")
 """Schedulers that compare trials at rungs. A ready Ray object has rungs of its user's choice."""
 
 
@@ -68,7 +71,7 @@ def find_early_rung(
     n_train
         Training cells; None: not known.
     """
-    if scheduler not in _HALVING or not rungs or max_epochs is None:
+    if scheduler not in HALVING or not rungs or max_epochs is None:
         return None
     if max_epochs >= SMALLEST_HALVED_BUDGET:
         return None

@@ -195,7 +195,7 @@ def _stopped_too_early(run: Run) -> list[str]:
     if early is None or not stopped:
         return []
     return [
-        f"{early.scheduler} stopped {stopped} of {len(run.records)} trials early, comparing them "
+        f"{early.scheduler} stopped {stopped} of {len(run.trained)} trials early, comparing them "
         f"from {early.place} on: an order so early says little of the one at the end, and a "
         f"better configuration may be among them. In a new study, {in_sentence(early.remedy)}"
     ]

@@ -14,13 +14,13 @@ from scvitune.results._confirmation import (
 from scvitune.results._confirmation_words import describe_scope
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import comparison_table, confirmed_winner, metric_mode, test_metric
+from scvitune.results._tables import comparison_table, confirmed_winner, test_metric
 from scvitune.results._wording import (
     cells_of,
-    describe_difference,
     format_number,
     in_sentence,
     metric_words,
+    write_difference,
 )
 
 
@@ -88,11 +88,10 @@ def _tell_cells(run: Run, winner: str, test: str) -> list[str]:
     if paired is None:
         return []
     searched = comparison_table(run).loc[test]
-    difference = describe_difference(
+    difference = write_difference(
         float(searched["default"]),
         float(searched["best"]),
         name=test,
-        mode=metric_mode(run, test),
         paired=paired,
     )
     return [

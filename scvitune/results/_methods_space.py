@@ -66,7 +66,8 @@ def _domain(domain: Domain) -> str:
     top = domain.high - isinstance(domain, IntRange)
     whole = ", integer" if isinstance(domain, IntRange) else ""
     scale = ", logarithmic" if domain.log else ""
-    return f"{format_value(float(domain.low))} to {format_value(float(top))}{whole}{scale}"
+    step = f", in steps of {format_value(domain.quantum)}" if domain.quantum is not None else ""
+    return f"{format_value(float(domain.low))} to {format_value(float(top))}{whole}{scale}{step}"
 
 
 def _when(hyperparameter: Hyperparameter) -> str:

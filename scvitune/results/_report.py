@@ -17,6 +17,7 @@ from scvitune.results._confirmation_words import (
     is_tested,
 )
 from scvitune.results._methods import describe_methods
+from scvitune.results._methods_search import describe_halving
 from scvitune.results._population_rows import population_rows
 from scvitune.results._report_facts import (
     describe_subject,
@@ -148,6 +149,7 @@ def _view(run: Run) -> dict[str, Any]:
         "run_times": describe_run_times(run),
         "rungs": describe_rungs(run),
         "stopped": describe_stopped(run),
+        "halving": describe_halving(run),
         "methods": describe_methods(run),
         "population": population_rows(run),
         "facts": list_facts(run),

@@ -18,6 +18,7 @@ from scvitune.results._confirmation import (
 from scvitune.results._confirmation_words import confirmed_means
 from scvitune.results._intervals import LEVEL, cell_difference
 from scvitune.results._methods_data import selection_facts
+from scvitune.results._repeating import describe_repeat
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
     best_trial_id,
@@ -167,8 +168,9 @@ def list_facts(run: Run) -> list[tuple[str, str]]:
                 "early",
             )
         )
-    slots = [line.get("slots") for line in run.driver_lines if line.get("slots")]
-    facts.append(("Trials at a time", slots[-1] if slots else None))
+    facts.append(("Trials at a time", run.search_slots))
+    repeat = describe_repeat(run)
+    facts.append(("Repeats", repeat and f"not surely: {repeat}; one at a time it does"))
     resumed = sum(line.get("action") == "resume" for line in run.driver_lines)
     facts.append(("Resumed", f"{resumed} times" if resumed > 1 else "once" if resumed else None))
     facts.append(("Data fingerprint", settings.get("fingerprint")))

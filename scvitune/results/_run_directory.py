@@ -19,7 +19,7 @@ from scvitune._no_run import (
     describe_no_run,
     is_configuration,
 )
-from scvitune.contracts import Mode, RunLayout
+from scvitune.contracts import ENDED, Mode, RunLayout
 from scvitune.errors import InputError
 from scvitune.events import Report, TrialRecord, fold, read_events
 from scvitune.metrics import AskedMetric, ask_metrics
@@ -70,7 +70,10 @@ class Run:
     elapsed_s
         Seconds that drivers were at work on it, breaks between a stop and a resume left out.
     search_s
-        Those of them that the search took, without the trainings that followed it.
+        Those of them that the search took, without the trainings that followed it, nor drivers
+        that came for those alone.
+    search_slots
+        Trials at a time of the last driver that searched; None: not known.
     moments
         Starts, reports and ends of trials, in the order in which they were logged.
     """
@@ -83,6 +86,7 @@ class Run:
     end_order: tuple[str, ...] = ()
     elapsed_s: float = 0.0
     search_s: float = 0.0
+    search_slots: int | None = None
     moments: tuple[Moment, ...] = ()
 
     @property
@@ -176,6 +180,11 @@ class Run:
         last = self.driver_lines[-1] if self.driver_lines else {}
         return str(last.get("reason")) if last.get("action") == "gave_up" else None
 
+    @cached_property
+    def trained(self) -> tuple[TrialRecord, ...]:
+        """The trials that were trained, if only in part: not those that wait for their turn."""
+        return tuple(r for r in self.records.values() if r.reports or r.status in ENDED)
+
     @property
     def default(self) -> TrialRecord | None:
         """The trial of the default configuration, or None if the study has none."""
@@ -230,6 +239,7 @@ def read_run(root: Path) -> Run:
         end_order=_end_order(events),
         elapsed_s=elapsed_s,
         search_s=search_s,
+        search_slots=_search_slots(events),
         moments=moments,
     )
 
@@ -283,38 +293,72 @@ def _end_order(events: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(order)
 
 
+_OF_TRIALS = ("proposal", "start", "pause", "report", "perturb", "generation", "end")
+"""Kinds of lines that only a search writes."""
+
+_BEGINNINGS = ("start", "resume")
+"""What a driver's first line says."""
+
+
+def _drivers(events: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Return the lines of each driver, in order."""
+    drivers: list[list[Mapping[str, Any]]] = []
+    for event in events:
+        if not drivers or (event["event"] == "driver" and event.get("action") in _BEGINNINGS):
+            drivers.append([])
+        drivers[-1].append(event)
+    return drivers
+
+
+def _searching(drivers: Sequence[Sequence[Mapping[str, Any]]]) -> list[bool]:
+    """Return which drivers searched: those that did until the search was over, or had trials."""
+    found, is_over = [], False
+    for lines in drivers:
+        found.append(not is_over or any(line["event"] in _OF_TRIALS for line in lines))
+        is_over = is_over or any(line.get("action") == "searched" for line in lines)
+    return found
+
+
 def _clock(events: Iterable[Mapping[str, Any]]) -> tuple[float, float, tuple[Moment, ...]]:
     """Return the time of each driver from its first line to its last, added up, and who did what.
 
-    The second time ends where the drivers were done with the search. Judgements come after all
-    that drivers do: they take no time of it. Where the clock was set back, time stands still for
-    one line and then goes on.
+    The second time is that of drivers that searched, until they were done with it. Judgements
+    come after all that drivers do: they take no time of it. Where the clock was set back, time
+    stands still for one line and then goes on.
     """
-    total, search, began, last, searched = 0.0, 0.0, None, None, None
+    total, search = 0.0, 0.0
     moments = []
     before, lost = -math.inf, 0.0
-    for event in events:
-        written, kind = event.get("time"), event["event"]
-        if not isinstance(written, int | float):
-            continue
-        lost += max(0.0, before - written)
-        before, time = written, written + lost
-        if kind == "driver" and event.get("action") in ("start", "resume"):
-            if began is not None and last is not None:
-                total += max(0.0, last - began)
-                search += max(0.0, (searched or last) - began)
-            began, searched = time, None
-        elif began is None:
-            began = time
-        if kind not in ("judgement", "learning_curve") or last is None:
-            last = time
-        if kind == "driver" and event.get("action") == "searched":
-            searched = time
-        if kind in ("start", "report", "end"):
-            at_work_s = total + max(0.0, time - began)
-            epoch = float(event.get("epoch", math.nan))
-            moments.append(Moment(written, at_work_s, kind, event["trial_id"], epoch))
-    if began is not None and last is not None:
-        total += max(0.0, last - began)
-        search += max(0.0, (searched or last) - began)
+    drivers = _drivers(events)
+    for lines, searches in zip(drivers, _searching(drivers), strict=True):
+        began, last, searched = None, None, None
+        for event in lines:
+            written, kind = event.get("time"), event["event"]
+            if not isinstance(written, int | float):
+                continue
+            lost += max(0.0, before - written)
+            before, time = written, written + lost
+            began = time if began is None else began
+            if kind not in ("judgement", "learning_curve") or last is None:
+                last = time
+            if kind == "driver" and event.get("action") == "searched":
+                searched = time
+            if kind in ("start", "report", "end"):
+                at_work_s = total + max(0.0, time - began)
+                epoch = float(event.get("epoch", math.nan))
+                moments.append(Moment(written, at_work_s, kind, event["trial_id"], epoch))
+        if began is not None and last is not None:
+            total += max(0.0, last - began)
+            search += max(0.0, (searched or last) - began) if searches else 0.0
     return total, search, tuple(moments)
+
+
+def _search_slots(events: Iterable[Mapping[str, Any]]) -> int | None:
+    """Return how many trials at a time the last driver that searched had."""
+    drivers = _drivers(events)
+    known = [
+        int(lines[0]["slots"])
+        for lines, searches in zip(drivers, _searching(drivers), strict=True)
+        if searches and lines[0].get("slots")
+    ]
+    return known[-1] if known else None

@@ -102,7 +102,7 @@ def run_times_table(run: Run) -> pd.DataFrame:
     epochs = sum(record.reports[-1].epoch for record in reported)
     trial_s = sum(record.reports[-1].time_s for record in reported)
     slots = [line["slots"] for line in run.driver_lines if line.get("slots")]
-    count = float(slots[-1]) if slots else math.nan
+    count = math.nan if run.search_slots is None else float(run.search_slots)
     # Fused trials share a process's time.
     fused = [line.get("fused", 1) for line in run.driver_lines if line.get("slots")]
     processes = count / fused[-1] if slots else math.nan

@@ -200,12 +200,43 @@ def describe_interval(paired: CellDifference | None) -> str:
     """
     if paired is None:
         return ""
+    low, high = _interval_ends(paired)
+    return f"{100 * LEVEL:g} % interval over {paired.n_cells:,} test cells: {low} to {high}"
+
+
+def write_difference(
+    default: float, best: float, *, name: str, paired: CellDifference | None = None
+) -> str:
+    """Return best against default as prose: ``12.3 nats per cell (1.0 %) lower, with a ...``.
+
+    It gives no verdict: which way is better, a paper says where it names the metric.
+    """
+    if not (math.isfinite(default) and math.isfinite(best)):
+        return "a difference that is not known"
+    difference = best - default
+    if difference == 0:
+        return "no difference"
+    unit = metric_words(name).unit
+    amount = f"{format_number(abs(difference), digits=3)} {unit}".strip()
+    share = f" ({format_percent(abs(difference / default))})" if default else ""
+    text = f"{amount}{share} {'lower' if difference < 0 else 'higher'}"
+    if paired is None:
+        return text
+    low, high = _interval_ends(paired)
+    zero = "" if paired.is_clear else ", which includes zero"
+    return (
+        f"{text}, with a {100 * LEVEL:g} % confidence interval of {low} to {high} over "
+        f"{paired.n_cells:,} test cells{zero}"
+    )
+
+
+def _interval_ends(paired: CellDifference) -> tuple[str, str]:
     ends = (paired.low, paired.high) if paired.mean >= 0 else (-paired.high, -paired.low)
     digits = 3
     while digits < 6 and len({_signed(end, digits) for end in ends}) < 2:
         digits += 1
     low, high = (_signed(end, digits) for end in ends)
-    return f"{100 * LEVEL:g} % interval over {paired.n_cells:,} test cells: {low} to {high}"
+    return low, high
 
 
 def _signed(value: float, digits: int) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from scvitune._early_rungs import REDUCTION
 from scvitune.schedulers._base import SchedulingProblem
 
-REDUCTION = 4
-"""Of as many trials one goes on at each rung; each rung is as many times longer."""
+__all__ = ["REDUCTION", "first_rung", "rungs_of"]
 
 _CHEAPEST = 1 / 32
 _WARM = 1 / 16

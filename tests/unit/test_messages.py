@@ -16,6 +16,7 @@ import scvitune
 from scvitune.cli import app
 from scvitune.data import _file as reading
 from scvitune.data import check_matches, prepare_anndata
+from scvitune.data._gene_selection import GeneChoice
 from scvitune.errors import InputError, ScvituneWarning, instead
 from scvitune.models import MODELS, check_model_name
 
@@ -236,8 +237,8 @@ def test_genes_are_not_chosen_where_nothing_can_start(cells, tmp_path, monkeypat
     chosen = []
     monkeypatch.setattr(
         reading,
-        "select_genes",
-        lambda adata, n, **keys: chosen.append(n) or np.arange(adata.n_vars) < n,
+        "choose",
+        lambda adata, n, **keys: chosen.append(n) or GeneChoice(np.arange(adata.n_vars) < n),
     )
     data = {"n_top_genes": 10, "layer": "cuonts"}
     result = run("check", tmp_path, cells, data=data, metric="elbo_validatoin")

@@ -129,7 +129,11 @@ def test_a_clear_gain_is_told_with_its_interval_everywhere(judged) -> None:
     assert gain_lines(run)[-1].endswith(interval)
     assert "95 %" not in gain_lines(run)[0], "the search chose by the validation cells"
     text = describe_methods(run).text
-    assert f"{interval}. The interval is that of the mean difference, paired over cells" in text
+    assert "% interval" not in text, "a paper has no verdict in brackets"
+    assert (
+        f"%) lower, with a 95 % confidence interval of {-found.high:.1f} to {-found.low:.1f} over "
+        "140 test cells. The interval is that of the mean difference, paired over cells"
+    ) in text
     assert "each configuration was trained once, so it says nothing of other random seeds" in text
     html = render_report(run)
     assert interval in summarise(run)
@@ -151,6 +155,11 @@ def test_a_gain_within_what_the_cells_can_show_is_not_claimed(judged, values) ->
     for text in (summarise(run), html):
         assert "also on the held-out test cells" not in text
         assert "not shown to be" in text
+    assert re.search(
+        r"0\.5\S* nats per cell \(\S+ %\) (lower|higher), with a 95 % confidence interval of "
+        r"−\S+ to \S+ over 140 test cells, which includes zero\.",
+        describe_methods(run).text,
+    )
     assert ("not shown", "to be better than the default on the held-out test cells") in (
         key_figures(run, comparison_table(run))
     )
@@ -168,7 +177,10 @@ def test_a_clear_loss_is_still_one(judged) -> None:
 def test_a_run_that_says_nothing_of_cells_is_told_as_before(small_run) -> None:
     run = small_run.read()
     assert comparison_table(run)["n_cells"].isna().all()
-    for text in (summarise(run), describe_methods(run).text, render_report(run)):
+    told = describe_methods(run).text
+    assert "interval" not in told
+    assert "2.20 nats per cell (20 %) lower." in told
+    for text in (summarise(run), render_report(run)):
         assert "% interval" not in text
         assert "2.20 nats per cell lower (better, 20 %)" in text
     assert describe_outcome(run).endswith("also on the held-out test cells.")

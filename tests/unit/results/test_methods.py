@@ -37,13 +37,17 @@ def test_says_what_the_study_did(small_run) -> None:
         "configurations proposed by a tree-structured Parzen estimator (hyperopt 0.3.0; Bergstra "
         "et al., 2011; Bergstra et al., 2013) and the default configuration of scvi-tools were "
         "trained for at most 4 epochs (seed 7).",
-        "(ASHA) (Li et al., 2020) stopped 1 of 4 trials early, at rungs of 1 and 2 epochs.",
+        "(ASHA) (Li et al., 2020) stopped 1 of 4 trials early, at rungs of 1 and 2 epochs "
+        "(reduction factor 4), each compared with those that had come to the rung before it.",
+        "Trials were evaluated after 1, 2 and 4 epochs; each was judged by its best evaluation, ",
         "1 trial diverged or failed and did not count.",
         "The search trained 10 epochs in all",
         "with 2 trials at a time",
-        "was reached after 2 epochs: lr = 0.005, n_hidden = 128, n_latent = 12",
-        "On the held-out test cells, its negative ELBO was 8.8000 against 11.000 for the default: "
-        "2.20 nats per cell lower (better, 20 %).",
+        "The best configuration was lr = 0.005, n_hidden = 128, n_latent = 12, gene_likelihood = "
+        "nb and clip = 5. It was trained for 4 epochs and did best after epoch 2, whose weights "
+        "were kept.",
+        "On the held-out test cells, its negative ELBO was 8.8000 against 11.000 for the default, "
+        "2.20 nats per cell (20 %) lower.",
     ):
         assert part in text, part
     check_citations(methods)
@@ -57,6 +61,10 @@ def test_an_unfinished_study_says_so_far(new_run) -> None:
     builder.trial("00000", values={1.0: 9.0}, origin="default")
     builder.trial("00001", {"lr": 0.2}, values={1.0: 8.0}, status=None)
     text = describe_methods(builder.read()).text
+    assert text.startswith(
+        "This study is not finished; its trials so far: 2 (1 finished, 1 interrupted), of 4 "
+        "asked for. What follows counts those that were trained. Hyperparameters of scVI"
+    )
     assert "The search trained 2 epochs in all so far" in text
     assert "The best configuration so far" in text
 
@@ -107,7 +115,7 @@ def test_several_metrics_together_are_all_named(small_run) -> None:
         "To minimise the negative ELBO on the validation cells (elbo_validation) and maximise the "
         "NMI of clusters and labels on the validation cells (nmi_validation) together, 3 "
     ) in text
-    assert "The configuration with the best elbo_validation was reached" in text
+    assert "The configuration with the best elbo_validation was lr = 0.005" in text
     small_run.settings(further_metrics=["nmi_validation"])
     assert "together" not in describe_methods(small_run.read()).text
 
@@ -155,7 +163,7 @@ def test_a_lone_trial(new_run) -> None:
     builder = new_run()
     builder.trial("00001", {"lr": 0.2}, values={1.0: 6.0})
     builder.driver("end")
-    assert "The best configuration was reached after 1 epoch: lr = 0.2. " in (
+    assert "The best configuration was lr = 0.2. It was trained for 1 epoch. " in (
         describe_methods(builder.read()).text + " "
     )
 
@@ -230,7 +238,8 @@ def test_constants_are_told(small_run) -> None:
 
 def test_rungs_are_rounded(small_run) -> None:
     small_run.settings(rungs=[0.416667, 1.66667, 40.0])
-    assert "at rungs of 0.42, 1.67 and 40 epochs." in describe_methods(small_run.read()).text
+    text = describe_methods(small_run.read()).text
+    assert "at rungs of 0.42, 1.67 and 40 epochs (reduction factor 4), each" in text
 
 
 def test_trials_that_saw_a_part_of_the_cells_at_first_are_told(small_run, new_run) -> None:
@@ -333,6 +342,7 @@ def test_a_schedule_is_told_as_one(new_run) -> None:
     builder.log.append("end", trial_id="00001", status="finished", reason="")
     builder.driver("end")
     assert (
-        "was reached after 8 epochs, its hyperparameters changing on the way: lr = 0.009, 0.007 "
-        "from epoch 4 on; n_hidden = 64."
+        "The best configuration, its hyperparameters changing on the way, was lr = 0.009, 0.007 "
+        "from epoch 4 on; n_hidden = 64. It was trained for 8 epochs and did best after the last, "
+        "whose weights were kept."
     ) in describe_methods(builder.read()).text
