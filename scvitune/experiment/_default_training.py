@@ -16,12 +16,14 @@ def describe_default_training(
     Returns
     -------
     ``default_max_epochs`` (of this model on so many cells), ``default_kl_warmup`` (epochs, or None
-    where the KL weight does not rise over epochs), ``default_config``, and for a model built on
+    where the KL weight does not rise over epochs), ``default_batch_size``, ``default_config`` (of
+    what the space holds), and for a model built on
     another ``default_budgets``: hyperparameter -> epochs of that one's training.
     """
     adapter = get_adapter(model)
     found: dict[str, Any] = {
         "default_config": dict(default_config),
+        "default_batch_size": adapter.hyperparameters["batch_size"].default,
         "default_max_epochs": adapter.default_max_epochs(n_cells),
         "default_kl_warmup": adapter.training_arguments(default_config).get("n_epochs_kl_warmup"),
     }

@@ -37,7 +37,8 @@ from scvitune.experiment._planning import Plan
 _VERSIONED = ("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna")
 _READY = "ready.pkl"
 _FROZEN = {
-    *("name", "default_config", "default_max_epochs", "default_kl_warmup", "default_budgets"),
+    *("name", "default_config", "default_batch_size", "default_max_epochs", "default_kl_warmup"),
+    "default_budgets",
     *("max_epochs", "num_trials", "combinations", "rungs", "cell_shares", "report_epochs"),
     *("fingerprint", "data_dir", "n_cells", "n_genes", "n_batch", "setup", "split", "slots"),
     *("threads", "strategy", "versions", "selection", _data_files.SETTINGS, SETTINGS),

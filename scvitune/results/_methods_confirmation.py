@@ -95,5 +95,6 @@ def _tell_cells(run: Run, winner: str, test: str) -> list[str]:
         paired=paired,
     )
     return [
-        f"In the search, each trained once, it was {difference}, paired over cells (Student's t)."
+        "In the search, each trained once and compared cell by cell (Student's t), it was "
+        f"{difference}."
     ]

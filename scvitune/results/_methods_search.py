@@ -97,9 +97,7 @@ def _say_batch_size(writer: Writer) -> None:
     run, space = writer.run, declared_space(writer.run)
     if space is not None and "batch_size" in {*space.names, *space.constants}:
         return
-    default = run.settings.get("default_config") or {}
-    own = run.default.config if run.default is not None else default
-    usual = own.get("batch_size", default.get("batch_size"))
+    usual = run.settings.get("default_batch_size")  # older runs do not say it
     sizes = {record.config.get("batch_size", usual) for record in run.trained}
     if len(sizes) == 1 and None not in sizes:
         writer.say(f"The batch size was {sizes.pop()}.")

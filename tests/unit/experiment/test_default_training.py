@@ -24,6 +24,7 @@ def test_scvi_follows_scvi_tools_heuristic(n_cells):
     own = describe_default_training("SCVI", {"lr": 1e-3}, n_cells=n_cells)
     assert own["default_max_epochs"] == get_max_epochs_heuristic(n_cells)
     assert own["default_kl_warmup"] == 400
+    assert own["default_batch_size"] == 128
     assert own["default_config"] == {"lr": 1e-3}
     assert "default_budgets" not in own
 

@@ -64,8 +64,9 @@ def test_the_interval_over_cells_stays_in_the_methods_paragraph(confirmed) -> No
     confirmed.judge_cells("00001", [8.0, 8.5, 9.0, 9.5], [10.0, 10.4, 11.1, 11.5])
     text = describe_methods(confirmed.read()).text
     assert (
-        "In the search, each trained once, it was 2.00 nats per cell (19 %) lower, with a 95 % "
-        "confidence interval of 1.87 to 2.13 over 4 test cells, paired over cells (Student's t)."
+        "In the search, each trained once and compared cell by cell (Student's t), it was 2.00 "
+        "nats per cell (19 %) lower, with a 95 % confidence interval of 1.87 to 2.13 over 4 test "
+        "cells."
     ) in text
 
 

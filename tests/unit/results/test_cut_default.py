@@ -60,7 +60,7 @@ def test_the_methods_paragraph_says_it(small_run) -> None:
         "The default configuration was cut to 4 of the 400 epochs that scvi-tools itself would "
         "train this model for on so much data, and never left its KL warm-up of 400 epochs."
     ) in text
-    assert f"8.8000 against 11.000 for the default {CUT}: " in text
+    assert f"8.8000 against 11.000 for the default {CUT}, 2.20 " in text
 
 
 @pytest.mark.parametrize(

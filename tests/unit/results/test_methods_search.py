@@ -87,9 +87,9 @@ def test_how_often_trials_are_evaluated_is_told(small_run, report_epochs, rungs,
 
 def test_the_batch_size_is_told_where_the_space_does_not(small_run) -> None:
     lr = {"lr": {"type": "uniform", "low": 0, "high": 1}}
-    small_run.settings(space=lr, default_config={"batch_size": 128})
+    small_run.settings(space=lr, default_batch_size=128)
     assert "The batch size was 128." in describe_methods(small_run.read()).text
-    small_run.settings(space=lr | {"batch_size": 256}, default_config={"batch_size": 128})
+    small_run.settings(space=lr | {"batch_size": 256}, default_batch_size=128)
     text = describe_methods(small_run.read()).text
     assert "The batch size was" not in text
     assert "batch_size = 256" in text
