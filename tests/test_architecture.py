@@ -36,6 +36,7 @@ BASE = {
     "_ownership",
     "_cut_default",
     "_early_rungs",
+    "_held_kl",
     "_ray_settings",
 }
 BASE_THIRD_PARTY = {"numpy", "pydantic", "pydantic_core", "yaml"}

@@ -8,6 +8,7 @@ import numpy as np
 
 from scvitune._cut_default import find_cut
 from scvitune._early_rungs import find_early_rung
+from scvitune._held_kl import find_held
 from scvitune.config import SimulationConfig
 from scvitune.contracts import Choice, Hyperparameter, PreparedData
 from scvitune.experiment._deconvolution import Tissues
@@ -29,6 +30,7 @@ _END_S = 5.0
 _MATRIX_PRODUCTS = 0.65
 """Their share of a step of the default, which grows with the weights: ``benchmarks/step.py``."""
 _N_DRAWN = 40
+_N_DRAWN_OF_WARMUPS = 200
 
 _SECONDS_PER_DECODED_ENTRY = 1.4e-7
 """Of a spot, a gene and a cell type, for an epoch of DestVI; measured on one core."""
@@ -76,6 +78,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         ),
         *(f"WARNING:    {line}" for line in describe_cut_grid(plan)),
         *(f"WARNING:    {line}" for line in describe_early_rung(plan, prepared)),
+        *(f"WARNING:    {line}" for line in describe_held_kl(plan)),
         *describe_epochs(plan, n_cells=prepared.n_cells),
         f"Slots:      {plan.slots.slots} at a time, {plan.slots.cpu:g} CPU"
         + (f" and {plan.slots.gpu:g} GPU" if plan.slots.gpu else "")
@@ -117,6 +120,24 @@ def describe_early_rung(plan: Plan, prepared: PreparedData) -> list[str]:
         f"{early.scheduler} compares trials at {early.place} already and stops those that are "
         f"behind: an order so early says little of the one at the end. {early.remedy}"
     ]
+
+
+def describe_held_kl(plan: Plan) -> list[str]:
+    """Return what to say where most trials end within their KL warm-up; nothing else."""
+    if all(proposal.origin == "default" for proposal in plan.queue) and not plan.space.names:
+        return []
+    adapter, rng = get_adapter(plan.config.model), np.random.default_rng(0)
+    drawn = [sample_config(plan.space, rng) for _ in range(_N_DRAWN_OF_WARMUPS)]
+    held = find_held(
+        [(config, plan.max_epochs) for config in drawn],
+        metric=plan.config.metric,
+        max_epochs=plan.max_epochs,
+        default_warmup=adapter.training_arguments({}).get("n_epochs_kl_warmup"),
+        n_train=len(plan.split.train),
+    )
+    if held is None:
+        return []
+    return [f"{held.describe(n_latent='n_latent' in plan.space.names, ahead=True)} {held.remedy}"]
 
 
 def _describe_survivors(plan: Plan) -> list[str]:

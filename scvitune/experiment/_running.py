@@ -6,6 +6,7 @@ import os
 import shlex
 import socket
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from scvitune.experiment._following_up import (
 from scvitune.experiment._forecast import (
     describe_cut_grid,
     describe_early_rung,
+    describe_held_kl,
     trials_in_words,
 )
 from scvitune.experiment._going_on import describe_ending
@@ -255,7 +257,8 @@ def _announce(
         )
     if slots.note:
         console.print(slots.note, highlight=False, markup=False, soft_wrap=True)
-    for line in (*describe_cut_grid(plan), *describe_early_rung(plan, prepared)):
+    ahead = describe_cut_grid(plan), describe_early_rung(plan, prepared), describe_held_kl(plan)
+    for line in chain(*ahead):
         console.print(f"WARNING: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"Run directory: {layout.root}  ({describe_ending(layout.root)})\n"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from scvitune._cut_default import CutDefault, find_cut
+from scvitune._held_kl import KL_WARMUP, HeldKl, find_held
 from scvitune.results._run_directory import Run
 
 
@@ -20,6 +22,36 @@ def max_epochs(run: Run) -> float | None:
 def cut_default(run: Run) -> CutDefault | None:
     """Return how the default was shortened; None: it was not, there is none, or nobody knows."""
     return None if run.default is None else find_cut(run.settings, max_epochs(run))
+
+
+def held_kl(run: Run) -> HeldKl | None:
+    """Return how the KL weight was held down in most trials; None: it was not, or nobody knows.
+
+    The default is none of them: how far it came says `cut_default`.
+    """
+    budget, default = max_epochs(run), run.settings.get("default_kl_warmup")
+    if budget is None:
+        return None
+    trials = [
+        (record.config, record.reports[-1].epoch if record.status == "finished" else budget)
+        for record in run.records.values()
+        if record.origin != "default" and record.reports
+    ]
+    if "default_kl_warmup" not in run.settings:  # as in runs of older versions
+        trials = [(config, epochs) for config, epochs in trials if KL_WARMUP in config]
+    return find_held(
+        trials,
+        metric=run.metric,
+        max_epochs=budget,
+        default_warmup=default,
+        n_train=run.split_sizes.get("train"),
+    )
+
+
+def is_searched(run: Run, name: str) -> bool:
+    """Whether a hyperparameter is in the space, and not as a constant."""
+    space = run.settings.get("space")
+    return isinstance(space, Mapping) and isinstance(space.get(name), Mapping)
 
 
 def name_default(run: Run, words: str = "the default configuration") -> str:

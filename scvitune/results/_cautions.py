@@ -8,7 +8,7 @@ from typing import Any
 
 from scvitune._early_rungs import find_early_rung
 from scvitune.events import TrialRecord
-from scvitune.results._budget import as_number, cut_default, max_epochs
+from scvitune.results._budget import as_number, cut_default, held_kl, is_searched, max_epochs
 from scvitune.results._intervals import cell_difference
 from scvitune.results._methods_data import selection_cautions
 from scvitune.results._run_directory import Run
@@ -43,7 +43,8 @@ _TRIALS_EACH, _TRIALS_WANTED = 3, 10
 def find_cautions(run: Run) -> list[str]:
     """Return one sentence a caution, the weightiest first; none is good news."""
     best_id = best_trial_id(run)
-    cautions = [*_cut(run), *_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
+    cautions = [*_cut(run), *_held(run)]
+    cautions += [*_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
     cautions += [*_stopped_too_early(run), *selection_cautions(run)]
     is_open = any(trial_status(run, record) in OPEN for record in run.records.values())
     if best_id is not None and not (is_open and not run.spent_budget):
@@ -123,6 +124,15 @@ def _cut(run: Run) -> list[str]:
         f"be used: what beats it here need not beat that. For that comparison, {cut.remedy} "
         "(a resumed one keeps its own)."
     ]
+
+
+def _held(run: Run) -> list[str]:
+    """Warn where most trials ended within their KL warm-up."""
+    held = held_kl(run)
+    if held is None:
+        return []
+    said = held.describe(n_latent=is_searched(run, "n_latent"))
+    return [f"{said[0].upper()}{said[1:]} In a new study: {in_sentence(held.remedy)}"]
 
 
 def _unfinished(run: Run) -> list[str]:
@@ -316,6 +326,13 @@ def _edges(run: Run, best: TrialRecord) -> list[str]:
             if end and not (end == "low" and _cannot_go_lower(best.config[name])):
                 value = format_value(best.config[name])
                 wider = "lower" if end == "low" else "higher"
+                if name == "n_latent" and end == "low" and held_kl(run) is not None:
+                    found.append(
+                        f"The best n_latent ({value}) lies at the low end of the range searched, "
+                        "which trainings within their KL warm-up favour: settle the warm-up "
+                        "before you go lower."
+                    )
+                    continue
                 found.append(
                     f"The best {name} ({value}) lies at the {end} end of the range searched: "
                     f"{wider} values may be better still, search a wider range in a new study."
