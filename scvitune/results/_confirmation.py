@@ -43,7 +43,8 @@ class PairedDifference:
     low, high
         Ends of the 95 % interval of the mean, by Student's t with n - 1 degrees of freedom.
     probability_better
-        Probability that the true mean difference favours the candidate.
+        1 − the p-value of the one-sided paired t-test. Not how probable it is that the candidate
+        is better, which hangs on what was likely before: see `compare_paired`.
     p_value
         Of the two-sided paired t-test.
     """
@@ -63,11 +64,13 @@ def compare_paired(
     """Compare two configurations that were trained with the same seeds.
 
     With ``d`` the differences over the n common seeds, ``t = mean(d) / se(d)`` and ``T`` the
-    distribution function of Student's t with n - 1 degrees of freedom, the probability that the
-    candidate is better is ``T(t)`` (``T(-t)`` where lower is better): the posterior probability
-    under a flat prior of mean and log standard deviation, and the complement of the one-sided
-    p-value. It assumes that the differences of seeds are independent and normal, and speaks of
-    these cells and this split: of what another seed would give, not of what other cells would.
+    distribution function of Student's t with n - 1 degrees of freedom, ``probability_better`` is
+    ``T(t)`` (``T(-t)`` where lower is better): the complement of the one-sided p-value. The
+    probability that the candidate is better it would be only if any difference, however large,
+    had been as likely as any other before (a flat prior of mean and log standard deviation), which
+    of a candidate that a search chose nobody believes. All of it assumes that the differences of
+    seeds are independent and normal, and speaks of these cells and this split: of what another
+    seed would give, not of what other cells would.
 
     Parameters
     ----------
@@ -116,8 +119,9 @@ def confirmation_table(run: Run) -> pd.DataFrame:
     (``elbo_test_mean``, ...), then the trial against the default on the test cells, paired over
     their common seeds: ``difference`` (mean of trial minus default),
     ``difference_standard_error``, ``difference_low`` and ``difference_high`` (95 % interval),
-    ``probability_better``, ``p_value`` (see `compare_paired`; each for its comparison alone) and
-    ``winner``. NaN where there is nothing to compute from. Empty if nothing is confirmed.
+    ``probability_better`` (1 − the one-sided p-value), ``p_value`` (two-sided; see
+    `compare_paired`; each for its comparison alone) and ``winner``. NaN where there is nothing to
+    compute from. Empty if nothing is confirmed.
     """
     metric, test = run.metric, test_metric(run)
     columns = ["seeds"]
@@ -190,6 +194,11 @@ def claimed_p_value(table: pd.DataFrame, trial_id: str) -> float:
     n_comparisons = int(table["p_value"].notna().sum())
     p_value = float(table.loc[trial_id, "p_value"])
     return p_value if math.isnan(p_value) else min(1.0, p_value * n_comparisons)
+
+
+def seeds_with_result(run: Run, trial_id: str) -> set[int]:
+    """Return the numbers of the seeds with which a trial was measured on the test cells."""
+    return set(_values(run, trial_id, test_metric(run)))
 
 
 def _values(run: Run, trial_id: str, metric: str) -> dict[int, float]:

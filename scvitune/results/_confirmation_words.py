@@ -10,14 +10,22 @@ from scvitune.results._budget import name_default
 from scvitune.results._confirmation import (
     claimed_p_value,
     confirmation_table,
+    seeds_with_result,
     tested_trainings,
 )
 from scvitune.results._intervals import LEVEL
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import confirmed_winner, metric_mode, test_metric
-from scvitune.results._wording import cells_of, describe_metric, format_number, metric_words
+from scvitune.results._wording import (
+    cells_of,
+    describe_metric,
+    format_mean,
+    format_number,
+    format_range,
+    metric_words,
+)
 
-_BETTER = "P(better)"
+_INTERVAL = f"{100 * LEVEL:g} % interval"
 
 
 def describe_confirmation(run: Run) -> str:
@@ -50,9 +58,9 @@ def describe_confirmation(run: Run) -> str:
     if math.isnan(row["p_value"]):
         return f"{start} trial {winner} is the best; too few seeds finished to compare it."
     mode = metric_mode(run, test_metric(run)) or run.mode
-    p_value, note = claimed_p_value(table, winner), _note(table, winner)
+    p_value, note = claimed_p_value(table, winner), _note(run, table, winner)
     better = row["difference"] != 0 and (row["difference"] < 0) == (mode == "min")
-    amount = _amount(row["difference"], row["difference_standard_error"], test_metric(run))
+    amount = _amount(row["difference"], test_metric(run))
     if p_value >= 1 - LEVEL:
         way = f"{amount} {'better' if better else 'worse'}" if row["difference"] else "none"
         return (
@@ -72,8 +80,8 @@ def confirmed_means(run: Run) -> list[tuple[str, str, str]]:
 
     Returns
     -------
-    The metric, the winner's mean ± standard error, and what it is: of which metric, over how many
-    seeds. Empty as long as nothing is confirmed.
+    The metric, the winner's mean ± standard error, and what that is: of which metric, over how
+    many seeds. Empty as long as nothing is confirmed.
     """
     winner = confirmed_winner(run)
     if winner is None:
@@ -82,8 +90,11 @@ def confirmed_means(run: Run) -> list[tuple[str, str, str]]:
     over = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
     for name in dict.fromkeys([run.metric, test_metric(run)]):
         if not math.isnan(row[f"{name}_mean"]):
-            text = _plus_minus(row[f"{name}_mean"], row[f"{name}_standard_error"])
-            means.append((name, text, f"{describe_metric(name)}, mean over {over}"))
+            mean, error = row[f"{name}_mean"], row[f"{name}_standard_error"]
+            what = "mean" if math.isnan(error) else "mean ± standard error"
+            means.append(
+                (name, _mean(mean, error), f"{describe_metric(name)}, {what} over {over}")
+            )
     return means
 
 
@@ -96,7 +107,7 @@ def confirmed_lines(run: Run) -> list[str]:
         line = f"{words}: {text}"
         if default is not None and compared and default.trial_id != confirmed_winner(run):
             row = table.loc[default.trial_id]
-            theirs = _plus_minus(row[f"{name}_mean"], row[f"{name}_standard_error"])
+            theirs = _mean(row[f"{name}_mean"], row[f"{name}_standard_error"])
             line += f" against {theirs} for {name_default(run, 'the default')}"
         lines.append(line)
     return lines
@@ -120,17 +131,24 @@ def describe_scope(run: Run) -> str:
     )
 
 
-def _note(table: pd.DataFrame, winner: str) -> str:
-    p_value = claimed_p_value(table, winner)
+def _note(run: Run, table: pd.DataFrame, winner: str) -> str:
+    """Return how sure the winner's difference is, the interval counted the way it goes."""
+    row, p_value = table.loc[winner], claimed_p_value(table, winner)
+    default = set() if run.default is None else seeds_with_result(run, run.default.trial_id)
+    n_seeds = len(seeds_with_result(run, winner) & default)
     n_compared = int(table["p_value"].notna().sum())
-    note = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
-    return note + (f", corrected for {n_compared} comparisons" if n_compared > 1 else "")
+    ends = float(row["difference_low"]), float(row["difference_high"])
+    ends = ends if row["difference"] >= 0 else (-ends[1], -ends[0])
+    note = f"{_INTERVAL} over {n_seeds} seeds, paired: {format_range(*ends)}; two-sided "
+    note += "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
+    if n_compared > 1:
+        note += f", which alone is corrected for {n_compared} comparisons"
+    return note
 
 
-def _amount(difference: float, error: float, metric: str) -> str:
+def _amount(difference: float, metric: str) -> str:
     unit = metric_words(metric).unit.replace("per ", "a ")
-    size = format_number(abs(float(difference)), digits=3)
-    return f"{size} ± {format_number(float(error), digits=2)} {unit}".strip()
+    return f"{format_number(abs(float(difference)), digits=3)} {unit}".strip()
 
 
 def _describe_incomplete(run: Run, seeds: int) -> str:
@@ -165,38 +183,35 @@ def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
     metric, test = run.metric, test_metric(run)
     n_compared = int(table["p_value"].notna().sum())
     corrected = ["p (corrected)"] if n_compared > 1 else []
-    rows = [["trial", "seeds", metric, test, "against the default", _BETTER, "p", *corrected]]
+    rows = [["trial", "seeds", metric, test, "against the default", _INTERVAL, "p", *corrected]]
     if not table["seeds"].any():
         return rows, []
     for trial_id, row in table.iterrows():
         is_default = run.default is not None and run.default.trial_id == trial_id
-        difference = _plus_minus(row["difference"], row["difference_standard_error"], signed=True)
         rows.append(
             [
                 f"{trial_id}{' *' if row['winner'] else ''}",
                 str(row["seeds"]),
-                _plus_minus(row[f"{metric}_mean"], row[f"{metric}_standard_error"]),
-                _plus_minus(row[f"{test}_mean"], row[f"{test}_standard_error"]),
-                "the default" if is_default else difference,
-                _probability(row["probability_better"]),
+                _mean(row[f"{metric}_mean"], row[f"{metric}_standard_error"]),
+                _mean(row[f"{test}_mean"], row[f"{test}_standard_error"]),
+                "the default" if is_default else _difference(float(row["difference"])),
+                _interval(float(row["difference_low"]), float(row["difference_high"])),
                 _p_value(float(row["p_value"])),
                 *([_p_value(claimed_p_value(table, str(trial_id)))] if corrected else []),
             ]
         )
     has_winner = bool(table["winner"].any())
     notes = [f"Means ± standard errors over seeds{'; * the winner' if has_winner else ''}."]
+    if n_compared:
+        on = f" on the {cells_of(test)}" if cells_of(test) else ""
+        alone = ", each of its comparison alone" if corrected else ""
+        notes.append(
+            f"{_INTERVAL} and p (two-sided): of the mean difference from the default{on}, paired "
+            f"over seeds, by Student's t{alone}."
+        )
     if corrected:
         told = ", which the verdict tells," if has_winner else ""
-        notes.append(
-            f"p: of its comparison alone; p (corrected){told} allows for all {n_compared} "
-            "comparisons (Bonferroni)."
-        )
-    if table["probability_better"].notna().any():
-        on = f" on the {cells_of(test)}" if cells_of(test) else ""
-        notes.append(
-            f"{_BETTER}: how probable it is that the trial is better than the default{on}, on "
-            "average over seeds; 1 − the one-sided p."
-        )
+        notes.append(f"p (corrected){told} allows for all {n_compared} comparisons (Bonferroni).")
     notes.append(describe_scope(run))
     if table["seeds"].min() < _asked(run):
         notes.append("Trainings that failed, diverged or are still to come are left out.")
@@ -233,18 +248,16 @@ def _p_value(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.2g}"
 
 
-def _probability(value: float) -> str:
-    """Return a probability in percent; a few seeds make none certain."""
-    if math.isnan(value):
-        return ""
-    if value > 0.999:
-        return "> 99.9 %"
-    return "< 0.1 %" if value < 0.001 else f"{100 * value:.1f} %"
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else format_range(low, high)
 
 
-def _plus_minus(mean: float, error: float, *, signed: bool = False) -> str:
+def _mean(mean: float, error: float) -> str:
     if math.isnan(mean):
         return "–"
-    sign = "−" if mean < 0 else "+" if signed and mean > 0 else ""
-    text = sign + format_number(abs(float(mean)), digits=3 if signed else 5)
-    return text if math.isnan(error) else f"{text} ± {format_number(float(error), digits=2)}"
+    return ("−" if mean < 0 else "") + format_mean(abs(float(mean)), float(error))
+
+
+def _difference(mean: float) -> str:
+    sign = "−" if mean < 0 else "+" if mean > 0 else ""
+    return "–" if math.isnan(mean) else sign + format_number(abs(mean), digits=3)

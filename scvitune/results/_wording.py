@@ -133,6 +133,28 @@ def format_number(value: Any, *, digits: int = 5) -> str:
     return f"{value:.{digits}g}"
 
 
+def format_mean(mean: float, error: float) -> str:
+    """Return a mean ± its standard error, with two digits of the error and as many decimals.
+
+    ``88.45 ± 0.40``; an error that is none, or not known, leaves the mean at five digits.
+    """
+    if not math.isfinite(error) or error <= 0 or error < 1e-9 * abs(mean):
+        text = format_number(mean)
+        return f"{text} ± 0" if error == 0 else text
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    if decimals > 7:  # of so small ones only a power of ten is short
+        return f"{format_number(mean)} ± {format_number(error, digits=2)}"
+    return f"{mean:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def format_range(low: float, high: float) -> str:
+    """Return an interval with as many digits as tell its ends apart: ``0.412 to 5.33``."""
+    digits = 3
+    while digits < 6 and len({_signed(end, digits) for end in (low, high)}) < 2:
+        digits += 1
+    return f"{_signed(low, digits)} to {_signed(high, digits)}"
+
+
 def format_percent(share: float) -> str:
     """Return a share in percent, with two significant digits: ``3.4 %``, ``250 %``."""
     percent = 100 * share
@@ -200,8 +222,8 @@ def describe_interval(paired: CellDifference | None) -> str:
     """
     if paired is None:
         return ""
-    low, high = _interval_ends(paired)
-    return f"{100 * LEVEL:g} % interval over {paired.n_cells:,} test cells: {low} to {high}"
+    over = f"{paired.n_cells:,} test cells"
+    return f"{100 * LEVEL:g} % interval over {over}: {_interval_ends(paired)}"
 
 
 def write_difference(
@@ -222,21 +244,16 @@ def write_difference(
     text = f"{amount}{share} {'lower' if difference < 0 else 'higher'}"
     if paired is None:
         return text
-    low, high = _interval_ends(paired)
     zero = "" if paired.is_clear else ", which includes zero"
     return (
-        f"{text}, with a {100 * LEVEL:g} % confidence interval of {low} to {high} over "
+        f"{text}, with a {100 * LEVEL:g} % confidence interval of {_interval_ends(paired)} over "
         f"{paired.n_cells:,} test cells{zero}"
     )
 
 
-def _interval_ends(paired: CellDifference) -> tuple[str, str]:
+def _interval_ends(paired: CellDifference) -> str:
     ends = (paired.low, paired.high) if paired.mean >= 0 else (-paired.high, -paired.low)
-    digits = 3
-    while digits < 6 and len({_signed(end, digits) for end in ends}) < 2:
-        digits += 1
-    low, high = (_signed(end, digits) for end in ends)
-    return low, high
+    return format_range(*ends)
 
 
 def _signed(value: float, digits: int) -> str:

@@ -13,7 +13,7 @@ from scvitune.results._confirmation import confirmation_table
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import best_trial_id, can_be_confirmed, metric_mode, test_metric
 from scvitune.results._typesetting import confirm_with
-from scvitune.results._wording import cells_of, format_number, metric_words
+from scvitune.results._wording import cells_of, format_mean, format_range, metric_words
 from scvitune.results.plots._base import Plot
 from scvitune.results.plots._figure import Figure
 from scvitune.results.plots._style import (
@@ -127,11 +127,14 @@ def _name(trial_id: object, row: pd.Series, default_id: str | None) -> str:
 
 def _hover(row: pd.Series) -> str:
     text = (
-        f"{format_number(row['mean'])} ± {format_number(row['standard_error'], digits=2)} "
+        f"{format_mean(row['mean'], row['standard_error'])} "
         f"(standard error of {row['seeds']} seeds)"
     )
-    if pd.notna(row["probability_better"]):
-        text += f"<br>better than the default with probability {row['probability_better']:.3f}"
+    if pd.notna(row["difference_low"]):
+        ends = format_range(row["difference_low"], row["difference_high"])
+        text += f"<br>against the default, 95 % interval: {ends}"
+    if pd.notna(row["p_value"]):
+        text += f"<br>two-sided p of this comparison alone: {row['p_value']:.2g}"
     return text
 
 

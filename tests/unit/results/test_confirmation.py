@@ -29,6 +29,7 @@ from scvitune.results._confirmation_words import (
 from scvitune.results._methods import describe_methods
 from scvitune.results._report_facts import key_figures
 from scvitune.results._tables import comparison_table
+from scvitune.results._wording import format_mean
 
 LR = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128}
 
@@ -147,9 +148,15 @@ def test_the_winner_has_the_best_mean_on_validation_and_not_on_test(searched):
     assert claimed_p_value(table.assign(p_value=0.9), "00002") == 1
     assert math.isnan(claimed_p_value(table, "00000"))
     words = describe_confirmation(run)
-    assert words.startswith("Confirmed over 4 seeds: trial 00002 beats the default by 1.90 ± ")
-    assert "nats a cell on the held-out test cells (p" in words
-    assert "corrected for 2 comparisons" in words
+    assert words.startswith(
+        "Confirmed over 4 seeds: trial 00002 beats the default by 1.90 nats a "
+    )
+    low, high = -expected.confidence_interval().high, -expected.confidence_interval().low
+    assert (
+        "cell on the held-out test cells (95 % interval over 4 seeds, paired: "
+        f"{low:.2f} to {high:.2f}; two-sided p < 0.0001, which alone is corrected for 2 "
+        "comparisons)"
+    ) in words
     text = summarise(run)
     assert words in text
     assert render_confirmation(run) in text
@@ -313,41 +320,67 @@ def test_the_report_shows_it(searched):
         assert str(escape(text)) in html
 
 
-@pytest.mark.parametrize(
-    ("test", "percent"),
-    [
-        ([10.0, 10.9, 10.2, 11.3], None),
-        ([12.0, 11.5, 12.2, 11.9], None),
-        ([1.0, 1.1, 1.0, 1.2], "> 99.9 %"),
-        ([91.0, 91.1, 91.0, 91.2], "< 0.1 %"),
-    ],
-)
-def test_how_probable_each_is_better_than_the_default_stands_in_the_table(searched, test, percent):
+@pytest.mark.parametrize("test", [[10.0, 10.9, 10.2, 11.3], [12.0, 11.5, 12.2, 11.9]])
+def test_the_interval_stands_in_the_table_and_no_probability_that_p_is_not(searched, test):
     default = [11.0, 11.2, 10.9, 11.1]
     confirm(searched, "00000", [10.0] * 4, default)
     confirm(searched, "00001", [9.0, 9.1, 9.2, 9.3], test)
     confirm(searched, "00002", [9.5, None, None, None], [10.0] * 4)
     run = searched.read()
-    if percent is None:
-        one_sided = stats.ttest_rel(test, default, alternative="less").pvalue
-        percent = f"{100 * (1 - one_sided):.1f} %"
-        assert 0.1 < 100 * (1 - one_sided) < 99.9
     rows, notes = confirmation_rows(run)
-    column = rows[0].index("P(better)")
+    column = rows[0].index("95 % interval")
     shown = {row[0].split()[0]: row[column] for row in rows[1:]}
-    assert shown == {"00001": percent, "00000": "", "00002": ""}
-    words = "how probable it is that the trial is better than the default on the held-out test"
-    assert [note for note in notes if words in note]
+    expected = stats.ttest_rel(test, default).confidence_interval(0.95)
+    ends = [float(end.replace("−", "-")) for end in shown["00001"].split(" to ")]
+    assert ends == pytest.approx([expected.low, expected.high], rel=0.01)
+    assert shown["00000"] == shown["00002"] == ""
+    words = (
+        "95 % interval and p (two-sided): of the mean difference from the default on the held-out "
+        "test cells, paired over seeds, by Student's t."
+    )
+    assert words in notes
     for text in (render_confirmation(run), str(Markup(render_report(run)).unescape())):
-        assert percent in text
+        assert shown["00001"] in text
         assert words in text
+        assert "P(better)" not in text
+        assert "how probable" not in text
     assert render_confirmation(run) in summarise(run)
 
 
-def test_nothing_is_said_of_probability_where_there_is_none(searched):
+def test_what_is_counted_the_other_way_has_its_interval_turned(searched):
+    confirm(searched, "00000", [10.0, 10.1, 10.2, 10.3], [11.0, 11.0, 11.0, 11.0])
+    confirm(searched, "00001", [9.0] * 4, [10.0, 11.4, 10.2, 11.2])
+    words = describe_confirmation(_with_one(searched))
+    found = stats.ttest_1samp([1.0, -0.4, 0.8, -0.2], 0.0).confidence_interval()
+    assert f"paired: −{-found.low:.3g} to {found.high:.2f}; two-sided p = " in words
+
+
+def _with_one(run):
+    run.settings(confirm={"top_k": 1, "seeds": 4})
+    return run.read()
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "text"),
+    [
+        (88.452, 0.4, "88.45 ± 0.40"),
+        (91.87, 0.2, "91.87 ± 0.20"),
+        (88.996, 0.472, "89.00 ± 0.47"),
+        (652.643, 12.3, "653 ± 12"),
+        (0.51234, 0.0071, "0.5123 ± 0.0071"),
+        (-3.2, 0.05, "-3.200 ± 0.050"),
+        (7.0, 0.0, "7.0000 ± 0"),
+        (7.0, math.nan, "7.0000"),
+    ],
+)
+def test_a_mean_has_the_decimals_of_its_error(mean, error, text):
+    assert format_mean(mean, error) == text
+
+
+def test_no_interval_is_spoken_of_where_there_is_none(searched):
     confirm(searched, "00000", [10.0, None, None, None])
     confirm(searched, "00001", [9.0, None, None, None])
-    assert not [note for note in confirmation_rows(searched.read())[1] if "P(better)" in note]
+    assert not [note for note in confirmation_rows(searched.read())[1] if "interval" in note]
 
 
 def test_it_is_a_table_of_the_study_and_a_csv(searched):

@@ -70,21 +70,22 @@ def test_the_interval_over_cells_stays_in_the_methods_paragraph(confirmed) -> No
     ) in text
 
 
-WINNER, DEFAULT = "13.400 ± 0.12", "15.200 ± 0.058"
+WINNER, DEFAULT = "13.40 ± 0.12", "15.200 ± 0.058"
+OVER = "mean ± standard error over"
 
 
 def test_tiles_and_lines_are_the_means_over_seeds(confirmed) -> None:
     run = confirmed.read()
     figures = dict(key_figures(run, comparison_table(run))[:3])
-    assert figures[WINNER] == "Negative ELBO on the held-out test cells, mean over 3 seeds"
-    assert figures["12.400 ± 0.12"] == "Negative ELBO on the validation cells, mean over 3 seeds"
+    assert figures[WINNER] == f"Negative ELBO on the held-out test cells, {OVER} 3 seeds"
+    assert figures["12.40 ± 0.12"] == f"Negative ELBO on the validation cells, {OVER} 3 seeds"
     assert figures["12 %"] == "better than the default on the held-out test cells, over 3 seeds"
     text = summarise(run)
     for line in gain_lines(run):
         assert line in text
         assert f"{line}." in page(confirmed)
     assert gain_lines(run)[-1] == (
-        "Negative ELBO on the held-out test cells, mean over 3 seeds: "
+        f"Negative ELBO on the held-out test cells, {OVER} 3 seeds: "
         f"{WINNER} against {DEFAULT} for the default"
     )
 
@@ -127,8 +128,8 @@ def test_a_default_that_won_is_told_by_its_seeds(new_run) -> None:
         for seed in (1, 2):
             builder.confirm(trial_id, seed, elbo_validation=value + seed, elbo_test=value)
     assert gain_lines(builder.read()) == [
-        "Negative ELBO on the validation cells, mean over 2 seeds: 8.5000 ± 0.5",
-        "Negative ELBO on the held-out test cells, mean over 2 seeds: 7.0000 ± 0",
+        f"Negative ELBO on the validation cells, {OVER} 2 seeds: 8.50 ± 0.50",
+        f"Negative ELBO on the held-out test cells, {OVER} 2 seeds: 7.0000 ± 0",
     ]
 
 
@@ -202,12 +203,14 @@ def test_the_corrected_p_of_the_verdict_stands_in_the_table(of_three) -> None:
     own, claimed = float(table.loc["00001", "p_value"]), claimed_p_value(table, "00001")
     assert claimed == pytest.approx(2 * own)
     assert winner[-2:] == [f"{own:.2g}", f"{claimed:.2g}"]
-    assert f"p = {winner[-1]}, corrected for 2 comparisons" in describe_confirmation(run)
+    assert (
+        f"two-sided p = {winner[-1]}, which alone is corrected for 2 comparisons"
+        in describe_confirmation(run)
+    )
     (default,) = [row for row in rows if row[0] == "00000"]
     assert default[-2:] == ["", ""]
     assert (
-        "p: of its comparison alone; p (corrected), which the verdict tells, allows for all 2 "
-        "comparisons (Bonferroni)."
+        "p (corrected), which the verdict tells, allows for all 2 comparisons (Bonferroni)."
     ) in notes
 
 
