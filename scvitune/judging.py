@@ -25,12 +25,13 @@ from scvitune.errors import ScvituneError
 from scvitune.metrics import (
     OwnFunction,
     compute_clustering_scores,
-    compute_imputation_errors,
+    compute_imputation_medians,
     compute_marginal_ll,
     compute_scib_scores,
     compute_unintegrated,
     corrupt_counts,
     proportion_means,
+    summarise_imputation,
 )
 from scvitune.models import (
     VAEObjective,
@@ -41,9 +42,10 @@ from scvitune.models import (
 )
 from scvitune.training import DeviceData, Divergence, GeneratorNoise, TrainingLoop
 
-_IMPUTATION_DRAWS = 10
+_IMPUTATION, _IMPUTATION_DRAWS = "imputation_mae_mean", 10
 Values = dict[str, float]
 ValuesOfCells = dict[str, npt.NDArray[np.float64]]
+_LOSSES = ("elbo", "reconstruction_loss", "kl_local")
 
 
 class MetricError(ScvituneError):
@@ -182,6 +184,8 @@ class Examiner:
         """
         found: Values = {}
         known = {base: float(cells.mean()) for base, cells in (of_cells or {}).items()}
+        if of_cells and _IMPUTATION in of_cells:
+            known |= summarise_imputation(of_cells[_IMPUTATION])
         for base in bases:
             if base in found:
                 continue
@@ -289,22 +293,12 @@ class Examiner:
         return self._unintegrated(split)
 
 
-def _losses(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
-    return loop.evaluate(split)
-
-
-def _losses_of_cells(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> ValuesOfCells:
-    return loop.evaluate_cells(split)
-
-
 def _marginal_ll(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
-    found = _marginal_ll_of_cells(examiner, loop, split)
+    found = _marginal_of_cells(examiner, loop, split)
     return {base: float(cells.mean()) for base, cells in found.items()}
 
 
-def _marginal_ll_of_cells(
-    examiner: Examiner, loop: TrainingLoop, split: SplitName
-) -> ValuesOfCells:
+def _marginal_of_cells(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> ValuesOfCells:
     objective, cells = _vae(loop), examiner.cells(split)
     noise = _noise(loop, examiner.seed_of("marginal_ll", split))
 
@@ -318,6 +312,10 @@ def _marginal_ll_of_cells(
 
 
 def _imputation(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
+    return summarise_imputation(_imputed_cells(examiner, loop, split)[_IMPUTATION])
+
+
+def _imputed_cells(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> ValuesOfCells:
     objective = _vae(loop)
     device = next(loop.module.parameters()).device
     corrupted, data = examiner.corrupted(split, device)
@@ -333,7 +331,8 @@ def _imputation(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Val
         ).cpu()
         rows, columns = corrupted.rows[start:stop] - first, corrupted.columns[start:stop]
         imputed.append(rates.numpy()[rows, columns])
-    return compute_imputation_errors(corrupted.truth, np.concatenate(imputed), corrupted.rows)
+    found = compute_imputation_medians(corrupted.truth, np.concatenate(imputed), corrupted.rows)
+    return {_IMPUTATION: found}
 
 
 def _clustering(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
@@ -360,17 +359,18 @@ def _scib(examiner: Examiner, loop: TrainingLoop, split: SplitName) -> Values:
 
 # Metric -> what computes it, with its siblings.
 _SOURCES: dict[str, Callable[[Examiner, TrainingLoop, SplitName], Values]] = {
-    **dict.fromkeys(("elbo", "reconstruction_loss", "kl_local"), _losses),
+    **dict.fromkeys(_LOSSES, lambda _, loop, split: loop.evaluate(split)),
     "marginal_ll": _marginal_ll,
-    **dict.fromkeys(("imputation_mae_median", "imputation_mae_mean"), _imputation),
+    **dict.fromkeys(("imputation_mae_median", _IMPUTATION), _imputation),
     **dict.fromkeys(("nmi", "ari", "silhouette"), _clustering),
     **dict.fromkeys(("scib_batch", "scib_bio", "scib_total"), _scib),
 }
 
 # Metric that is a mean over cells -> what computes the cells' values, with its siblings'.
 _OF_CELLS: dict[str, Callable[[Examiner, TrainingLoop, SplitName], ValuesOfCells]] = {
-    **dict.fromkeys(("elbo", "reconstruction_loss", "kl_local"), _losses_of_cells),
-    "marginal_ll": _marginal_ll_of_cells,
+    **dict.fromkeys(_LOSSES, lambda _, loop, split: loop.evaluate_cells(split)),
+    "marginal_ll": _marginal_of_cells,
+    _IMPUTATION: _imputed_cells,
 }
 
 

@@ -4,7 +4,9 @@ from scvitune.metrics._clustering import compute_clustering_scores
 from scvitune.metrics._imputation import (
     CorruptedCounts,
     compute_imputation_errors,
+    compute_imputation_medians,
     corrupt_counts,
+    summarise_imputation,
 )
 from scvitune.metrics._marginal import compute_marginal_ll
 from scvitune.metrics._own import OwnFunction, load_function, resolve_functions, take_functions
@@ -30,6 +32,7 @@ __all__ = [
     "ask_metrics",
     "compute_clustering_scores",
     "compute_imputation_errors",
+    "compute_imputation_medians",
     "compute_marginal_ll",
     "compute_proportion_metrics",
     "compute_scib_scores",
@@ -42,5 +45,6 @@ __all__ = [
     "proportion_means",
     "resolve_functions",
     "searchable_metrics",
+    "summarise_imputation",
     "take_functions",
 ]

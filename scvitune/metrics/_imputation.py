@@ -116,12 +116,12 @@ _A_ROW_A_CELL = (
 )
 
 
-def compute_imputation_errors(
+def compute_imputation_medians(
     truth: npt.NDArray[np.floating],
     imputed: npt.NDArray[np.floating],
     rows: npt.NDArray[np.integer],
-) -> dict[str, float]:
-    """Return how far imputed counts are from the truth, in counts; lower is better.
+) -> npt.NDArray[np.float64]:
+    """Return each cell's median absolute error of its imputed counts, in counts.
 
     Parameters
     ----------
@@ -132,19 +132,44 @@ def compute_imputation_errors(
 
     Returns
     -------
-    ``imputation_mae_median`` and ``imputation_mae_mean``: the median and the mean over cells of
-    each cell's median absolute error. Cells without a corrupted entry do not count; NaN if there
-    is no other, or a value is NaN.
+    (n_cells,), by the number of the cell. Cells without a corrupted entry are left out; one NaN if
+    there is no other, or a value is NaN.
     """
     errors = np.abs(np.asarray(imputed, dtype=np.float64) - np.asarray(truth, dtype=np.float64))
     if len(errors) == 0 or np.isnan(errors).any():
-        return {"imputation_mae_median": np.nan, "imputation_mae_mean": np.nan}
+        return np.array([np.nan])
     order = np.lexsort((errors, rows))
     errors, cells = errors[order], np.asarray(rows)[order]
     _, starts, counts = np.unique(cells, return_index=True, return_counts=True)
     lower, upper = starts + (counts - 1) // 2, starts + counts // 2
-    medians = 0.5 * (errors[lower] + errors[upper])
+    medians: npt.NDArray[np.float64] = 0.5 * (errors[lower] + errors[upper])
+    return medians
+
+
+def summarise_imputation(medians: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Return median and mean over cells of what `compute_imputation_medians` returns."""
     return {
         "imputation_mae_median": float(np.median(medians)),
         "imputation_mae_mean": float(np.mean(medians)),
     }
+
+
+def compute_imputation_errors(
+    truth: npt.NDArray[np.floating],
+    imputed: npt.NDArray[np.floating],
+    rows: npt.NDArray[np.integer],
+) -> dict[str, float]:
+    """Return how far imputed counts are from the truth, in counts; lower is better.
+
+    Parameters
+    ----------
+    truth, imputed, rows
+        As in `compute_imputation_medians`.
+
+    Returns
+    -------
+    ``imputation_mae_median`` and ``imputation_mae_mean``: the median and the mean over cells of
+    each cell's median absolute error. Cells without a corrupted entry do not count; NaN if there
+    is no other, or a value is NaN.
+    """
+    return summarise_imputation(compute_imputation_medians(truth, imputed, rows))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
 
 from scvitune._early_rungs import find_early_rung
 from scvitune.events import TrialRecord
-from scvitune.results._budget import as_number, cut_default, held_kl, is_searched, max_epochs
+from scvitune.results._budget import cut_default, held_kl, is_searched, max_epochs
+from scvitune.results._edges import find_edges
 from scvitune.results._intervals import cell_difference
 from scvitune.results._methods_data import selection_cautions
 from scvitune.results._run_directory import Run
@@ -17,6 +16,7 @@ from scvitune.results._tables import (
     can_be_confirmed,
     comparison_table,
     confirmed_winner,
+    is_missing,
     test_metric,
     trial_status,
 )
@@ -33,9 +33,9 @@ from scvitune.results._wording import (
 
 OPEN = ("pending", "running", "interrupted")
 """Status of trials that are still to be trained to an end."""
-_EDGE = 0.03
-"""A value within this part of its range from an end is at the edge."""
 _MANY_FAILED = 0.2
+_SLIGHT = 0.01
+"""A share of the default's value that says nothing where no interval does."""
 _TRIALS_EACH, _TRIALS_WANTED = 3, 10
 """A hyperparameter: fewer are too few, and so many are usual for Bayesian searchers."""
 
@@ -51,7 +51,7 @@ def find_cautions(run: Run) -> list[str]:
         best = run.records[best_id]
         cautions += [*_all_stopped(run), *_disagreement(run), *_worse_elsewhere(run)]
         cautions += _trained_once(run, best)
-        cautions += [*_edges(run, best), *_still_improving(run, best)]
+        cautions += [*find_edges(run, best), *_still_improving(run, best)]
     return cautions
 
 
@@ -96,15 +96,17 @@ def _asked_samples(run: Run) -> int:
 def _worse_elsewhere(run: Run) -> list[str]:
     """Warn of other metrics on the test cells in which the best is worse than the default.
 
-    Not where an interval of the difference holds zero.
+    Not where an interval of the difference holds zero, nor of next to nothing where there is none.
     """
     table, decides = comparison_table(run), test_metric(run)
     worse = [
         f"{in_sentence(metric_words(str(name)).label)} "
-        f"({format_number(float(row['best']))} against {format_number(float(row['default']))})"
+        f"({format_number(float(row['best']))} against {format_number(float(row['default']))}"
+        f"{', how sure is not known' if is_missing(row['low']) else ''})"
         for name, row in table.iterrows()
         if name != decides and cells_of(str(name)) and str(name).endswith("_test")
         if row["verdict"] == "worse" and not row["low"] <= 0 <= row["high"]
+        if not is_missing(row["low"]) or not abs(row["relative"]) < _SLIGHT
     ]
     if not worse:
         return []
@@ -313,70 +315,6 @@ def _trained_once(run: Run, best: TrialRecord) -> list[str]:
         f"{luck} `{confirm_with(run)}` trains the best 3 and the default again with 5 fresh seeds "
         f'each; in Python, scvitune.resume(path, confirm={{"top_k": 3, "seeds": 5}}).{first}'
     ]
-
-
-def _edges(run: Run, best: TrialRecord) -> list[str]:
-    space = run.settings.get("space")
-    if not isinstance(space, Mapping) or best.origin == "default":
-        return []
-    found = []
-    for name, domain in space.items():
-        if name in best.config and isinstance(domain, Mapping):
-            end = _edge(best.config[name], domain)
-            if end and not (end == "low" and _cannot_go_lower(best.config[name])):
-                value = format_value(best.config[name])
-                wider = "lower" if end == "low" else "higher"
-                if name == "n_latent" and end == "low" and held_kl(run) is not None:
-                    found.append(
-                        f"The best n_latent ({value}) lies at the low end of the range searched, "
-                        "which trainings within their KL warm-up favour: settle the warm-up "
-                        "before you go lower."
-                    )
-                    continue
-                found.append(
-                    f"The best {name} ({value}) lies at the {end} end of the range searched: "
-                    f"{wider} values may be better still, search a wider range in a new study."
-                )
-    return found
-
-
-def _edge(value: Any, domain: Mapping[str, Any]) -> str:
-    """Return ``low`` or ``high`` if a value is at that end of its domain, else ``""``."""
-    kind = str(domain.get("type", ""))
-    values = domain.get("values")
-    if isinstance(values, list | tuple):
-        return _scale_edge(value, list(values), ordered=bool(domain.get("ordered")))
-    low, high = as_number(domain.get("low")), as_number(domain.get("high"))
-    place = as_number(value)
-    if low is None or high is None or place is None or high <= low:
-        return ""
-    floor = low  # of a rate that may be none at all, nothing lies below
-    if "int" in kind:
-        return "low" if place <= low else "high" if place >= high - 1 else ""
-    if ("log" in kind or domain.get("log")) and low > 0 and place > 0:
-        low, high, place = math.log(low), math.log(high), math.log(place)
-    part = (place - low) / (high - low)
-    if part < _EDGE and floor == 0:
-        return ""
-    return "low" if part < _EDGE else "high" if part > 1 - _EDGE else ""
-
-
-def _scale_edge(value: Any, values: list[Any], *, ordered: bool) -> str:
-    """Return the end of a scale of choices that a value is at."""
-    numbers = [as_number(v) for v in values]
-    if len(values) < 3 or (not ordered and None in numbers):  # of two, each is an end
-        return ""
-    if None not in numbers:
-        values = sorted(values, key=float)
-    if value == values[0]:
-        return "low"
-    return "high" if value == values[-1] else ""
-
-
-def _cannot_go_lower(value: Any) -> bool:
-    """Return whether there is nothing below: no rate below none, no count below one."""
-    place = as_number(value)
-    return place is not None and (place <= 0 or (isinstance(value, int) and place <= 1))
 
 
 def _still_improving(run: Run, best: TrialRecord) -> list[str]:

@@ -36,6 +36,7 @@ from scvitune.results._report_tables import (
     describe_rungs,
     describe_stopped,
     describe_trials,
+    explain_no_interval,
 )
 from scvitune.results._run_directory import Run
 from scvitune.results._study_tables import best_trials_table, worst_trials_table
@@ -132,6 +133,7 @@ def _view(run: Run) -> dict[str, Any]:
         "snippet": model_snippet(run),
         "config_snippet": render_training_code(run),
         "comparison": compared,
+        "no_interval": explain_no_interval(run),
         "overfits_less": any(row[-1].text == LESS_OVERFITTING for _, row in compared.rows),
         "tested": bool(test) and bool(comparison.loc[test, "best"].notna().any()),
         "seeds_tested": is_tested(run),

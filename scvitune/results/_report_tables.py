@@ -129,12 +129,27 @@ def describe_comparison(run: Run) -> TableView:
         cells += [_difference(difference)] if has_default else []
         cells += [_interval(row["low"], row["high"])] if has_interval else []
         if has_default:
-            told = str(row["verdict"])
-            is_unclear = not is_missing(row["low"]) and row["low"] <= 0 <= row["high"]
-            kind = told if told in ("better", "worse") and not is_unclear else ""
-            cells += [Cell(f"{told}, not shown" if told and is_unclear else told, kind=kind)]
+            cells += [_verdict(str(row["verdict"]), row["low"], row["high"])]
         rows.append(("", cells))
     return TableView(columns, rows)
+
+
+def _verdict(told: str, low: float, high: float) -> Cell:
+    """Return a verdict, in colour only where an interval says how sure it is."""
+    if told and not is_missing(low) and low <= 0 <= high:
+        return Cell("no clear difference")
+    return Cell(told, kind=told if told in ("better", "worse") and not is_missing(low) else "")
+
+
+def explain_no_interval(run: Run) -> str:
+    """Return what ``–`` means in the column of the intervals, ``""`` where none stands there."""
+    low = comparison_table(run)["low"]
+    if not low.notna().any() or run.default is None:
+        return ""
+    return (
+        "–: no interval, for the metric is no mean over the held-out test cells. How sure such a "
+        "difference is nothing here tells, so its verdict has no colour."
+    )
 
 
 def _with_training_cells(run: Run) -> pd.DataFrame:

@@ -259,7 +259,7 @@ def test_siblings_on_the_test_cells_are_computed_once(trained, monkeypatch, tmp_
     from scvitune.results._judging import measure_on_test_cells, tested_metrics
 
     calls = []
-    for name in ("compute_clustering_scores", "compute_imputation_errors"):
+    for name in ("compute_clustering_scores", "compute_imputation_medians"):
         real = getattr(judging, name)
         monkeypatch.setattr(
             judging,
@@ -277,7 +277,12 @@ def test_siblings_on_the_test_cells_are_computed_once(trained, monkeypatch, tmp_
     wanted = tested_metrics(run, {})
     found = measure_on_test_cells(one.loop, one.examiner(), wanted, one.config)
     assert {"nmi_test", "ari_test", "silhouette_test", "imputation_mae_mean_test"} <= set(found)
-    assert sorted(calls) == ["compute_clustering_scores", "compute_imputation_errors"]
+    assert sorted(calls) == ["compute_clustering_scores", "compute_imputation_medians"]
+    of_cells = one.examiner().measure_cells(one.loop, wanted, "test")
+    calls.clear()
+    again = measure_on_test_cells(one.loop, one.examiner(), wanted, one.config, of_cells)
+    assert calls == ["compute_clustering_scores"]  # both imputation errors are of the cells
+    assert again == pytest.approx(found, rel=1e-6)
 
 
 @pytest.mark.parametrize("base", ["elbo", "reconstruction_loss", "kl_local", "marginal_ll"])
@@ -294,6 +299,17 @@ def test_single_cells_have_the_metric_as_their_mean(trained, base, key):
     np.testing.assert_array_equal(examiner.measure_cells(one.loop, [base], "test")[base], values)
     taken = examiner.measure(one.loop, [base], "test", config=one.config, of_cells=of_cells)
     assert taken == {base: values.mean()}
+
+
+def test_imputation_errors_of_cells_have_the_metrics_as_mean_and_median(trained):
+    one = trained("nb")
+    names = ["imputation_mae_mean", "imputation_mae_median"]
+    of_cells = one.examiner().measure_cells(one.loop, names, "test")
+    values = of_cells["imputation_mae_mean"]
+    assert set(of_cells) == {"imputation_mae_mean"}
+    found = one.measure(names, "test")
+    assert 2 < len(values) <= len(one.split.test)
+    assert found == {names[0]: values.mean(), names[1]: np.median(values)}
 
 
 def test_cells_come_in_the_order_of_the_split(trained):
@@ -318,5 +334,5 @@ def test_what_is_no_mean_over_cells_says_so(trained):
         return 1.0
 
     examiner = one.examiner(functions={"elbo": elbo})
-    others = ("nmi", "scib_total", "imputation_mae_median", "imputation_mae_mean", "elbo")
+    others = ("nmi", "scib_total", "imputation_mae_median", "elbo")
     assert examiner.measure_cells(one.loop, others, "test") == {}

@@ -164,8 +164,22 @@ def test_a_gain_within_what_the_cells_can_show_is_not_claimed(judged, values) ->
         key_figures(run, comparison_table(run))
     )
     assert re.search(r"0\.5\S* nats per cell (lower|higher) \(not shown to be", html)
-    cells = re.findall(r"<td[^>]*>((?:better|worse)[^<]*)</td>", html)
-    assert cells[1] in ("better, not shown", "worse, not shown")
+    cells = re.findall(r"<td[^>]*>((?:better|worse|no clear)[^<]*)</td>", html)
+    assert cells[1] == "no clear difference"
+
+
+def test_only_what_an_interval_tells_has_a_colour(judged) -> None:
+    run = judged(CLEAR)
+    shown = {cells[0].note: cells[-1] for _, cells in describe_comparison(run).rows}
+    assert (shown["elbo_test"].text, shown["elbo_test"].kind) == ("better", "better")
+    assert (shown["elbo_validation"].text, shown["elbo_validation"].kind) == ("better", "")
+    assert "–: no interval, for the metric is no mean over the held-out" in render_report(run)
+
+
+def test_without_any_interval_there_is_no_column_to_explain(small_run) -> None:
+    run = small_run.read()
+    assert "no interval" not in render_report(run)
+    assert {cells[-1].kind for _, cells in describe_comparison(run).rows} == {""}
 
 
 def test_a_clear_loss_is_still_one(judged) -> None:

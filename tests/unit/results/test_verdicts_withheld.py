@@ -69,7 +69,16 @@ def test_what_got_worse_on_the_test_cells_is_a_caution(small_run) -> None:
     assert caution.startswith("On the held-out test cells the best is worse than the default in ")
     assert "median imputation error (0.77" in caution
     assert "0.75" in caution
+    assert (
+        "0.75000, how sure is not known)" in caution or "0.75, how sure is not known)" in caution
+    )
     assert "likelihood" not in caution
+
+
+def test_next_to_nothing_without_an_interval_is_none(small_run) -> None:
+    small_run.judge("00000", elbo_test=11.0, imputation_mae_median_test=0.750)
+    small_run.judge("00001", elbo_test=8.8, imputation_mae_median_test=0.755)
+    assert not [c for c in find_cautions(small_run.read()) if "worse than the default in" in c]
 
 
 @pytest.mark.parametrize(("loss", "told"), [(1.0, True), (0.1, False)], ids=["clear", "unclear"])
