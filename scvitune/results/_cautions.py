@@ -69,8 +69,8 @@ def _all_stopped(run: Run) -> list[str]:
     stopped = others_all_stopped(run)
     if not stopped or len(run.records) < 3:
         return []
-    more = _with_samples(run, 2 * max(stopped, _asked_samples(run)))
-    through = f" Of more trials some come through: `{more}`." if more else ""
+    more = _with_more(run)
+    through = f" Of more trials some come through: {more}." if more else ""
     larger = " with a larger epoch_budget" if ended_by_epochs(run) else ""
     return [
         f"The scheduler stopped all {stopped} trials but the default before their end.{through} "
@@ -78,15 +78,27 @@ def _all_stopped(run: Run) -> list[str]:
     ]
 
 
-def _with_samples(run: Run, wanted: int) -> str:
-    """Return the command that takes a study to so many samples, ``""`` where none does.
+def advised_samples(run: Run) -> int:
+    """Return to how many samples in all the cautions advise to go on, 0 where none does.
+
+    It is one number for all of them: several would contradict each other.
+    """
+    wanted = [_TRIALS_WANTED * _hardly_searched(run)]
+    if len(run.records) > 2 and (stopped := others_all_stopped(run)):
+        wanted.append(2 * max(stopped, _asked_samples(run)))
+    return max(wanted)
+
+
+def _with_more(run: Run) -> str:
+    """Return the command that takes a study to `advised_samples`, ``""`` where none does.
 
     An epoch budget is one for good, and a run of another program is not gone on with. Of a study
     that a time budget ended before it had all that was asked for, a resume has the time again.
     """
     if not run.search or ended_by_epochs(run):
         return ""
-    return resume_with(run, max(wanted, _asked_samples(run)))
+    total = max(advised_samples(run), _asked_samples(run))
+    return f"`{resume_with(run, total)}` ({total} in all, beside the default)"
 
 
 def _asked_samples(run: Run) -> int:
@@ -215,30 +227,39 @@ def _stopped_too_early(run: Run) -> list[str]:
 
 def _too_few(run: Run) -> list[str]:
     """Warn where a finished search has hardly more than looked around."""
-    space = run.settings.get("space")
-    if not run.finished or not isinstance(space, Mapping):
-        return []
-    if run.search.get("searcher") == "grid":
-        return _cut_grid(run)
-    if any(r.perturbations for r in run.records.values()):
-        return []  # a population searches while it trains
-    searched = [name for name, domain in space.items() if isinstance(domain, Mapping)]
-    tried = sum(r.origin != "default" and bool(r.reports) for r in run.records.values())
-    if tried >= _TRIALS_EACH * len(searched):
+    if run.finished and run.search.get("searcher") == "grid":
+        return _cut_grid(run) if isinstance(run.settings.get("space"), Mapping) else []
+    n_searched, tried = _hardly_searched(run), _count_tried(run)
+    if not n_searched:
         return []
     trials = "1 trial is" if tried == 1 else f"{tried} trials are"
     return [
-        f"{trials} few for {len(searched)} hyperparameters: with fewer than {_TRIALS_EACH} each "
-        f"the search has hardly looked around. {_how_to_get_more(run, len(searched))}"
+        f"{trials} few for {n_searched} hyperparameters: with fewer than {_TRIALS_EACH} each "
+        f"the search has hardly looked around. {_how_to_get_more(run)}"
     ]
 
 
-def _how_to_get_more(run: Run, n_searched: int) -> str:
+def _hardly_searched(run: Run) -> int:
+    """Return the hyperparameters of a finished search that were hardly searched, else 0."""
+    space = run.settings.get("space")
+    if not run.finished or not isinstance(space, Mapping) or run.search.get("searcher") == "grid":
+        return 0
+    if any(r.perturbations for r in run.records.values()):
+        return 0  # a population searches while it trains
+    n_searched = sum(isinstance(domain, Mapping) for domain in space.values())
+    return n_searched if _count_tried(run) < _TRIALS_EACH * n_searched else 0
+
+
+def _count_tried(run: Run) -> int:
+    return sum(r.origin != "default" and bool(r.reports) for r in run.records.values())
+
+
+def _how_to_get_more(run: Run) -> str:
     fewer = "search fewer hyperparameters in a new study."
     if ended_by_epochs(run):
         return f"Give a new study a larger epoch_budget, or {fewer}"
-    more = _with_samples(run, _TRIALS_WANTED * n_searched)
-    return f"Go on with `{more}`, or {fewer}" if more else fewer.capitalize()
+    more = _with_more(run)
+    return f"Go on with {more}, or {fewer}" if more else fewer.capitalize()
 
 
 def ended_by_epochs(run: Run) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from scvitune.config import StudyConfig
@@ -36,11 +38,19 @@ def caution(run, part: str) -> str:
 @pytest.mark.parametrize(
     ("asked", "reason", "advised"),
     [
-        (50, "the time budget is spent", "/pbmc --num-samples 50`, or"),
-        (10, "the time budget is spent", "/pbmc --num-samples 30`, or"),
+        (
+            50,
+            "the time budget is spent",
+            "/pbmc --num-samples 50` (50 in all, beside the default), or",
+        ),
+        (
+            10,
+            "the time budget is spent",
+            "/pbmc --num-samples 30` (30 in all, beside the default), or",
+        ),
         (50, "the epoch budget is spent", "Give a new study a larger epoch_budget, or"),
         (10, "the epoch budget is spent", "Give a new study a larger epoch_budget, or"),
-        (10, "", "/pbmc --num-samples 30`, or"),
+        (10, "", "/pbmc --num-samples 30` (30 in all, beside the default), or"),
     ],
 )
 def test_a_budget_that_left_few_trials(new_run, asked, reason, advised):
@@ -59,7 +69,34 @@ def test_an_interrupted_search_is_gone_on_with_for_importance(new_run):
     assert words.endswith("pbmc` goes on to more.")
     few = {**SEARCH, "num_samples": 3}
     run = two_trials(lambda: new_run("few"), action="interrupted", search=few)
-    assert "--num-samples 25` adds as many" in importance(run)
+    assert "--num-samples 25` (25 in all, beside the default) brings enough" in importance(run)
+
+
+def totals_in(run) -> set[str]:
+    return set(re.findall(r"--num-samples (\d+)", render_report(run)))
+
+
+def test_one_total_is_advised_and_said_to_be_one(new_run):
+    run = two_trials(new_run, search={**SEARCH, "num_samples": 1})
+    assert "--num-samples 30` (30 in all, beside the default), or" in caution(run, "is few for 3")
+    words = importance(run)
+    assert "--num-samples 30` (30 in all, beside the default, as advised above)" in words
+    assert (
+        "did not fail and trained as far as three quarters of all did; this study has 2" in words
+    )
+    assert totals_in(run) == {"30"}
+
+
+def test_trials_that_were_all_stopped_do_not_ask_for_another_total(new_run):
+    builder = new_run()
+    config = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128}
+    builder.trial("00000", config, values={4.0: 9.0}, origin="default")
+    for i in (1, 2, 3):
+        builder.trial(
+            f"{i:05d}", {**config, "lr": i / 100}, values={1.0: 20.0 + i}, status="stopped"
+        )
+    builder.driver("end")
+    assert totals_in(builder.read()) == {"30"}
 
 
 def test_an_interrupted_search_is_not_confirmed_yet(new_run):
@@ -97,8 +134,8 @@ def test_an_epoch_budget_leaves_no_more_trials_to_come_through(new_run):
         builder.driver("end", reason=reason)
         return caution(builder.read(), "The scheduler stopped all 2 trials")
 
-    assert "/whole --num-samples 6`" in stopped("whole", "")
-    assert "/time --num-samples 6`" in stopped("time", "the time budget is spent")
+    assert "/whole --num-samples 30`" in stopped("whole", "")  # as two trials of 3 names want too
+    assert "/time --num-samples 30`" in stopped("time", "the time budget is spent")
     epochs = stopped("epochs", "the epoch budget is spent")
     assert "In a new study with a larger epoch_budget" in epochs
     assert "--num-samples" not in epochs

@@ -7,6 +7,7 @@ import pytest
 
 from scvitune.results._comparable import compare_trials
 from scvitune.results._importance import compute_importance, compute_interactions
+from scvitune.results.plots._importance import PLOT, plot_importance
 
 SPACE = {
     "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
@@ -78,3 +79,27 @@ def test_a_few_names_have_no_order(new_run) -> None:
         config = {"x": "bac"[number % 3], "lr": 1e-4 * 1.1**number}
         builder.trial(f"{number:05d}", config, values={1.0: float(number % 3)})
     assert compare_trials(builder.read()).is_choice == (False, True)  # lr and x
+
+
+@pytest.mark.parametrize(("n_trials", "drawn"), [(60, False), (100, True)])
+def test_ped_anova_of_a_few_best_is_not_drawn_and_said_to_be_another_question(
+    new_run, n_trials, drawn
+) -> None:
+    builder = new_run()
+    builder.settings(space=SPACE)
+    rng = np.random.default_rng(0)
+    for number in range(n_trials):
+        log_lr, n_latent = rng.uniform(-4, -2), int(rng.integers(5, 50))
+        config = {"lr": 10**log_lr, "n_latent": n_latent}
+        builder.trial(f"{number:05d}", config, values={1.0: 100 + 20 * log_lr + 0.3 * n_latent})
+    run = builder.read()
+    figure, data = plot_importance(run)
+    assert any("PED-ANOVA" in bar.name for bar in figure.data) is drawn
+    assert data["ped_anova"].notna().all(), "the numbers stay in the table"
+    words = PLOT.words(run, data)
+    assert "fANOVA tells what moves the metric over the whole range" in words
+    if drawn:
+        assert "what sets the best tenth (10 trials) apart" in words
+        assert "they may well differ" in words
+    else:
+        assert "is not drawn: that is 6 trials here, too few to tell (10 are wanted)" in words
