@@ -286,7 +286,8 @@ class ConfirmConfig(Section):
     Attributes
     ----------
     top_k
-        How many configurations.
+        How many configurations, the default among them where the search ranks it so high; else
+        it comes on top.
     seeds
         How many seeds each.
     """

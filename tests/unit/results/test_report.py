@@ -203,7 +203,8 @@ def test_warns_of_too_few_trials_for_so_many_hyperparameters(small_run) -> None:
     text = page(small_run).text
     assert "3 trials are few for 3 hyperparameters" in text
     command = f"scvitune resume {small_run.layout.root} --num-samples 30"
-    assert re.search(rf"Go on with\s+{re.escape(command)}\s*, or search fewer", text)
+    total = r"\(30 in all, beside the default\)"
+    assert re.search(rf"Go on with\s+{re.escape(command)}\s*{total}, or search fewer", text)
 
 
 def test_an_end_of_two_values_is_no_edge(new_run) -> None:
