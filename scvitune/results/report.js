@@ -43,13 +43,25 @@
   addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "f") for (const show of wholes) show();
   });
-  let opened = [];
+
+  // Printing: figures are laid out for the paper (report.css says how wide), and as before afterwards.
+  // Script does not learn the paper's size; this width goes on A4 and on Letter.
+  let opened = [], laidOut = [];
   addEventListener("beforeprint", () => {
+    if (laidOut.length) return;
     opened = [...document.querySelectorAll("details:not([open]):has(> .rows)")];
     for (const details of opened) details.open = true;
+    laidOut = [...document.querySelectorAll("[data-figure]")];
+    for (const place of laidOut) {
+      const width = Number(getComputedStyle(place).getPropertyValue("--paper"));
+      Plotly.relayout(place, { width, autosize: false });
+    }
   });
   addEventListener("afterprint", () => {
     for (const details of opened) details.open = false;
+    for (const place of laidOut) Plotly.relayout(place, { width: null, autosize: true });
+    opened = [];
+    laidOut = [];
   });
 
   // Tables: a click on a heading sorts by it, a second one the other way; what is missing is last.

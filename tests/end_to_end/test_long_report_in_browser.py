@@ -114,6 +114,64 @@ def test_printed_pages_and_pages_without_scripts_have_all_rows(browser, long_run
     assert len(rows_seen(browser)) == 60
 
 
+_SIZES = """
+const sizes = () => [...document.querySelectorAll("[data-figure]")].map((place) => {
+  const { width, height } = place.querySelector("svg").getBoundingClientRect();
+  return [width, height];
+});
+"""
+
+_PAPERS = {"A4": (8.27, 11.69), "Letter": (8.5, 11.0)}
+
+
+@pytest.mark.parametrize("paper", _PAPERS)
+def test_figures_are_laid_out_for_the_paper_and_restored(browser, long_run, paper) -> None:
+    open_report(browser, scvitune.load(long_run))
+    width, height = _PAPERS[paper]
+    before = browser.execute_script(
+        f"""
+        {_SIZES}
+        addEventListener("beforeprint", () => {{ window.printed = sizes(); }});
+        return sizes();
+        """
+    )
+    wanted = {"paperWidth": width, "paperHeight": height}
+    browser.execute_cdp_cmd("Page.printToPDF", wanted)
+    printed = browser.execute_script("return window.printed")
+    assert len(printed) == len(before) > 2
+    # the style sheet makes them smaller; both papers have room for 680 px between their margins
+    assert {one for one, _ in printed} == {680 / 0.8}
+    assert [one for _, one in printed] == [one for _, one in before]
+    assert browser.execute_script(f"{_SIZES} return sizes()") == before
+
+
+def test_printed_pages_have_no_controls_and_hold_together_what_belongs_together(
+    browser, long_run
+) -> None:
+    open_report(browser, scvitune.load(long_run))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        seen, scrolling, torn, left = browser.execute_script(
+            """
+            const all = (which) => [...document.querySelectorAll(which)];
+            const style = (one) => getComputedStyle(one);
+            return [
+              all(".modebar, nav, .more").filter((one) => one.getClientRects().length).length,
+              all("body *").filter((one) => ["auto", "scroll"].includes(style(one).overflowX))
+                .map((one) => one.outerHTML.slice(0, 60)),
+              all(".figure").map((one) => one.parentElement).filter(
+                (one) => style(one).breakInside !== "avoid" || !one.querySelector("h3, p")).length,
+              all("h2, h3").filter((one) => style(one).breakAfter !== "avoid").length,
+            ];
+            """
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert seen == 0
+    assert scrolling == []
+    assert torn == left == 0
+
+
 def test_a_search_in_the_page_looks_through_all_rows(browser, long_run) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys

@@ -291,20 +291,24 @@ def test_the_table_shows_every_hyperparameter_without_scrolling(browser, wide_ru
     browser.set_window_size(1280, 900)
     try:
         open_report(browser, scvitune.load(wide_run))
-        table, page, edge, room = browser.execute_script(
+        table, page, edge, room, *shifts = browser.execute_script(
             """
             const place = document.querySelector("#trials .rows");
             const last = [...place.querySelectorAll("tbody td:last-child")];
             const edge = Math.max(...last.map((cell) => cell.getBoundingClientRect().right));
             const page = document.documentElement;
             return [place.scrollWidth - place.clientWidth, page.scrollWidth - page.clientWidth,
-                    edge, window.innerWidth];
+                    edge, window.innerWidth,
+                    ...["#trials h2", "#trials .rows"].map((one) =>
+                      document.querySelector(one).getBoundingClientRect().left
+                      - document.querySelector("#methods h2").getBoundingClientRect().left)];
             """
         )
         assert room <= 1280
         assert table <= 0, "the table scrolls sideways"
         assert page <= 0, "the page scrolls sideways"
         assert edge <= room
+        assert shifts == [0, 0], "heading and table begin where the other sections do"
     finally:
         browser.set_window_size(size["width"], size["height"])
     for name in WIDE_SPACE:
