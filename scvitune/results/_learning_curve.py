@@ -76,7 +76,7 @@ def read_learning_curve(run: Run, trial_id: str | None = None) -> LearningCurve:
 def judge_learning_curve(
     table: pd.DataFrame, trainings: list[FollowUp], *, cells_to_see: float = math.inf
 ) -> str:
-    """Return in words whether more cells, a bigger model or a tamer one is wanted.
+    """Return in words whether more cells, a larger model or more regularisation is wanted.
 
     With ``fall`` what the negative ELBO on the validation cells lost from the second largest
     number of cells to the largest, and ``gap`` what it has above that on the training cells at

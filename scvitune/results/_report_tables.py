@@ -97,15 +97,16 @@ def number_cell(value: Any, text: str | None = None) -> Cell:
 def setting_cell(value: Any, *, digits: int = 0) -> Cell:
     """Return the cell of a hyperparameter's value; a missing one is not used.
 
-    Where digits are given, a longer number is cut to them and is whole under the pointer.
+    A number that is cut, to so many digits where they are given, is whole under the pointer.
     """
     if is_missing(value):
         return Cell("–")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    whole = format_value(value)
-    short = f"{value:.{digits}g}" if digits and isinstance(value, float) else whole
+    whole = str(value)
+    short = f"{value:.{digits}g}" if digits and isinstance(value, float) else format_value(value)
     key = float(value) if is_number else None
-    return Cell(short, key, full=whole if short != whole else "")
+    is_cut = is_number and float(short) != key
+    return Cell(short, key, full=whole if is_cut else "")
 
 
 def describe_comparison(run: Run) -> TableView:

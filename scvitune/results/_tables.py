@@ -23,6 +23,9 @@ from scvitune.results._wording import metric_words, split_metric, verdict
 CONFIG_PREFIX = "config/"
 """Columns of hyperparameters begin with it."""
 
+_CLOSE = 0.01
+"""Settings that differ by a smaller part are not called different: it decides nothing."""
+
 _JSON_COLUMNS = b"scvitune.json_columns"
 _OF_CELLS = ("n_cells", "standard_error", "low", "high")
 
@@ -180,7 +183,8 @@ def config_table(run: Run) -> pd.DataFrame:
     Returns
     -------
     Index ``hyperparameter``; columns ``default`` and ``best`` (values as they are, NaN where a
-    hyperparameter is inactive) and ``changed``. Changed ones come first.
+    hyperparameter is inactive) and ``changed``: differs, of numbers that are no integers by at
+    least 1 %, for less makes no difference. Changed ones come first.
     """
     best_id = best_trial_id(run)
     best = run.records[best_id].config if best_id is not None else {}
@@ -319,4 +323,6 @@ def _same(first: dict[str, Any], second: dict[str, Any], name: str) -> bool:
     if (name in first) != (name in second):
         return False
     one, two = first.get(name), second.get(name)
+    if isinstance(one, float) and isinstance(two, int | float) and not isinstance(two, bool):
+        return math.isclose(one, two, rel_tol=_CLOSE)
     return isinstance(one, bool) == isinstance(two, bool) and one == two

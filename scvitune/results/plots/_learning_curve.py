@@ -79,7 +79,7 @@ def _say_absent(run: Run) -> str:
         return ""
     return (
         "`scvitune.learning_curve(study)` trains the best configuration on parts of the training "
-        "cells and tells whether more cells, or a bigger or tamer model, would help."
+        "cells and tells whether more cells, a larger model or stronger regularisation would help."
     )
 
 

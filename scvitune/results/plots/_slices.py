@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -21,6 +22,7 @@ from scvitune.results.plots._figure import Figure
 from scvitune.results.plots._style import (
     BEST,
     DEFAULT,
+    colour_at,
     colour_scale,
     lines_of,
     log_ticks,
@@ -109,6 +111,7 @@ def plot_slices(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         figure.update_yaxes(visible=False, row=row + 1, col=column + 1)
     figure.update_yaxes(range=[low, high])
     first, last = float(data["epochs"].min()), float(data["epochs"].max())
+    _name_in_legend(figure, first, last)
     figure.update_layout(
         coloraxis={
             "colorscale": colour_scale(),
@@ -215,9 +218,32 @@ def _draw(
             hovertemplate="%{text}<extra></extra>",
             name=label,
             legendgroup=label,
-            showlegend=first,
+            showlegend=first and colour is not None,
             cliponaxis=False,
             **place,
+        )
+
+
+def _name_in_legend(figure: go.Figure, first: float, last: float) -> None:
+    """Enter marks that are coloured by epochs in the legend, which would show them black.
+
+    Theirs is the colour in the middle of those that each mark has.
+    """
+    for label, symbol, rank in (("trial", "circle", 0), (BEYOND, "triangle-up", 1)):
+        traces = [one for one in figure.data if one.name == label]
+        if not traces:
+            continue
+        epochs = float(np.median([value for one in traces for value in one.marker.color]))
+        colour = colour_at((epochs - first) / (last - first) if last > first else 1.0)
+        shape = traces[0].marker.symbol[0] if label == BEYOND else symbol
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            marker={"size": traces[0].marker.size, "symbol": shape, "color": colour},
+            name=label,
+            legendgroup=label,
+            legendrank=990 + rank,
         )
 
 
@@ -267,7 +293,9 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     ends = "above" if run.mode == "min" else "below"
     many = "1 trial lies" if len(outside) == 1 else f"{len(outside)} trials lie"
     stopped = int((outside["status"] == "stopped").sum())
-    of_them = f", {stopped} of them stopped early" if stopped and len(outside) > 1 else ""
+    every = "both" if stopped == 2 else "all"
+    which = every if stopped == len(outside) else str(stopped)
+    of_them = f", {which} of them stopped early" if stopped and len(outside) > 1 else ""
     drawn = "a triangle" if len(outside) == 1 else "triangles"
     return (
         f"{text} The axis follows the trials that went furthest: {many} {ends} it{of_them} "

@@ -19,7 +19,7 @@ from scvitune.results.plots import (
     plot_slices,
 )
 from scvitune.results.plots._slices import BEYOND
-from scvitune.results.plots._style import round_ticks
+from scvitune.results.plots._style import colour_at, round_ticks
 
 
 def trace(figure, name: str):
@@ -244,10 +244,16 @@ def test_stopped_trials_do_not_squeeze_the_others_in_the_slices(short_study) -> 
     assert in_range(figure, 427.0)
     assert high < 500, "trials stopped at epoch 4 are triangles"
     for trace in figure.data:
-        assert all(low < y < high for y in trace.y), "marks at the edge are drawn whole"
+        seen = [y for y in trace.y if y is not None]
+        assert all(low < y < high for y in seen), "marks at the edge are drawn whole"
     words = PLOTS["slices"].words(run, data)
-    assert "3 trials lie above it, 3 of them stopped early (triangles at its edge)" in words
+    assert "3 trials lie above it, all of them stopped early (triangles at its edge)" in words
     assert {"triangle-up"} == set(trace_of(figure, BEYOND).marker.symbol), "the legend says it too"
+    named = {one.name: one for one in figure.data if one.showlegend is not False}
+    assert list(named) == ["default configuration", "best trial", "trial", BEYOND]
+    for label, epochs in (("trial", 60.0), (BEYOND, 4.0)):
+        colour = colour_at((epochs - 4.0) / 56.0)
+        assert named[label].marker.color == colour, "as the marks that it stands for"
 
 
 def trace_of(figure, name: str):

@@ -12,9 +12,11 @@ from scvitune.results import (
     config_table,
     history_table,
     read_table,
+    summarise,
     trials_table,
     write_tables,
 )
+from scvitune.results._report_tables import describe_config
 
 
 def test_trials_are_judged_by_their_best_report(small_run) -> None:
@@ -164,6 +166,26 @@ def test_config_table_puts_what_changed_first(small_run) -> None:
     assert table["changed"].tolist() == [True, True, True, True, False]
     assert table.loc["clip", "default"] is None
     assert table.loc["clip", "best"] == 5
+
+
+def test_a_hair_s_breadth_from_the_default_is_not_called_different(new_run) -> None:
+    builder = new_run()
+    default = {"lr": 0.001, "n_hidden": 512, "dropout_rate": 0.0, "eps": 0.01, "flag": 1.0}
+    best = {
+        "lr": 0.00099956123,
+        "n_hidden": 513,
+        "dropout_rate": 1e-5,
+        "eps": 0.0102,
+        "flag": True,
+    }
+    builder.trial("00000", default, values={1.0: 2.0}, origin="default")
+    builder.trial("00001", best, values={1.0: 1.0})
+    table = config_table(builder.read())
+    assert table.index[~table["changed"]].tolist() == ["lr"]
+    assert table.loc["lr", "best"] == 0.00099956123
+    assert "lr            0.000999561\n" in summarise(builder.read())
+    cells = {row[0].text: row[1] for _, row in describe_config(builder.read()).rows}
+    assert (cells["lr"].text, cells["lr"].full) == ("0.000999561", "0.00099956123")
 
 
 def test_config_table_tells_inactive_from_none(new_run) -> None:
