@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from scvitune.cluster import JobStatus, read_status
 from scvitune.contracts import RunLayout
@@ -32,9 +35,10 @@ def describe_status(run_dir: Path) -> list[str]:
     run = read_run(run_dir) if job is None or RunLayout(run_dir).study.exists() else None
     lines = [f"{run_dir.resolve().name}: {_state(run, job)}"]
     if run is not None:
+        writes = run.finished and _is_writing(run, job)
         lines.append(f"Trials:  {count_trials(run)}, of {asked_trials(run)} asked for")
         if run.records:  # else the line above has said it
-            lines.append(f"Result:  {describe_outcome(run)}")
+            lines.append(f"Result:  {describe_outcome(run, is_being_written=writes)}")
             lines += [f"         {line}" for line in gain_lines(run)]
         lines += _after(run)
     lines += _whereabouts(run, job)
@@ -45,8 +49,8 @@ def describe_status(run_dir: Path) -> list[str]:
 def _state(run: Run | None, job: JobStatus | None) -> str:
     waits = job is not None and job.state in ("waiting", "requeued")  # to add trials, perhaps
     if run is not None and run.finished and not waits:
-        if job is not None and job.state == "running" and not _is_reported(run):
-            return f"finished searching, writing its results{_number(job)}"
+        if _is_writing(run, job):
+            return f"finished searching, writing its results{_number(job) if job else ''}"
         return "finished"
     if job is not None and job.state not in ("written", "finished"):
         words = {
@@ -69,10 +73,28 @@ def _state(run: Run | None, job: JobStatus | None) -> str:
     return "stopped: its driver is no more" if last else "never started"
 
 
+def _is_writing(run: Run, job: JobStatus | None) -> bool:
+    """Whether a finished search's results are being written, by a job or a process of here."""
+    if _is_reported(run):
+        return False
+    if job is not None and job.state == "running":
+        return True
+    drivers = [e for e in run.driver_lines if "pid" in e and "host" in e]
+    if not drivers or drivers[-1]["host"] != socket.gethostname():
+        return False
+    return bool(psutil.pid_exists(int(drivers[-1]["pid"])))
+
+
 def _is_reported(run: Run) -> bool:
-    """Whether the report is there and no older than what it tells of."""
+    """Whether the report is there and no older than what it tells of.
+
+    A learning curve, which is logged later, is in it only once it is written anew.
+    """
     report, events = run.layout.report, run.layout.events
-    return report.is_file() and report.stat().st_mtime >= events.stat().st_mtime
+    if not report.is_file():
+        return False
+    written = report.stat().st_mtime
+    return written >= min(events.stat().st_mtime, float(run.driver_lines[-1].get("time", math.inf)))
 
 
 def _number(job: JobStatus) -> str:

@@ -178,9 +178,13 @@ class ProgressRecorder:
         """Print what is due; in a terminal the drawing thread does it."""
         if self._thread is not None or self._broken:
             return
-        self._print_news()
         now = time.monotonic()
-        if now - self._last_line >= _PLAIN_SECONDS:
+        is_due = now - self._last_line >= _PLAIN_SECONDS
+        if is_due:
+            with self._lock:  # a new best is told as news before it stands in the line
+                self._note_news()
+        self._print_news()
+        if is_due:
             self._last_line = now
             self._print(self._tally_line())
 

@@ -65,13 +65,25 @@ def summarise(run: Run) -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe_outcome(run: Run) -> str:
-    """Return in one sentence who won, or who leads so far."""
+def describe_outcome(run: Run, *, is_being_written: bool = False) -> str:
+    """Return in one sentence who won, or who leads so far.
+
+    While the results of a finished search are being written, it may be that only the cells by
+    which it chose have been measured, and then it is said.
+    """
     outcome = _describe_leader(run)
+    if is_being_written and confirmed_winner(run) is None and not _is_measured_on_test(run):
+        cells = cells_of(run.metric)
+        return f"So far, by the {cells or 'search'} alone: {outcome}"
     is_open = run.at_work or is_unfinished(run)
     if not is_open or best_trial_id(run) is None or is_default_underway(run):
         return outcome
     return f"So far: {outcome}"
+
+
+def _is_measured_on_test(run: Run) -> bool:
+    values, test = comparison_table(run)["best"], test_metric(run)
+    return test in values.index and math.isfinite(values[test])
 
 
 def _describe_leader(run: Run) -> str:

@@ -108,7 +108,22 @@ def test_plain_output_is_one_line_at_most_every_ten_seconds(clock) -> None:
     # Each report is a new best: the first is told at once, then one every ten seconds.
     assert news[0].startswith("New best: negative ELBO on the validation cells 100 (")
     values = [float(line.split(" (")[0].split()[-1]) for line in news]
-    assert values == [100.0, 60.0, 20.0]
+    assert values == [100.0, 61.0, 21.0]
+
+
+def test_a_new_best_is_told_before_it_stands_in_the_line(clock) -> None:
+    stream = io.StringIO()
+    target = recorder(stream)
+    target.proposal(Proposal("00001", {}, "tpe"))
+    for seconds, value in ((1.0, 90.0), (7.0, 80.0), (3.0, 70.0)):
+        clock.now += seconds
+        report(target, "00001", clock.now, value)
+    told = [line.split(" |")[0].split(" (")[0] for line in stream.getvalue().splitlines()]
+    assert told == [
+        "New best: negative ELBO on the validation cells 90",
+        "New best: 70",
+        "0 of 4 trials done, 1 running",
+    ]
 
 
 def test_plain_output_tells_every_new_best_and_ends_with_a_line() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 
 from scvitune._status import describe_status
@@ -66,3 +69,24 @@ def test_spots_are_trained_on_another_tissue_too(searched):
         for trial_id in ("00000", "00001"):
             searched.confirm(trial_id, seed, elbo_validation=8.0)
     assert after(searched) == ["After:   confirming on another tissue: 0 of 4 trainings done"]
+
+
+def test_while_results_are_written_no_verdict_is_given_as_final(new_run):
+    run = new_run()
+    driver = {"slots": 2, "pid": os.getpid(), "host": socket.gethostname()}
+    run.log.append("driver", action="start", **driver)
+    run.trial("00000", values={4.0: 10.0}, origin="default")
+    run.trial("00001", {"lr": 0.01}, values={4.0: 8.0})
+    run.log.append("driver", action="end")
+    beats = "Trial 00001 beats the default configuration"
+    writing = "pbmc: finished searching, writing its results"
+    lines = describe_status(run.layout.root)
+    assert lines[0] == writing
+    assert f"Result:  So far, by the validation cells alone: {beats}." in lines
+    for trial_id, value in (("00000", 11.0), ("00001", 9.0)):
+        run.judge(trial_id, elbo_test=value)
+    lines = describe_status(run.layout.root)
+    assert lines[0] == writing
+    assert f"Result:  {beats}, also on the held-out test cells." in lines
+    run.layout.report.touch()
+    assert describe_status(run.layout.root)[0] == "pbmc: finished"
