@@ -1,4 +1,4 @@
-# make demo        install into .venv and tune scVI on real cells (about a minute after installing)
+# make demo        install into .venv and tune scVI on real cells (minutes, installing and tuning)
 # make test        lint, types and the default tests
 # make test-slow   the long tests
 # make coverage    the default tests, and the share of the lines that they run, which must be 90 %
@@ -33,15 +33,18 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 # torch first: asked for by other packages alone, it may come with gigabytes of CUDA libraries.
 $(VENV)/.installed-torch: $(VENV)/bin/python constraints.txt
+	@echo "Installing torch, the largest part, into $(VENV): this takes some minutes."
 	$(PIP_INSTALL) torch
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.installed-torch pyproject.toml constraints.txt
+	@echo "Installing scvitune and what it is built on into $(VENV): this takes some minutes."
 	$(PIP_INSTALL) -e .
 	touch $@
 
 # All at once: it holds what an installation without tests does.
 $(VENV)/.installed-test: $(VENV)/.installed-torch pyproject.toml constraints.txt
+	@echo "Installing scvitune, what it is built on and what its tests want into $(VENV): this takes some minutes."
 	$(PIP_INSTALL) -e '.[test]'
 	touch $(VENV)/.installed $@
 
@@ -79,6 +82,7 @@ audit: $(VENV)/bin/python
 	$(BIN)/python .ci/audit.py
 
 $(VENV)/.installed-bench: $(VENV)/.installed-test
+	@echo "Installing what benchmarks want into $(VENV)."
 	$(PIP_INSTALL) -e '.[test,bench]'
 	touch $@
 

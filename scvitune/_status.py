@@ -93,8 +93,8 @@ def _is_reported(run: Run) -> bool:
     report, events = run.layout.report, run.layout.events
     if not report.is_file():
         return False
-    written = report.stat().st_mtime
-    return written >= min(events.stat().st_mtime, float(run.driver_lines[-1].get("time", math.inf)))
+    ended = float(run.driver_lines[-1].get("time", math.inf))
+    return report.stat().st_mtime >= min(events.stat().st_mtime, ended)
 
 
 def _number(job: JobStatus) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 import scvitune
 from scvitune.cli import app
@@ -63,3 +64,13 @@ def test_a_newcomer_finds_cells_and_configurations():
     assert cells.n_obs == 700
     assert "counts" in cells.layers
     assert "batch" not in cells.obs
+    demo = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text(encoding="utf-8"))
+    assert demo["data"]["labels_key"] in cells.obs, "it colours the demo's UMAP"
+
+
+def test_make_says_that_it_installs_before_pip_which_is_quiet():
+    recipes = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    installs = [n for n, line in enumerate(recipes) if line.startswith("\t$(PIP_INSTALL)")]
+    assert len(installs) > 3
+    before = [recipes[n - 1] for n in installs]
+    assert all(line.startswith('\t@echo "Installing ') for line in before), before

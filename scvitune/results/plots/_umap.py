@@ -120,7 +120,7 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     said = "not coloured, for no batch_key and no" if both else "coloured by batch only, for no"
     return (
         f"{text} It is {said} labels_key was registered; "
-        "`study.plot('umap', adata=adata, keys=['cell_type'])` colours by columns of yours."
+        "`study.plot('umap', adata=adata, keys=[...])` colours by columns of `adata.obs`."
     )
 
 
