@@ -21,6 +21,23 @@ _OTHER_NAMES = {
 }
 """As they are called elsewhere, in `scvi.autotune`, Ray Tune and Optuna among others."""
 
+_FILTERED = "Filter the AnnData before setup_anndata(), by scanpy's sc.pp.{}."
+_REGISTERED = "Give it to setup_anndata(adata, ...) of the model."
+_BEFORE_TUNE = {
+    "n_top_genes": (
+        "Choose genes before setup_anndata(), by sc.pp.highly_variable_genes(adata, "
+        "n_top_genes=..., flavor='seurat_v3', layer=..., subset=True) of scanpy, then drop cells "
+        "without counts by sc.pp.filter_cells(adata, min_genes=1). In a YAML file for `scvitune "
+        "tune`, data.n_top_genes does both."
+    ),
+    "min_counts": _FILTERED.format("filter_cells(adata, min_counts=...)"),
+    "min_genes": _FILTERED.format("filter_cells(adata, min_genes=...)"),
+    "min_cells": _FILTERED.format("filter_genes(adata, min_cells=...)"),
+    **dict.fromkeys(("layer", "batch_key", "size_factor_key"), _REGISTERED),
+    **{f"{kind}_covariate_keys": _REGISTERED for kind in ("categorical", "continuous")},
+}
+"""Fields of a YAML file's ``data`` that concern the cells, and what stands for them in Python."""
+
 
 def naming_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Have a function name the nearest arguments where it is given some that it does not take.
@@ -48,6 +65,8 @@ def check_keywords(called: str, given: Iterable[str], names: Collection[str]) ->
 
 
 def _describe(called: str, name: str, names: Collection[str]) -> str:
+    if called == "tune()" and name in _BEFORE_TUNE:
+        return f"tune() takes no argument {name!r}. {_BEFORE_TUNE[name]}"
     meant = name if nearest_name(name, names) else _OTHER_NAMES.get(name)
     options = instead(name, names, what="It takes", meant=meant)
     return f"{called} takes no argument {name!r}.{options}"

@@ -129,6 +129,14 @@ def test_a_suggestion_is_not_lost_in_a_list(cells, tmp_path):
     ("call", "said"),
     [
         (
+            lambda: scvitune.tune("SCVI", None, n_top_genes=2000),
+            "tune() takes no argument 'n_top_genes'. Choose genes before setup_anndata(),",
+        ),
+        (
+            lambda: scvitune.tune("SCVI", None, batch_key="batch"),
+            "tune() takes no argument 'batch_key'. Give it to setup_anndata(adata, ...) of the",
+        ),
+        (
             lambda: scvitune.tune("SCVI", None, n_samples=3),
             "tune() takes no argument 'n_samples'. Did you mean 'num_samples'?",
         ),

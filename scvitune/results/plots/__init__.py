@@ -7,13 +7,14 @@ they draw.
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from scvitune._keywords import check_keywords
-from scvitune.errors import unknown
+from scvitune.errors import ScvituneWarning, unknown
 from scvitune.results._run_directory import Run
 from scvitune.results.plots import (
     _confirmation,
@@ -104,10 +105,23 @@ def draw_plot(run: Run, name: str, **options: Any) -> tuple[go.Figure, pd.DataFr
         If there is no such plot.
     TypeError
         If it takes no such option.
+
+    Warns
+    -----
+    ScvituneWarning
+        If there is nothing to show yet; the figure says why, too.
     """
     if name not in PLOTS:
         raise unknown("plot", name, PLOTS)
     draw = PLOTS[name].draw
     _, *own = inspect.signature(draw).parameters
     check_keywords(f"plot({name!r})", options, own)
-    return draw(run, **options)
+    figure, data = draw(run, **options)
+    if data.empty:
+        reasons = [note.text for note in figure.layout.annotations]
+        warnings.warn(
+            f"The plot {name!r} is empty{': ' if reasons else ''}{'; '.join(reasons)}.",
+            ScvituneWarning,
+            stacklevel=3,
+        )
+    return figure, data

@@ -330,30 +330,6 @@ def test_negative_values_have_the_minus_sign_of_the_axes(new_run) -> None:
     assert not [text for text in texts if text.startswith("-")]
 
 
-def test_few_trials_of_full_length_do_not_hide_the_others_in_the_slices(new_run) -> None:
-    """Three of twenty went to the end: the axis shows what the rest was like, too."""
-    builder = new_run()
-    builder.trial("00000", {"lr": 0.001}, values={2.0: 900.0, 40.0: 700.0}, origin="default")
-    for number in range(1, 20):
-        late = {40.0: 700.0 + number} if number < 3 else {}
-        values = {2.0: 900.0 + number, **late}
-        builder.trial(f"{number:05d}", {"lr": number / 1000}, values=values)
-    figure, _ = plot_slices(builder.read())
-    assert all(in_range(figure, value) for value in (700.0, 702.0, 903.0, 919.0))
-
-
-def test_log_axes_of_slices_have_few_labels(new_run) -> None:
-    builder = new_run()
-    builder.settings(space={"lr": {"type": "loguniform", "low": 1e-8, "high": 1e-3}})
-    for number, lr in enumerate((1e-8, 1e-5, 1e-3)):
-        builder.trial(f"{number:05d}", {"lr": lr}, values={4.0: 9.0 + number})
-    figure, _ = plot_slices(builder.read())
-    assert list(figure.layout.xaxis.ticktext) == ["1e-08", "1e-06", "0.0001"]
-    low, high = figure.layout.xaxis.range
-    assert low < -8
-    assert high > -3
-
-
 def test_one_trial_beyond_the_slices_is_spoken_of_as_one(new_run) -> None:
     builder = new_run()
     for number, value in enumerate((-700.0, -701.0, -702.0, -703.0, -1700.0)):
