@@ -147,7 +147,13 @@ def compute_imputation_medians(
 
 
 def summarise_imputation(medians: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Return median and mean over cells of what `compute_imputation_medians` returns."""
+    """Return the imputation errors of cells as `compute_imputation_errors` does.
+
+    Parameters
+    ----------
+    medians
+        (n_cells,), from `compute_imputation_medians`.
+    """
     return {
         "imputation_mae_median": float(np.median(medians)),
         "imputation_mae_mean": float(np.mean(medians)),
