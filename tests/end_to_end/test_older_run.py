@@ -88,6 +88,8 @@ def test_an_interrupt_while_results_are_written_says_how_to_go_on(tmp_path, loca
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
 
+    # As in a terminal: what runs in the background of a shell ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt) as interrupted:
         patch.setattr("scvitune.results._concluding.write_tables", interrupt)
         scvitune.resume(root)
