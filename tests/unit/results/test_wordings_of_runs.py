@@ -103,10 +103,10 @@ def test_what_cautions_advise_is_a_whole_command_set_as_code(new_run) -> None:
 
     search = {"searcher": "tpe", "scheduler": "asha", "max_epochs": 4}
     # few for three hyperparameters; none trained to its end; each configuration trained once
-    assert advised(search=search | {"num_samples": 3})[:2] == ["30", "6"]
+    assert advised(search=search | {"num_samples": 3})[:2] == ["30", "30"]
     # ended by a time budget, with fewer trials than were asked for: not to a smaller total
     builder.driver("end", reason="the time budget is spent")
-    assert advised(search=search | {"num_samples": 50})[:2] == ["50", "100"]
+    assert advised(search=search | {"num_samples": 50})[:2] == ["100", "100"]
     # a resume has no epochs left
     builder.driver("end", reason="the epoch budget is spent")
     assert not any(advised(search=search | {"num_samples": 50}))
