@@ -56,7 +56,9 @@ def test_a_limited_searcher_and_a_scheduler_run_and_resume(cells, tmp_path, caps
         name="ready",
     )
     assert study.finished
-    assert "compares trials at" not in capsys.readouterr().out, "its grace period is the user's own"
+    assert "compares trials at" not in capsys.readouterr().out, (
+        "its grace period is the user's own"
+    )
     assert (study.path / "ray" / "ready.pkl").exists()
     proposed = [e for e in read_events(study.path / "events.jsonl") if e["event"] == "proposal"]
     assert [e["origin"] for e in proposed] == ["default"] + ["ConcurrencyLimiter"] * 4
