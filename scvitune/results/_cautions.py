@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from scvitune._durations import format_estimate
 from scvitune._early_rungs import find_early_rung
 from scvitune.events import TrialRecord
+from scvitune.ranking import choose_candidates
 from scvitune.results._budget import cut_default, held_kl, is_searched, max_epochs
 from scvitune.results._edges import find_edges
 from scvitune.results._intervals import cell_difference
@@ -20,7 +22,12 @@ from scvitune.results._tables import (
     test_metric,
     trial_status,
 )
-from scvitune.results._typesetting import confirm_with, resume_with
+from scvitune.results._typesetting import (
+    ADVISED_SEEDS,
+    ADVISED_TOP_K,
+    confirm_with,
+    resume_with,
+)
 from scvitune.results._wording import (
     cells_of,
     describe_metric,
@@ -333,9 +340,32 @@ def _trained_once(run: Run, best: TrialRecord) -> list[str]:
     again = run.spent_budget is not None and not ended_by_epochs(run)
     first = " The search goes on first, for its time budget once more." if again else ""
     return [
-        f"{luck} `{confirm_with(run)}` trains the best 3 and the default again with 5 fresh seeds "
-        f'each; in Python, scvitune.resume(path, confirm={{"top_k": 3, "seeds": 5}}).{first}'
+        f"{luck} `{confirm_with(run)}` trains the best {ADVISED_TOP_K} and the default again with "
+        f"{ADVISED_SEEDS} fresh seeds each{_time_to_confirm(run)}; in Python, scvitune.resume("
+        f'path, confirm={{"top_k": {ADVISED_TOP_K}, "seeds": {ADVISED_SEEDS}}}).{first}'
     ]
+
+
+def _time_to_confirm(run: Run) -> str:
+    """Return what the confirmation that is advised would take, ``""`` where nothing tells it.
+
+    By the pace of its candidates in the search. Those of spots train elsewhere as well.
+    """
+    budget, slots = max_epochs(run), run.search_slots
+    if run.is_of_spots or budget is None or not slots:
+        return ""
+    candidates = choose_candidates(
+        run.records, metric=run.metric, mode=run.mode, top_k=ADVISED_TOP_K
+    )
+    # A member of a population may have taken over all that it is ranked by.
+    last = [run.records[trial_id].reports[-1:] for trial_id in candidates]
+    if not all(last):
+        return ""
+    seconds = sum(budget * report.time_s / report.epoch for (report,) in last)
+    return (
+        f" ({ADVISED_SEEDS * len(last)} whole trainings, some "
+        f"{format_estimate(ADVISED_SEEDS * seconds / slots)} by the pace of the search)"
+    )
 
 
 def _still_improving(run: Run, best: TrialRecord) -> list[str]:

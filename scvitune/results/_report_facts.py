@@ -119,8 +119,8 @@ def _gain_figure(run: Run, name: str, row: pd.Series) -> list[tuple[str, str]]:
     text = format_percent(abs(row["relative"]))
     default = name_default(run, "the default")
     joint = default if way == "equal to" else f"than {default}"
-    cells = cells_of(name)
-    return [(text, f"{way} {joint}" + (f" on the {cells}" if cells else ""))]
+    cells = f" on the {cells_of(name)}" if cells_of(name) else ""
+    return [(text, f"{way} {joint}{cells}, one training each")]
 
 
 def model_snippet(run: Run) -> str:

@@ -109,21 +109,32 @@ def _describe_leader(run: Run) -> str:
         return f"{whole} is the best one: nothing that was tried beat it."
     if run.default.best_report(run.metric, run.mode) is None:
         return f"The best configuration is that of trial {best_id}; the default has no result."
+    return _compare_models(run, best_id, default)
+
+
+def _compare_models(run: Run, best_id: str, default: str) -> str:
+    """Return how the search's best compares with the default, by the one training of each.
+
+    It speaks of the two trained models, which is all that cells can tell: of equal configurations
+    one has the better seed, and test cells show it (`benchmarks/honesty.py`). That a configuration
+    is better, only a confirmation says.
+    """
     verdicts = comparison_table(run)["verdict"]
     test = test_metric(run) if test_metric(run) in verdicts.index else None
     if verdicts.get(run.metric) == "equal":
-        return f"Trial {best_id} is just as good as {default}."
+        return f"The model of trial {best_id} is just as good as that of {default}."
+    leads = f"The model of trial {best_id} is better than that of {default}"
     paired = None if test is None else cell_difference(run, best_id, test)
     if test is not None and paired is not None and not paired.is_clear:
         return (
-            f"Trial {best_id} beats {default} in the search; on the {cells_of(test)} the "
-            f"difference is within what {paired.n_cells:,} cells can show."
+            f"{leads} in the search; on the {cells_of(test)} the difference is within what "
+            f"{paired.n_cells:,} cells can show."
         )
     if test is not None and verdicts[test] == "worse":
-        return f"Trial {best_id} beats {default} in the search, but not on the {cells_of(test)}."
+        return f"{leads} in the search, but not on the {cells_of(test)}."
     better = test is not None and verdicts[test] == "better"
     tested = f", also on the {cells_of(test)}" if test is not None and better else ""
-    return f"Trial {best_id} beats {default}{tested}."
+    return f"{leads}{tested} (one training each)."
 
 
 def is_default_underway(run: Run) -> bool:

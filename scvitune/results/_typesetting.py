@@ -10,6 +10,8 @@ from markupsafe import Markup, escape
 from scvitune.results._run_directory import Run
 
 MINUS = "\u2212"
+ADVISED_TOP_K, ADVISED_SEEDS = 3, 5
+"""Of a confirmation, where one is advised."""
 _CODE = re.compile(r"`([^`]+)`")
 _ERROR = re.compile(r" (± \S+)$")
 _NEGATIVE = re.compile(r"(?<![\w.)\]/-])-(?=\d)")
@@ -48,7 +50,8 @@ def whole_path(run: Run) -> str:
 
 def confirm_with(run: Run) -> str:
     """Return the shell command that trains the best few and the default with fresh seeds."""
-    return f"{resume_with(run)} --set confirm.top_k=3 --set confirm.seeds=5"
+    few = f"--set confirm.top_k={ADVISED_TOP_K} --set confirm.seeds={ADVISED_SEEDS}"
+    return f"{resume_with(run)} {few}"
 
 
 def resume_with(run: Run, num_samples: int | None = None) -> str:

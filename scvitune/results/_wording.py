@@ -216,14 +216,15 @@ def describe_difference(
 
 
 def describe_interval(paired: CellDifference | None) -> str:
-    """Return ``95 % interval over 140 test cells: 20.1 to 26.3``; ``""`` where none is known.
+    """Return ``95 % interval for these two models over 140 test cells: 20.1 to 26.3``.
 
+    ``""`` where none is known.
     The ends are counted the way that the mean goes: below zero it would go the other way.
     """
     if paired is None:
         return ""
-    over = f"{paired.n_cells:,} test cells"
-    return f"{100 * LEVEL:g} % interval over {over}: {_interval_ends(paired)}"
+    of = f"for these two models over {paired.n_cells:,} test cells"
+    return f"{100 * LEVEL:g} % interval {of}: {_interval_ends(paired)}"
 
 
 def write_difference(

@@ -39,7 +39,7 @@ def test_it_comes_to_its_end_and_keeps_what_it_had(tmp_path, local_ray):
     assert study.trials["elbo_test"].notna()["00000"]
     assert "on the held-out test cells" in study.summary()
     if study.best_trial_id != "00000":
-        assert "95 % interval over 6 test cells" in study.summary()
+        assert "95 % interval for these two models over 6 test cells" in study.summary()
     assert study.best_model().get_latent_representation().shape[0] == 60
 
 

@@ -154,7 +154,7 @@ def test_the_gain_has_an_interval_over_the_test_cells(study):
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
     assert (row["low"] + row["high"]) / 2 == pytest.approx(row["difference"])
     told = study.summary()
-    assert f"95 % interval over {len(split.test)} test cells: " in told
+    assert f"95 % interval for these two models over {len(split.test)} test cells: " in told
     shown = theirs.pvalue < 0.05
     assert ("also on the held-out test cells" in told) == (shown and row["verdict"] == "better")
 

@@ -95,7 +95,7 @@ def test_the_ended_one_is_read_whole(older):
     assert len(study.confirmation) > 0
     assert study.write_report().is_file()
     assert study.table("comparison")["n_cells"].isna().all(), "it said nothing of single cells"
-    assert "interval over 6 test cells" not in study.summary()
+    assert "over 6 test cells" not in study.summary()
     assert study.best_model().get_latent_representation().shape == (60, 2)
     assert reopen(root, num_samples=6).plan.num_trials == 6
 

@@ -29,7 +29,10 @@ def confirm(builder, shift: float) -> None:
 def test_the_headline_says_that_the_default_was_cut(small_run) -> None:
     small_run.settings(**OWN)
     run = small_run.read()
-    expected = f"Trial 00001 beats the default configuration {CUT}, also on the held-out test"
+    expected = (
+        f"The model of trial 00001 is better than that of the default configuration {CUT}, also "
+        "on the held-out test cells (one training each)."
+    )
     assert describe_outcome(run).startswith(expected)
     assert expected in summarise(run)
     assert expected in render_report(run)
@@ -39,7 +42,7 @@ def test_key_figures_say_it(small_run) -> None:
     small_run.settings(**OWN)
     run = small_run.read()
     words = [words for _, words in key_figures(run, comparison_table(run))]
-    assert f"better than the default {CUT} on the held-out test cells" in words
+    assert f"better than the default {CUT} on the held-out test cells, one training each" in words
 
 
 def test_the_first_caution_says_it_and_what_to_do(small_run) -> None:
@@ -114,8 +117,8 @@ def test_a_first_stage_is_spoken_of(small_run) -> None:
     )
     run = small_run.read()
     assert (
-        "beats the default configuration (cut to 4 of its 2000 epochs, its first stage to 40 of "
-        "300)" in describe_outcome(run)
+        "better than that of the default configuration (cut to 4 of its 2000 epochs, its first "
+        "stage to 40 of 300)" in describe_outcome(run)
     )
     first = find_cautions(run)[0]
     assert "KL warm-up of 200 epochs, and had its first stage cut to 40 of 300 epochs" in first

@@ -58,10 +58,10 @@ def test_what_cannot_be_compared_is_not() -> None:
 @pytest.mark.parametrize(
     ("mean", "error", "words"),
     [
-        (-23.2, 1.5, "95 % interval over 1,000 test cells: 20.3 to 26.1"),
-        (23.2, 1.5, "95 % interval over 1,000 test cells: 20.3 to 26.1"),
-        (-0.5, 1.0, "95 % interval over 1,000 test cells: −1.46 to 2.46"),
-        (20.0, 0.004, "95 % interval over 1,000 test cells: 19.99 to 20.01"),
+        (-23.2, 1.5, "95 % interval for these two models over 1,000 test cells: 20.3 to 26.1"),
+        (23.2, 1.5, "95 % interval for these two models over 1,000 test cells: 20.3 to 26.1"),
+        (-0.5, 1.0, "95 % interval for these two models over 1,000 test cells: −1.46 to 2.46"),
+        (20.0, 0.004, "95 % interval for these two models over 1,000 test cells: 19.99 to 20.01"),
     ],
 )
 def test_ends_are_counted_the_way_that_the_difference_goes(mean, error, words) -> None:
@@ -73,14 +73,15 @@ def test_a_difference_with_its_interval() -> None:
         689.06, 665.86, name="elbo_test", mode="min", paired=CellDifference(140, -23.2, 1.55)
     )
     assert words == (
-        "23.2 nats per cell lower (better, 3.4 %; 95 % interval over 140 test cells: 20.1 to 26.3)"
+        "23.2 nats per cell lower (better, 3.4 %; 95 % interval for these two models over 140 "
+        "test cells: 20.1 to 26.3)"
     )
     words = describe_difference(
         -5.0, -4.5, name="marginal_ll_test", mode="max", paired=CellDifference(140, 0.5, 1.0)
     )
     assert words == (
-        "0.5 nats per cell higher (not shown to be better, 10 %; 95 % interval over 140 test "
-        "cells: −1.48 to 2.48)"
+        "0.5 nats per cell higher (not shown to be better, 10 %; 95 % interval for these two "
+        "models over 140 test cells: −1.48 to 2.48)"
     )
 
 
@@ -122,9 +123,11 @@ def test_every_mean_over_cells_has_its_own(judged) -> None:
 def test_a_clear_gain_is_told_with_its_interval_everywhere(judged) -> None:
     run = judged()
     found = cell_difference(run, "00001", "elbo_test")
-    interval = f"95 % interval over 140 test cells: {-found.high:.1f} to {-found.low:.1f})"
-    assert "Trial 00001 beats the default configuration, also on the held-out test cells." == (
-        describe_outcome(run)
+    ends = f"{-found.high:.1f} to {-found.low:.1f}"
+    interval = f"95 % interval for these two models over 140 test cells: {ends})"
+    assert describe_outcome(run) == (
+        "The model of trial 00001 is better than that of the default configuration, also on the "
+        "held-out test cells (one training each)."
     )
     assert gain_lines(run)[-1].endswith(interval)
     assert "95 %" not in gain_lines(run)[0], "the search chose by the validation cells"
@@ -141,15 +144,15 @@ def test_a_clear_gain_is_told_with_its_interval_everywhere(judged) -> None:
     assert "95 % interval over cells" in html
     assert f"−{-found.low:.1f} to −{-found.high:.1f}" in html
     figures = [words for _, words in key_figures(run, comparison_table(run))]
-    assert "better than the default on the held-out test cells" in figures
+    assert "better than the default on the held-out test cells, one training each" in figures
 
 
 @pytest.mark.parametrize("values", [UNCLEAR_BETTER, UNCLEAR_WORSE], ids=["better", "worse"])
 def test_a_gain_within_what_the_cells_can_show_is_not_claimed(judged, values) -> None:
     run = judged(values)
     assert describe_outcome(run) == (
-        "Trial 00001 beats the default configuration in the search; on the held-out test cells "
-        "the difference is within what 140 cells can show."
+        "The model of trial 00001 is better than that of the default configuration in the search; "
+        "on the held-out test cells the difference is within what 140 cells can show."
     )
     html = render_report(run)
     for text in (summarise(run), html):
@@ -197,7 +200,7 @@ def test_a_run_that_says_nothing_of_cells_is_told_as_before(small_run) -> None:
     for text in (summarise(run), render_report(run)):
         assert "% interval" not in text
         assert "2.20 nats per cell lower (better, 20 %)" in text
-    assert describe_outcome(run).endswith("also on the held-out test cells.")
+    assert describe_outcome(run).endswith("also on the held-out test cells (one training each).")
 
 
 def test_a_difference_to_another_trial_is_not_the_one_to_the_default(judged) -> None:
@@ -220,6 +223,27 @@ def test_without_a_confirmation_it_is_said_what_the_interval_leaves_out(judged, 
     assert 'resume(path, confirm={"top_k": 3, "seeds": 5})' in words
     assert words in summarise(small_run.read())
     assert words.split(".")[0] in render_report(small_run.read())
+
+
+def test_of_a_single_training_no_configuration_is_said_to_beat_the_default(judged) -> None:
+    run = judged()
+    assert cell_difference(run, "00001", "elbo_test").is_clear
+    for text in (summarise(run), render_report(run), describe_methods(run).text):
+        assert "beats" not in text
+
+
+def test_it_is_said_how_long_a_confirmation_would_take(new_run) -> None:
+    builder = new_run()
+    builder.driver("start")  # two slots
+    builder.trial("00000", values={4.0: 10.0}, origin="default")
+    builder.trial("00001", {"lr": 0.1}, values={2.0: 9.0, 4.0: 8.0})
+    builder.trial("00002", {"lr": 0.5}, values={1.0: 9.0}, status="stopped")
+    builder.driver("end")
+    (words,) = once(builder.read())
+    # Two seconds an epoch, four epochs each also for the one that was stopped, two at a time.
+    assert (
+        "fresh seeds each (15 whole trainings, some 1 min 0 s by the pace of the search)" in words
+    )
 
 
 def test_without_an_interval_none_is_spoken_of(small_run) -> None:

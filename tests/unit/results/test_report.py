@@ -50,7 +50,10 @@ def page(builder) -> Page:
 
 def test_headline_states_the_gain_on_the_test_cells(small_run) -> None:
     text = page(small_run).text
-    assert "Trial 00001 beats the default configuration, also on the held-out test cells." in text
+    assert (
+        "The model of trial 00001 is better than that of the default configuration, also on the "
+        "held-out test cells (one training each)." in text
+    )
     assert "8.8000 against 11.000: 2.20 nats per cell lower (better, 20 %)" in text
     assert "100 cells × 20 genes" in text
     assert "80 training cells, 10 validation cells, 10 held-out test cells" in text
@@ -60,7 +63,7 @@ def test_headline_states_the_gain_on_the_test_cells(small_run) -> None:
 
 def test_key_figures(small_run) -> None:
     text = page(small_run).text
-    assert "20 % better than the default on the held-out test cells" in text
+    assert "20 % better than the default on the held-out test cells, one training each" in text
     assert "8.0000 Negative ELBO on the validation cells, best trial" in text
 
 
@@ -69,7 +72,7 @@ def test_key_figures_before_the_test_cells_are_measured(new_run) -> None:
     builder.trial("00000", values={1.0: 4.0}, origin="default")
     builder.trial("00001", values={1.0: 3.0})
     text = page(builder).text
-    assert "25 % better than the default on the validation cells" in text
+    assert "25 % better than the default on the validation cells, one training each" in text
     assert "The best trial has not been measured on held-out test cells yet." in text
 
 
@@ -223,8 +226,10 @@ def test_the_headline_of_an_unfinished_study_says_so(new_run) -> None:
     builder.driver("start")
     builder.trial("00000", values={1.0: 9.0}, origin="default")
     builder.trial("00001", values={1.0: 8.0}, status=None)
-    assert "So far: Trial 00001 beats the default configuration." in page(builder).text
-    assert "So far: Trial 00001 beats" in summarise(builder.read())
+    assert "So far: The model of trial 00001 is better than that of the default" in (
+        page(builder).text
+    )
+    assert "So far: The model of trial 00001 is" in summarise(builder.read())
     builder.log.append("end", trial_id="00001", status="finished", reason="")
     builder.driver("end")
     assert "So far" not in page(builder).text

@@ -78,15 +78,15 @@ def test_while_results_are_written_no_verdict_is_given_as_final(new_run):
     run.trial("00000", values={4.0: 10.0}, origin="default")
     run.trial("00001", {"lr": 0.01}, values={4.0: 8.0})
     run.log.append("driver", action="end")
-    beats = "Trial 00001 beats the default configuration"
+    leads = "The model of trial 00001 is better than that of the default configuration"
     writing = "pbmc: finished searching, writing its results"
     lines = describe_status(run.layout.root)
     assert lines[0] == writing
-    assert f"Result:  So far, by the validation cells alone: {beats}." in lines
+    assert f"Result:  So far, by the validation cells alone: {leads} (one training each)." in lines
     for trial_id, value in (("00000", 11.0), ("00001", 9.0)):
         run.judge(trial_id, elbo_test=value)
     lines = describe_status(run.layout.root)
     assert lines[0] == writing
-    assert f"Result:  {beats}, also on the held-out test cells." in lines
+    assert f"Result:  {leads}, also on the held-out test cells (one training each)." in lines
     run.layout.report.touch()
     assert describe_status(run.layout.root)[0] == "pbmc: finished"
