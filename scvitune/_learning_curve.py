@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from scvitune._keywords import naming_arguments
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from scvitune._study import Study
     from scvitune.results import LearningCurve
 
 
 @naming_arguments
 def learning_curve(
-    study: Study,
+    study: Study | str | Path,
     sizes: Sequence[float] = (0.1, 0.2, 0.5, 1.0),
     seeds: int = 3,
     metric: Any = None,
@@ -29,7 +31,7 @@ def learning_curve(
     Parameters
     ----------
     study
-        With at least one result.
+        With at least one result; or its run directory.
     sizes
         Shares of the training cells; with the same seed a smaller part lies within a larger one.
     seeds
@@ -46,13 +48,15 @@ def learning_curve(
     Raises
     ------
     InputError
-        If a size or the number of seeds makes no sense, the study is one of spots, or an own
-        metric cannot be had.
+        If ``study`` is neither, a size or the number of seeds makes no sense, the study is one of
+        spots, or an own metric cannot be had.
     """
     from scvitune._arguments import take_functions
+    from scvitune._study import take_study
     from scvitune.experiment import train_learning_curve, wait_for_shutdown
     from scvitune.results import read_learning_curve, read_run
 
+    study = take_study(study)
     try:
         train_learning_curve(
             study.path, sizes=sizes, seeds=seeds, functions=take_functions(metric)[1]

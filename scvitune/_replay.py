@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from scvitune._keywords import naming_arguments
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
 
     from scvitune._study import Study
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
 
 @naming_arguments
 def replay(
-    study: Study, adata: AnnData | None = None, trial_id: str | None = None, seed: int = 0
+    study: Study | str | Path,
+    adata: AnnData | None = None,
+    trial_id: str | None = None,
+    seed: int = 0,
 ) -> Any:
     """Train a fresh model under the schedule of a trial and return it as scvi-tools' own.
 
@@ -24,7 +29,7 @@ def replay(
     Parameters
     ----------
     study
-        Of any scheduler; in population-based training the schedule changes.
+        Of any scheduler, or its run directory; in population-based training the schedule changes.
     adata
         Cells with the genes that were tuned on; None: the cells that were tuned on, rebuilt.
     trial_id
@@ -35,11 +40,13 @@ def replay(
     Raises
     ------
     InputError
-        If there is no such trial, or ``seed`` is no whole number that can be one.
+        If ``study`` is neither, there is no such trial, or ``seed`` is no whole number that can
+        be one.
     StudyError
         If the trial has trained nothing, or training diverged.
     """
+    from scvitune._study import take_study
     from scvitune.results import read_run
     from scvitune.results._replay import replay_schedule
 
-    return replay_schedule(read_run(study.path), adata, trial_id=trial_id, seed=seed)
+    return replay_schedule(read_run(take_study(study).path), adata, trial_id=trial_id, seed=seed)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scvitune._home import at_home
 from scvitune._views import Views
+from scvitune.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,8 +141,30 @@ class Study(Views):
             write_csvs(self._run)
             return write_report(self._run)
 
+    def _repr_html_(self) -> str:
+        """Return the result as a notebook shows it."""
+        return f"<pre>{html.escape(self.summary())}</pre>"
+
     def __repr__(self) -> str:
         state = "finished" if self.finished else "unfinished"
         n_trials = len(self._run.records)
         trials = "1 trial" if n_trials == 1 else f"{n_trials} trials"
         return f"Study({str(self.path)!r}, {trials}, {state})"
+
+
+def take_study(given: Study | str | Path) -> Study:
+    """Return a study that was given as itself or by its run directory.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if isinstance(given, Study):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return Study(given)
+    raise InputError(
+        f"study is an object of type {type(given).__name__}. Give a Study, as scvitune.tune, load "
+        "and resume return it, or a run directory."
+    )

@@ -198,7 +198,7 @@ def test_a_confirmation_is_told_by_its_seeds(new_run, wins) -> None:
     if wins:
         assert (
             "On the held-out test cells, over fresh seeds, its negative ELBO was 9.2000 ± 0.058 "
-            "against 10.400 ± 0.12 for the default (mean ± standard error; paired t-test, p = "
+            "against 10.400 ± 0.12 (mean ± standard error) for the default; paired t-test: p = "
         ) in methods.text
         assert "9.5000" not in methods.text, "one training of the search"
     else:
