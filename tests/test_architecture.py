@@ -298,6 +298,12 @@ def test_no_file_is_longer_than_a_room():
     assert {file: n for file, n in lengths.items() if n > LONGEST_FILE} == {}
 
 
+def test_no_two_test_files_have_one_name():
+    """Tests are no package: in one process the second of that name cannot be imported."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
