@@ -92,7 +92,9 @@ def test_the_confirmation_says_it(small_run, shift, words) -> None:
     if shift == -2.0:
         figures = [words for _, words in key_figures(run, comparison_table(run))]
         assert f"better than the default {CUT} on the held-out test cells, over 3 seeds" in figures
-        assert f"for the default {CUT} (mean" in describe_methods(run).text
+        assert (
+            f"(mean ± standard error) for the default {CUT}; paired" in describe_methods(run).text
+        )
 
 
 def test_a_default_that_won_is_called_cut_too(new_run) -> None:
