@@ -10,7 +10,6 @@ from scvitune.results._learning_curve import LearningCurve, read_learning_curve
 from scvitune.results._optuna_study import build_optuna_study
 from scvitune.results._pareto import pareto_table
 from scvitune.results._ray_tune import read_ray_tune
-from scvitune.results._report import render_report, write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._schedule import fit_schedule, origins_table, schedule_table
 from scvitune.results._schedule_fit import ScheduleCandidate, ScheduleFit
@@ -27,6 +26,7 @@ from scvitune.results._tables import (
     trials_table,
     write_tables,
 )
+from scvitune.results.report import render_report, write_report
 
 __all__ = [
     "TABLES",

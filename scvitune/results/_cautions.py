@@ -11,8 +11,8 @@ from scvitune.ranking import choose_candidates
 from scvitune.results._budget import cut_default, held_kl, is_searched, max_epochs
 from scvitune.results._edges import find_edges
 from scvitune.results._intervals import cell_difference
-from scvitune.results._methods_data import selection_cautions
 from scvitune.results._run_directory import Run
+from scvitune.results._selection import selection_cautions
 from scvitune.results._tables import (
     best_trial_id,
     can_be_confirmed,

@@ -11,9 +11,9 @@ from scvitune.errors import CheckpointError, StudyError
 from scvitune.metrics import OwnFunction
 from scvitune.results._best_model import has_weights, save_best_model
 from scvitune.results._judging import judge_on_test_cells
-from scvitune.results._report import write_report
 from scvitune.results._run_directory import Run, read_run
 from scvitune.results._tables import best_trial_id, trials_table, write_tables
+from scvitune.results.report import write_report
 
 
 def conclude(root: Path, adata: Any, functions: Mapping[str, OwnFunction] | None = None) -> None:

@@ -41,8 +41,8 @@ def test_wheel_carries_configs_and_batch_scripts(wheel):
     shipped = {Path(n).name for n in names if n.startswith("scvitune/share/")}
     assert {p.name for p in (ROOT / "configs").iterdir()} <= shipped
     assert {p.name for p in (ROOT / "slurm").iterdir()} <= shipped
-    for page in ("report.html.jinja", "report.css", "report.js"):
-        assert f"scvitune/results/{page}" in names
+    for page in ("page.html.jinja", "page.css", "page.js"):
+        assert f"scvitune/results/report/{page}" in names
     assert not [n for n in names if n.startswith(("tests/", "benchmarks/"))]
 
 

@@ -12,8 +12,8 @@ from scvitune.experiment._reopening import freeze_changes, reopen
 from scvitune.experiment._run_directory import create_run_directory
 from scvitune.results import read_run
 from scvitune.results._cautions import find_cautions
-from scvitune.results._methods import describe_methods
-from scvitune.results._report_facts import list_facts
+from scvitune.results.methods import describe_methods
+from scvitune.results.report._facts import list_facts
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from scvitune.errors import Faults
 from scvitune.experiment._follow_ups import check_follow_ups
 from scvitune.results import render_report
 from scvitune.results._cautions import find_cautions
-from scvitune.results._report_figures import list_figures
+from scvitune.results.report._figures import list_figures
 
 SEARCH = {"searcher": "tpe", "scheduler": "asha", "num_samples": 50, "max_epochs": 4}
 

@@ -26,10 +26,10 @@ from scvitune.results._confirmation_words import (
     describe_confirmation,
     render_confirmation,
 )
-from scvitune.results._methods import describe_methods
-from scvitune.results._report_facts import key_figures
 from scvitune.results._tables import comparison_table
 from scvitune.results._wording import format_mean
+from scvitune.results.methods import describe_methods
+from scvitune.results.report._facts import key_figures
 
 LR = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128}
 

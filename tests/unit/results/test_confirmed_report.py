@@ -16,10 +16,10 @@ from scvitune.results import (
 )
 from scvitune.results._confirmation import claimed_p_value
 from scvitune.results._confirmation_words import confirmation_rows, describe_confirmation
-from scvitune.results._methods import describe_methods
-from scvitune.results._report_facts import key_figures
 from scvitune.results._summary import describe_final_fit
 from scvitune.results._typesetting import with_small_error
+from scvitune.results.methods import describe_methods
+from scvitune.results.report._facts import key_figures
 
 SCOPE = (
     "All trainings share the split, so this speaks of other seeds on these 10 test cells, not of "

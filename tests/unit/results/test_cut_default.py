@@ -8,10 +8,10 @@ from scvitune._cut_default import find_cut
 from scvitune.results import render_report, summarise
 from scvitune.results._cautions import find_cautions
 from scvitune.results._confirmation_words import describe_confirmation
-from scvitune.results._methods import describe_methods
-from scvitune.results._report_facts import key_figures
 from scvitune.results._summary import describe_outcome
 from scvitune.results._tables import comparison_table
+from scvitune.results.methods import describe_methods
+from scvitune.results.report._facts import key_figures
 
 CUT = "(cut to 4 of its 400 epochs)"
 OWN = {"default_max_epochs": 400, "default_kl_warmup": 400}

@@ -6,9 +6,9 @@ import pytest
 
 from scvitune.results import comparison_table, summarise
 from scvitune.results._confirmation_words import describe_confirmation
-from scvitune.results._methods import describe_methods
-from scvitune.results._report_facts import key_figures
 from scvitune.results._summary import describe_final_fit
+from scvitune.results.methods import describe_methods
+from scvitune.results.report._facts import key_figures
 
 VALUES = {"00000": 0.4, "00001": 0.3}
 

@@ -14,12 +14,12 @@ from scipy import stats
 from scvitune.results import build_table, render_report, summarise, write_csvs
 from scvitune.results._cautions import find_cautions
 from scvitune.results._intervals import CellDifference, cell_difference, compare_cells
-from scvitune.results._methods import describe_methods
-from scvitune.results._report_facts import key_figures
-from scvitune.results._report_tables import LESS_OVERFITTING, describe_comparison
 from scvitune.results._summary import describe_outcome, gain_lines
 from scvitune.results._tables import comparison_table
 from scvitune.results._wording import describe_difference, describe_interval
+from scvitune.results.methods import describe_methods
+from scvitune.results.report._facts import key_figures
+from scvitune.results.report._tables import LESS_OVERFITTING, describe_comparison
 
 RNG = np.random.default_rng(0)
 DEFAULT = RNG.gamma(5.0, 100.0, size=140)

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from scvitune.results._citations import REFERENCES, SCHEDULERS, SEARCHERS
-from scvitune.results._methods import describe_methods
+from scvitune.results.methods import describe_methods
+from scvitune.results.methods._citations import REFERENCES, SCHEDULERS, SEARCHERS
 from scvitune.schedulers import SCHEDULERS as KNOWN_SCHEDULERS
 from scvitune.searchers import SEARCHERS as KNOWN_SEARCHERS
 

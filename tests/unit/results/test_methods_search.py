@@ -7,8 +7,8 @@ import json
 import pytest
 
 from scvitune.results import build_table, render_report, summarise
-from scvitune.results._methods import describe_methods
-from scvitune.results._report_facts import list_facts
+from scvitune.results.methods import describe_methods
+from scvitune.results.report._facts import list_facts
 
 
 def test_only_what_was_trained_is_counted(new_run) -> None:

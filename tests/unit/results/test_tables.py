@@ -16,7 +16,7 @@ from scvitune.results import (
     trials_table,
     write_tables,
 )
-from scvitune.results._report_tables import describe_config
+from scvitune.results.report._tables import describe_config
 
 
 def test_trials_are_judged_by_their_best_report(small_run) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from scvitune.results import describe_outcome, gain_lines, render_report, summarise
 from scvitune.results._cautions import find_cautions
-from scvitune.results._methods import describe_methods
+from scvitune.results.methods import describe_methods
 
 
 def all_stopped(new_run, *, others, status="stopped"):

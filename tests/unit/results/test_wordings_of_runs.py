@@ -13,17 +13,17 @@ from scvitune.results import render_report, summarise
 from scvitune.results._cautions import find_cautions
 from scvitune.results._comparable import trials_for
 from scvitune.results._confirmation_words import confirmation_rows
-from scvitune.results._report_facts import key_figures
-from scvitune.results._report_figures import list_figures
-from scvitune.results._report_tables import (
+from scvitune.results._tables import comparison_table, ranked_trials
+from scvitune.results._typesetting import breakable, set_minus, with_code
+from scvitune.results.report._facts import key_figures
+from scvitune.results.report._figures import list_figures
+from scvitune.results.report._tables import (
     LESS_OVERFITTING,
     describe_comparison,
     describe_constants,
     describe_trials,
     measured_on,
 )
-from scvitune.results._tables import comparison_table, ranked_trials
-from scvitune.results._typesetting import breakable, set_minus, with_code
 
 
 def confirmed(builder, *trial_ids: str) -> list[str]:

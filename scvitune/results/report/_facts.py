@@ -17,9 +17,9 @@ from scvitune.results._confirmation import (
 )
 from scvitune.results._confirmation_words import confirmed_means
 from scvitune.results._intervals import LEVEL, cell_difference
-from scvitune.results._methods_data import selection_facts
 from scvitune.results._repeating import describe_repeat
 from scvitune.results._run_directory import Run
+from scvitune.results._selection import selection_facts
 from scvitune.results._tables import (
     best_trial_id,
     confirmed_winner,

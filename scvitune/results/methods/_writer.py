@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from scvitune.results._citations import REFERENCES
 from scvitune.results._run_directory import Run
+from scvitune.results.methods._citations import REFERENCES
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The report for people: one HTML file that needs nothing else."""
+"""The page: what stands on it, and how it is written."""
 
 from __future__ import annotations
 
@@ -16,28 +16,7 @@ from scvitune.results._confirmation_words import (
     describe_confirmation,
     is_tested,
 )
-from scvitune.results._methods import describe_methods
-from scvitune.results._methods_search import describe_halving
 from scvitune.results._population_rows import population_rows
-from scvitune.results._report_facts import (
-    describe_subject,
-    key_figures,
-    list_facts,
-    model_snippet,
-)
-from scvitune.results._report_figures import list_figures, plotly_source
-from scvitune.results._report_tables import (
-    LESS_OVERFITTING,
-    MAX_ROWS,
-    describe_comparison,
-    describe_config,
-    describe_constants,
-    describe_run_times,
-    describe_rungs,
-    describe_stopped,
-    describe_trials,
-    explain_no_interval,
-)
 from scvitune.results._run_directory import Run
 from scvitune.results._study_tables import best_trials_table, worst_trials_table
 from scvitune.results._summary import (
@@ -63,6 +42,26 @@ from scvitune.results._typesetting import (
     with_small_error,
 )
 from scvitune.results._wording import split_metric
+from scvitune.results.methods import describe_halving, describe_methods
+from scvitune.results.report._facts import (
+    describe_subject,
+    key_figures,
+    list_facts,
+    model_snippet,
+)
+from scvitune.results.report._figures import list_figures, plotly_source
+from scvitune.results.report._tables import (
+    LESS_OVERFITTING,
+    MAX_ROWS,
+    describe_comparison,
+    describe_config,
+    describe_constants,
+    describe_run_times,
+    describe_rungs,
+    describe_stopped,
+    describe_trials,
+    explain_no_interval,
+)
 
 SECTIONS = ("confirmation", "search", "mattered", "latent", "population")
 """Where in the report figures stand."""
@@ -70,7 +69,7 @@ SECTIONS = ("confirmation", "search", "mattered", "latent", "population")
 _FEW = 25
 """Of no more trials than this, the ten best and the ten worst say nothing new."""
 
-_TEMPLATE, _STYLE, _SCRIPT = "report.html.jinja", "report.css", "report.js"
+_TEMPLATE, _STYLE, _SCRIPT = "page.html.jinja", "page.css", "page.js"
 
 
 def render_report(run: Run) -> str:
@@ -99,7 +98,7 @@ def write_report(run: Run) -> Path:
 
 
 def _read(name: str) -> str:
-    return files("scvitune.results").joinpath(name).read_text(encoding="utf-8")
+    return files("scvitune.results.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _view(run: Run) -> dict[str, Any]:

@@ -7,16 +7,8 @@ from dataclasses import dataclass
 
 from scvitune.results._budget import name_default
 from scvitune.results._cautions import others_all_stopped
-from scvitune.results._citations import (
-    MODELS,
-)
 from scvitune.results._comparable import compare_trials
 from scvitune.results._intervals import cell_difference
-from scvitune.results._methods_confirmation import tell_confirmation, tell_confirmed_gain
-from scvitune.results._methods_data import describe_registration, tell_selection
-from scvitune.results._methods_search import is_joint, say_search, say_state
-from scvitune.results._methods_space import describe_settings, describe_space
-from scvitune.results._methods_writer import Writer
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import is_default_underway, is_unfinished
 from scvitune.results._tables import (
@@ -34,6 +26,14 @@ from scvitune.results._wording import (
     metric_words,
     write_difference,
 )
+from scvitune.results.methods._citations import (
+    MODELS,
+)
+from scvitune.results.methods._confirmation import tell_confirmation, tell_confirmed_gain
+from scvitune.results.methods._data import describe_registration, tell_selection
+from scvitune.results.methods._search import is_joint, say_search, say_state
+from scvitune.results.methods._space import describe_settings, describe_space
+from scvitune.results.methods._writer import Writer
 
 
 @dataclass

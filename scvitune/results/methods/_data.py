@@ -1,4 +1,4 @@
-"""What was done to the data before and for a study: what methods, facts and cautions say of it."""
+"""What the methods paragraph says of the data: what was chosen, and what the model was told of."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from scvitune.metrics import METRICS
 from scvitune.results._run_directory import Run
+from scvitune.results._selection import LIMITS, read_selection
 from scvitune.results._wording import join_words
 
 _FLAVOURS = {
@@ -14,8 +15,6 @@ _FLAVOURS = {
     "pearson_residuals": ("the variance of Pearson residuals", "", "Lause et al., 2021"),
 }
 """scanpy's flavour -> by what it ranks genes, its name where that says more, what to cite."""
-
-_LIMITS = {"min_counts": "counts", "min_genes": "genes"}
 
 _REGISTERED = {
     "batch_key": "batches",
@@ -39,20 +38,15 @@ def tell_selection(run: Run, *, cite: Cite) -> list[str]:
     cite
         Returns a citation in brackets, and notes that it was made.
     """
-    found = _selection(run)
+    found = read_selection(run)
     return [*_tell_limits(found), *_tell_genes(found, cite), *_tell_emptied(found)]
-
-
-def _selection(run: Run) -> Mapping[str, Any]:
-    found = run.settings.get("selection")  # older runs do not say it
-    return found if isinstance(found, Mapping) else {}
 
 
 def _tell_limits(found: Mapping[str, Any]) -> list[str]:
     limits = {name: value for name, value in (found.get("limits") or {}).items() if value}
     if not limits:
         return []
-    of_cells = [f"{limits[name]:,} {thing}" for name, thing in _LIMITS.items() if name in limits]
+    of_cells = [f"{limits[name]:,} {thing}" for name, thing in LIMITS.items() if name in limits]
     parts = []
     if of_cells:
         parts.append(f"cells with at least {join_words(of_cells)} {_of(found['cells'])}")
@@ -99,46 +93,6 @@ def _tell_emptied(found: Mapping[str, Any]) -> list[str]:
     emptied = found["cells"]["filtered"] - found["cells"]["kept"]
     were = "1 cell was" if emptied == 1 else f"{emptied:,} cells were"
     return [f"{were} left out, having no counts in the genes kept."] if emptied else []
-
-
-def selection_facts(run: Run) -> list[tuple[str, str]]:
-    """Return what a data file's cells and genes became, as terms and words."""
-    found = _selection(run)
-    if not found:
-        return []
-    limits = found.get("limits") or {}
-    cells = [f"{name} {limits[name]}" for name in _LIMITS if limits.get(name)]
-    genes = [f"min_cells {limits['min_cells']}"] if limits.get("min_cells") else []
-    chosen = found.get("top_genes") or {}
-    if chosen.get("flavour"):
-        key = chosen.get("batch_key")
-        genes.append(
-            f"the most variable of {found['genes']['filtered']:,} by {chosen['flavour']} (scanpy "
-            f"{chosen['scanpy']}{f', batch_key {key}' if key else ''})"
-        )
-        if chosen.get("fallback"):
-            genes.append(f"seurat_v3 failed: {chosen['fallback']}")
-    facts = []
-    for term, ways in (("cells", cells), ("genes", genes)):
-        numbers = found[term]
-        if ways or numbers["kept"] != numbers["before"]:
-            kept = f"{numbers['kept']:,} of the file's {numbers['before']:,}"
-            facts.append((term.capitalize(), "; ".join([kept, *ways])))
-    return facts
-
-
-def selection_cautions(run: Run) -> list[str]:
-    """Warn where genes were not chosen by the method that a reader expects."""
-    found = _selection(run)
-    chosen = found.get("top_genes") or {}
-    if not chosen.get("fallback"):
-        return []
-    return [
-        f"The {found['genes']['kept']:,} genes were chosen by Pearson residuals, because the "
-        f"usual method (seurat_v3) failed on these counts ({chosen['fallback']}): studies that "
-        "chose theirs by it are on other genes. To have it in a new study, drop rarely seen genes "
-        "first, for example with `data.min_cells: 10`."
-    ]
 
 
 def describe_registration(run: Run) -> str:

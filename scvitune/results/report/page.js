@@ -44,7 +44,7 @@
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "f") for (const show of wholes) show();
   });
 
-  // Printing: figures are laid out for the paper (report.css says how wide), and as before afterwards.
+  // Printing: figures are laid out for the paper (page.css says how wide), and as before afterwards.
   // Script does not learn the paper's size; this width goes on A4 and on Letter.
   let opened = [], laidOut = [];
   addEventListener("beforeprint", () => {

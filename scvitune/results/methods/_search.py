@@ -8,8 +8,6 @@ from scvitune._durations import format_duration
 from scvitune._early_rungs import HALVING, REDUCTION
 from scvitune.results._budget import as_number, cut_default, max_epochs
 from scvitune.results._cautions import OPEN
-from scvitune.results._citations import METRICS, POPULATION, SCHEDULERS, SEARCHERS, TOGETHER
-from scvitune.results._methods_writer import Writer, count_things
 from scvitune.results._repeating import describe_repeat
 from scvitune.results._run_directory import Run
 from scvitune.results._searched import declared_space
@@ -24,6 +22,14 @@ from scvitune.results._wording import (
     join_words,
     metric_words,
 )
+from scvitune.results.methods._citations import (
+    METRICS,
+    POPULATION,
+    SCHEDULERS,
+    SEARCHERS,
+    TOGETHER,
+)
+from scvitune.results.methods._writer import Writer, count_things
 
 _ASYNCHRONOUS = ("asha", "async_hyperband")
 """Halving that waits for nobody."""
