@@ -24,7 +24,7 @@ BLOCKS = [
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 ]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
-OTHERS = ("make demo", "Trial 00020 beats", "scvitune check study.yaml", "runs/my-study/")
+OTHERS = ("make demo", "The model of trial 00020", "scvitune check study.yaml", "runs/my-study/")
 SMALL = {"num_samples": 2, "max_epochs": 2, "storage": "runs", "name": None}
 
 
