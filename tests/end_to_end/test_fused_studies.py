@@ -6,9 +6,11 @@ import signal
 import threading
 import time
 
+import numpy as np
 import psutil
 import pytest
 import scvi
+import torch
 from forked_workers import started_afresh
 
 import scvitune
@@ -71,6 +73,12 @@ class Disturbance(threading.Thread):
         return sum(event["event"] == "report" for event in read_events(self._log))
 
 
+def elbo_by_scvi(model):
+    """Negative ELBO a validation cell by scvi-tools' own code, of twenty draws."""
+    torch.manual_seed(0)
+    return [-float(model.get_elbo(indices=model.validation_indices)) for _ in range(20)]
+
+
 def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(
     cells, tmp_path, local_ray
 ):
@@ -110,10 +118,11 @@ def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(
     assert list(fused.trials["epochs"]) == list(lone.trials["epochs"])
     ours, theirs = fused.trials["elbo_validation"], lone.trials["elbo_validation"]
     assert ours.to_dict() == pytest.approx(theirs.to_dict(), rel=1e-4)
-    model = fused.best_model(cells)
-    assert -float(model.get_elbo(indices=model.validation_indices)) == pytest.approx(
-        ours.min(), rel=0.01
-    )
+    assert fused.best_trial_id == lone.best_trial_id
+    of_fused, of_lone = (elbo_by_scvi(study.best_model(cells)) for study in (fused, lone))
+    assert of_fused == pytest.approx(of_lone, rel=1e-3)
+    # One draw is reported, of a few cells: it lies among scvi-tools' own.
+    assert abs(np.mean(of_fused) - ours.min()) < 4 * np.std(of_fused)
 
 
 @pytest.mark.slow
