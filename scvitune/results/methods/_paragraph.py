@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from scvitune.results._budget import name_default
 from scvitune.results._cautions import others_all_stopped
 from scvitune.results._comparable import compare_trials
+from scvitune.results._importance import (
+    LEAST_BEST,
+    LEAST_FORETOLD,
+    best_tenth,
+    foretold_share,
+)
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._summary import is_default_underway, is_unfinished
@@ -21,6 +27,7 @@ from scvitune.results._wording import (
     cells_of,
     format_epochs,
     format_number,
+    format_percent,
     in_sentence,
     join_words,
     metric_words,
@@ -64,13 +71,25 @@ def describe_methods(run: Run) -> Methods:
     for sentence in tell_confirmation(run):
         writer.say(sentence)
     _say_result(writer)
-    if compare_trials(run).is_enough:
-        fanova, ped = writer.cite("Hutter et al., 2014"), writer.cite("Watanabe et al., 2023")
-        writer.say(
-            f"Hyperparameter importance was computed by fANOVA{fanova} and PED-ANOVA{ped} as "
-            f"implemented in {writer.version('optuna')}{writer.cite('Akiba et al., 2019')}."
-        )
+    _say_importance(writer)
     return Methods(" ".join(writer.sentences), list(writer.cited.values()))
+
+
+def _say_importance(writer: Writer) -> None:
+    """Say what the report shows of it, and how much there was to share out."""
+    trials = compare_trials(writer.run)
+    if not trials.is_enough:
+        return
+    ways = [f"fANOVA{writer.cite('Hutter et al., 2014')}"]
+    if best_tenth(trials) >= LEAST_BEST:
+        ways.append(f"PED-ANOVA{writer.cite('Watanabe et al., 2023')}")
+    share = foretold_share(trials)
+    told = format_percent(share) if share >= LEAST_FORETOLD else "next to nothing"
+    writer.say(
+        f"Hyperparameter importance was computed by {join_words(ways)} as implemented in "
+        f"{writer.version('optuna')}{writer.cite('Akiba et al., 2019')}; out of bag, a random "
+        f"forest explained {told} of the variance of the {len(trials.values)} trials compared."
+    )
 
 
 def _say_what(writer: Writer) -> None:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 import plotly.graph_objects as go
 
 from scvitune.results._cautions import advised_samples
 from scvitune.results._comparable import compare_trials, trials_for, trials_wanted
-from scvitune.results._importance import compute_importance
-from scvitune.results._run_directory import Run
+from scvitune.results._importance import (
+    LEAST_BEST,
+    LEAST_FORETOLD,
+    best_tenth,
+    compute_importance,
+    foretold_share,
+)
+from scvitune.results._run_directory import Run, once_a_run
 from scvitune.results._searched import list_searched
 from scvitune.results._typesetting import resume_with
+from scvitune.results._wording import format_percent
 from scvitune.results.plots._base import Plot, has_reports
-from scvitune.results.plots._style import CATEGORIES, INK, new_figure, plain, say_empty, style
-
-_LEAST_BEST = 10
-"""Trials in the best tenth. Optuna asks for 5; of 6, single ones still turned the order round."""
+from scvitune.results.plots._style import (
+    CATEGORIES,
+    GREY,
+    GRID,
+    INK,
+    new_figure,
+    plain,
+    say_empty,
+    style,
+)
 
 
 def importance_data(run: Run) -> pd.DataFrame:
@@ -35,7 +46,8 @@ def importance_data(run: Run) -> pd.DataFrame:
 def plot_importance(run: Run) -> tuple[go.Figure, pd.DataFrame]:
     """Plot hyperparameter importance by fANOVA, with its spread over trees, and by PED-ANOVA.
 
-    PED-ANOVA is not drawn where the best tenth is fewer than 10 trials.
+    PED-ANOVA is not drawn where the best tenth is fewer than 10 trials. Bars are grey where
+    nothing can be told from chance, see `foretold_share`.
 
     Returns
     -------
@@ -47,14 +59,15 @@ def plot_importance(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         return say_empty(figure, say_too_few(run)), data
     shown = data.iloc[::-1]
     names = [plain(name) for name in shown.index]
+    is_told = is_told_from_chance(run)
     style(figure, height=150 + 46 * len(names))
-    if _best_tenth(run) >= _LEAST_BEST:
+    if best_tenth(compare_trials(run)) >= LEAST_BEST:
         figure.add_bar(
             y=names,
             x=shown["ped_anova"],
             orientation="h",
             name="PED-ANOVA: tells the best tenth from the rest",
-            marker={"color": CATEGORIES[4]},
+            marker={"color": CATEGORIES[4] if is_told else GRID},
             hovertemplate="%{y}: %{x:.3f}<extra>PED-ANOVA</extra>",
         )
     figure.add_bar(
@@ -62,7 +75,7 @@ def plot_importance(run: Run) -> tuple[go.Figure, pd.DataFrame]:
         x=shown["fanova"],
         orientation="h",
         name="fANOVA: explains the whole range",
-        marker={"color": CATEGORIES[0]},
+        marker={"color": CATEGORIES[0] if is_told else GREY},
         error_x={
             "type": "data",
             "symmetric": False,
@@ -138,26 +151,45 @@ def describe_comparison(run: Run) -> str:
     )
 
 
-def _best_tenth(run: Run) -> int:
-    """Return how many trials PED-ANOVA compares with all."""
-    return math.ceil(len(compare_trials(run).values) / 10)
+@once_a_run
+def _share(run: Run) -> float:
+    return foretold_share(compare_trials(run))
+
+
+def is_told_from_chance(run: Run) -> bool:
+    """Whether what the trials' settings do can be told from the luck of seeds."""
+    return _share(run) >= LEAST_FORETOLD
+
+
+def describe_foretold(run: Run) -> str:
+    """Return in a sentence whether there is anything to share out among the hyperparameters."""
+    if not is_told_from_chance(run):
+        return (
+            "Nothing here can be told from chance: grown on some of these trials, a forest "
+            "foretells the others hardly better than their mean does, as it would if only the "
+            "seed mattered. Numbers come out all the same; do not read them as effects."
+        )
+    return (
+        f"Grown on some of these trials, a forest foretells {format_percent(_share(run))} of the "
+        "variance of the others. The rest it cannot, the luck of seeds among it."
+    )
 
 
 def _words(run: Run, data: pd.DataFrame) -> str:
-    n_best = _best_tenth(run)
+    n_best = best_tenth(compare_trials(run))
     ped_anova = (
         f"PED-ANOVA tells what sets the best tenth ({n_best} trials) apart: read it to see what "
         "to tune on among good configurations. The two answer different questions, so they may "
         "well differ."
-        if n_best >= _LEAST_BEST
+        if n_best >= LEAST_BEST
         else "PED-ANOVA, which asks what sets the best tenth apart, is not drawn: that is "
-        f"{n_best} trials here, too few to tell ({_LEAST_BEST} are wanted)."
+        f"{n_best} trials here, too few to tell ({LEAST_BEST} are wanted)."
     )
     return (
-        f"{describe_comparison(run)} fANOVA tells what moves the metric over the whole range, bad "
-        f"trials included: read it to see what must not be set wrongly. {ped_anova} Lines: the "
-        "middle 80 % of the trees of fANOVA's forest, each grown on another draw of the trials; "
-        "where they are long, more trials are needed to tell."
+        f"{describe_comparison(run)} {describe_foretold(run)} fANOVA tells what moves the metric "
+        "over the whole range, bad trials included: read it to see what must not be set wrongly. "
+        f"{ped_anova} Lines: the middle 80 % of the trees of fANOVA's forest, each grown on another draw "
+        "of the trials; where they are long, more trials are needed to tell."
     )
 
 

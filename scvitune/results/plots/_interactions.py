@@ -11,7 +11,12 @@ from scvitune.results._importance import compute_interactions
 from scvitune.results._run_directory import Run
 from scvitune.results._wording import metric_words
 from scvitune.results.plots._base import Plot
-from scvitune.results.plots._importance import describe_comparison, say_too_few
+from scvitune.results.plots._importance import (
+    describe_comparison,
+    describe_foretold,
+    is_told_from_chance,
+    say_too_few,
+)
 from scvitune.results.plots._style import new_figure, plain, say_empty, style
 
 _PALE = [[0.0, "#f7fbff"], [0.5, "#6baed6"], [1.0, "#08306b"]]
@@ -69,10 +74,16 @@ def plot_interactions(run: Run) -> tuple[go.Figure, pd.DataFrame]:
 
 
 def _words(run: Run, data: pd.DataFrame) -> str:
+    advice = (
+        "A pair that departs as far as the stronger of the two moves alone is better tuned "
+        "together. "
+        if is_told_from_chance(run)
+        else ""
+    )
     return (
         "On the diagonal, how far the metric moves with a hyperparameter alone (standard "
-        "deviation); below it, how far two together depart from the sum of the two. A pair that "
-        f"departs as far as one alone moves has to be tuned together. {describe_comparison(run)}"
+        "deviation); below it, how far two together depart from the sum of the two. "
+        f"{advice}{describe_comparison(run)} {describe_foretold(run)}"
     )
 
 

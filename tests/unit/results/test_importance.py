@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from scvitune.results._comparable import compare_trials
-from scvitune.results._importance import compute_importance, compute_interactions
+from scvitune.results._importance import (
+    compute_importance,
+    compute_interactions,
+    foretold_share,
+)
+from scvitune.results.methods import describe_methods
 from scvitune.results.plots._importance import PLOT, plot_importance
+from scvitune.results.plots._interactions import PLOT as INTERACTIONS
+from scvitune.results.plots._interactions import interactions_data
+from scvitune.results.plots._style import GREY
 
 SPACE = {
     "lr": {"type": "loguniform", "low": 1e-4, "high": 1e-2},
@@ -103,3 +113,64 @@ def test_ped_anova_of_a_few_best_is_not_drawn_and_said_to_be_another_question(
         assert "they may well differ" in words
     else:
         assert "is not drawn: that is 6 trials here, too few to tell (10 are wanted)" in words
+
+
+FOUR = {
+    **SPACE,
+    "dropout_rate": {"type": "uniform", "low": 0.0, "high": 0.5},
+    "n_hidden": {"type": "choice", "values": [64, 128, 256], "ordered": True},
+}
+
+
+def study_of(builder, *, seed, effect):
+    """40 trials of which only the seed decides, but for an effect of the learning rate."""
+    builder.settings(space=FOUR)
+    rng = np.random.default_rng(seed)
+    for number in range(40):
+        log_lr = rng.uniform(-4, -2)
+        config = {"lr": 10**log_lr, "n_latent": int(rng.integers(5, 50))}
+        config |= {"dropout_rate": rng.uniform(0, 0.5), "n_hidden": int(rng.choice([64, 128]))}
+        value = 600 + effect * log_lr + rng.normal()
+        builder.trial(f"{number:05d}", config, values={1.0: value})
+    return builder.read()
+
+
+def test_where_only_the_seed_matters_nothing_is_said_to_matter(new_run) -> None:
+    """fANOVA's shares are no smaller there: they share out what the trees fitted of the luck."""
+    n_told = 0
+    for seed in range(10):
+        run = study_of(new_run(f"noise{seed}"), seed=seed, effect=0.0)
+        figure, data = plot_importance(run)
+        assert data["fanova"].max() > 0.15
+        told = "Nothing here can be told from chance" not in PLOT.words(run, data)
+        n_told += told
+        assert (figure.data[0].marker.color == GREY) != told
+        words = INTERACTIONS.words(run, interactions_data(run))
+        assert ("is better tuned together" in words) is told
+        assert ("explained next to nothing of the variance" in describe_methods(run).text) != told
+    assert n_told <= 1
+
+
+def test_where_something_matters_it_is_said_how_much_is_explained(new_run) -> None:
+    run = study_of(new_run(), seed=0, effect=4.0)
+    words = PLOT.words(run, plot_importance(run)[1])
+    found = re.search(r"a forest foretells (\d+) % of the variance of the others", words)
+    assert found is not None
+    # Independent: the learning rate's share of the variance that was put in.
+    assert int(found[1]) / 100 == pytest.approx(4 * 4 / 3 / (4 * 4 / 3 + 1), abs=0.12)
+    assert f"explained {found[1]} % of the variance of the 40 trials" in describe_methods(run).text
+
+
+def test_equal_trials_have_nothing_to_share_out(new_run) -> None:
+    builder = new_run()
+    builder.settings(space=SPACE)
+    for number in range(20):
+        config = {"lr": 1e-4 * 1.1**number, "n_latent": 5 + number}
+        builder.trial(f"{number:05d}", config, values={1.0: 7.0})
+    assert foretold_share(compare_trials(builder.read())) == 0
+
+
+def test_the_methods_name_ped_anova_only_where_it_is_shown(new_run) -> None:
+    few = study_of(new_run(), seed=0, effect=4.0)
+    assert "PED-ANOVA" not in describe_methods(few).text
+    assert not any("PED-ANOVA" in reference for reference in describe_methods(few).references)
