@@ -188,8 +188,8 @@ def _words(run: Run, data: pd.DataFrame) -> str:
     return (
         f"{describe_comparison(run)} {describe_foretold(run)} fANOVA tells what moves the metric "
         "over the whole range, bad trials included: read it to see what must not be set wrongly. "
-        f"{ped_anova} Lines: the middle 80 % of the trees of fANOVA's forest, each grown on another draw "
-        "of the trials; where they are long, more trials are needed to tell."
+        f"{ped_anova} Lines: the middle 80 % of the trees of fANOVA's forest, each grown on "
+        "another draw of the trials; where they are long, more trials are needed to tell."
     )
 
 
