@@ -19,6 +19,8 @@ from scvitune.trial import ALWAYS
 
 NO_VALIDATION = {"early_stopping": False, "reduce_lr_on_plateau": False}
 """What needs validation cells is off where there are none."""
+GAP_ERROR = "elbo_gap_standard_error"
+"""Of the ELBO on validation cells over that on training cells: both are other cells, too."""
 
 
 class FollowUpTrainable(StudyTrainable):
@@ -132,6 +134,8 @@ class FollowUpTrainable(StudyTrainable):
             loop.module.load_state_dict(best["weights"])
             for name in self._task["measure"]:
                 metrics |= self._measure(loop, name)
+            if "train" in self._task["measure"]:
+                metrics[GAP_ERROR] = _gap_error(loop)
         n_cells = None if self._split is None else len(self._split.train)
         return {EPOCH: best["epoch"], "metrics": metrics, "n_cells": n_cells}
 
@@ -178,3 +182,10 @@ class FollowUpTrainable(StudyTrainable):
             return  # the best epoch of its trial has changed since: it might be past the end
         super()._restore(state)
         self._history = list(state["reports"])
+
+
+def _gap_error(loop: TrainingLoop) -> float:
+    """Return the standard error over cells of the difference of the two mean ELBOs."""
+    splits: tuple[SplitName, ...] = ("validation", "train")
+    losses = [loop.evaluate_cells(name)["elbo"] for name in splits]
+    return float(sum(cells.var(ddof=1) / len(cells) for cells in losses) ** 0.5)

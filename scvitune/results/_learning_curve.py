@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 
 from scvitune.events import FollowUp
 from scvitune.results._budget import max_epochs
+from scvitune.results._intervals import LEVEL, reach_of
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import find_trial
 from scvitune.results._wording import format_number
@@ -18,12 +20,14 @@ from scvitune.results._wording import format_number
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_CLEAR = 2.0
-"""A difference is clear from so many standard errors on."""
 _END = 0.999
 """From this part of a training on, its best report was its last."""
 _WORTH = 1e-3
 """A difference is worth a word from this part of the loss on."""
+_LITTLE = 1e-2
+"""A difference that is surely below this part of the loss is none."""
+_NORMAL = float(NormalDist().inv_cdf(0.5 + LEVEL / 2))
+_GAP_ERROR = "elbo_gap_standard_error"
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class LearningCurve:
         One row a training that came to a result, by size and seed: ``n_cells``, ``seed``,
         ``epoch`` (of the best report, in passes over these cells), then the metrics of those
         weights; the ones ending in ``_train`` are measured on the cells that they were trained
-        on, without dropout, as the others.
+        on, without dropout, as the others. ``elbo_gap_standard_error`` is that of the negative
+        ELBO on the validation cells over that on the training cells, over cells: the two differ
+        for being other cells, too.
     verdict
         What it says, in words.
     """
@@ -80,16 +86,19 @@ def judge_learning_curve(
 
     With ``fall`` what the negative ELBO on the validation cells lost from the second largest
     number of cells to the largest, and ``gap`` what it has above that on the training cells at
-    the largest, both means over seeds; clear is what is at least two standard errors and a
-    thousandth of the loss:
+    the largest, both means over seeds. Clear is what is at least a thousandth of the loss and
+    whose 95 % interval leaves out zero: by Student's t over seeds, for the gap over cells too,
+    since validation and training cells are other cells and differ without any overfitting:
 
     - a clear fall: more cells would help still;
-    - no clear fall and no clear gap: the model does no better on the cells that it knows than on
-      new ones, so it underfits: a bigger model or more epochs;
     - no clear fall but a clear gap: it overfits in a way that cells do not mend: more dropout or
       weight decay, fewer layers or units;
+    - neither, and both surely less than a hundredth of the loss: the model does no better on the
+      cells that it knows than on new ones, so it underfits: a bigger model or more epochs;
+    - neither, but either might be more: nothing can be told;
     - no clear fall, but most trainings at the largest had their best report at the very end: they
-      were broken off, and neither of the two can be told.
+      were broken off, and none of these can be told;
+    - a single seed: nothing can be told from its luck.
 
     Parameters
     ----------
@@ -107,19 +116,31 @@ def judge_learning_curve(
         return "There are not two sizes with a result yet, so nothing can be said." + note
     smaller, largest = sizes[-2:]
     by_seed = table.pivot_table(index="seed", columns="n_cells", values="elbo_validation")
-    fall, fall_error = _mean_and_error((by_seed[smaller] - by_seed[largest]).dropna())
+    falls = (by_seed[smaller] - by_seed[largest]).dropna()
+    fall, fall_error = _mean_and_error(falls)
     full = table[table["n_cells"] == largest]
     gap, gap_error = _mean_and_error(full["elbo_validation"] - full["elbo_train"])
+    of_cells = float(full[_GAP_ERROR].mean()) if _GAP_ERROR in full else math.nan
     loss = float(full["elbo_validation"].abs().mean())
     fell = f"From {smaller} to {largest} cells the negative ELBO on the validation cells "
     above = (
-        f"at {largest} cells it is {_nats(gap, gap_error)} above that on the training cells"
+        f"at {largest} cells it is {_nats(gap, math.hypot(gap_error, of_cells))} above that on "
+        "the training cells"
         if gap > 0
         else f"at {largest} cells it is no higher than on the training cells"
     )
+    if len(falls) < 2:
+        moved = f": {fell[0].lower()}{fell[1:]}{'fell' if fall > 0 else 'rose'} by "
+        once = f"{moved}{_nats(abs(fall), math.nan)}, by luck or not" if len(falls) else ""
+        return (
+            f"Nothing can be told with fewer than two seeds that have both sizes{once}. Ask for "
+            f"more, such as scvitune.learning_curve(study, seeds=3).{note}"
+        )
+    fall_reach = reach_of(fall_error, len(falls))
+    gap_reach = math.hypot(reach_of(gap_error, len(full)), _NORMAL * of_cells)
     broken_off = full["epoch"] * largest >= _END * cells_to_see
     too_short = bool(broken_off.mean() > 0.5)
-    if _is_clear(fall, fall_error, loss):
+    if _is_clear(fall, fall_reach, loss):
         more_epochs = (
             " The loss was still falling at the last epoch, too: more epochs may help as well (a "
             "new study with a larger max_epochs)."
@@ -140,20 +161,26 @@ def judge_learning_curve(
             "the model or more cells, try more epochs: a new study with a larger max_epochs. As "
             f"it is, {flat[0].lower()}{flat[1:]}, and {above}.{note}"
         )
-    if _is_clear(gap, gap_error, loss):
+    if _is_clear(gap, gap_reach, loss):
         return (
             f"Overfitting: {flat[0].lower()}{flat[1:]}, and {above}. Rather than more cells, try "
             f"more dropout or weight decay, or a smaller model.{note}"
         )
+    little = _LITTLE * loss
+    if fall + fall_reach < little and gap + gap_reach < little:  # of an unknown error neither is
+        return (
+            f"Underfitting, if anything: {flat[0].lower()}{flat[1:]}, and {above}. Rather than "
+            f"more cells, try a bigger model or more epochs.{note}"
+        )
     return (
-        f"Underfitting, if anything: {flat[0].lower()}{flat[1:]}, and {above}. Rather than more "
-        f"cells, try a bigger model or more epochs.{note}"
+        f"Nothing can be told: {flat[0].lower()}{flat[1:]}, and {above}, which may be for these "
+        "being other cells. More seeds tell more of the first, more cells to validate on of the "
+        f"second.{note}"
     )
 
 
-def _is_clear(mean: float, error: float, loss: float) -> bool:
-    sure = math.isnan(error) or mean > _CLEAR * error
-    return mean > _WORTH * loss and sure
+def _is_clear(mean: float, reach: float, loss: float) -> bool:
+    return mean > _WORTH * loss and mean > reach  # never of an error that is not known
 
 
 def _nats(mean: float, error: float) -> str:

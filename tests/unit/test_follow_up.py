@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from scvitune._seeding import derive_seed
@@ -129,6 +132,19 @@ def test_it_is_judged_by_its_best_report_and_measured_on_the_test_cells(start, p
     for name in ("elbo", "reconstruction_loss", "kl_local"):
         assert kept["metrics"][f"{name}_validation"] == validation[name]
         assert kept["metrics"][f"{name}_test"] == test[name]
+
+
+def test_a_measured_training_set_says_how_far_cells_alone_would_part_the_two(
+    start, prepared, split
+):
+    kept = finish(start(measure=["train"]))[-1]["kept"]
+    loop = loop_by_hand(prepared, split, CONFIG)
+    loop.advance(kept["epoch"])
+    spread = {name: loop.evaluate_cells(name)["elbo"] for name in ("train", "validation")}
+    assert kept["metrics"]["elbo_train"] == pytest.approx(spread["train"].mean())
+    expected = math.hypot(*(float(scipy.stats.sem(cells)) for cells in spread.values()))
+    assert kept["metrics"]["elbo_gap_standard_error"] == pytest.approx(expected)
+    assert "elbo_gap_standard_error" not in finish(start("another"))[-1]["kept"]["metrics"]
 
 
 def test_the_seed_decides_and_not_the_name(start):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from scvitune.results import read_learning_curve
 
 
-def curve(run, losses, *, status="finished", epoch=2.0):
+def curve(run, losses, *, status="finished", epoch=2.0, of_cells=1.0):
     """Write trainings: number of cells -> (train, validation) a seed."""
+    error = {} if of_cells is None else {"elbo_gap_standard_error": of_cells}
     for n_cells, pairs in losses.items():
         for seed, (train, validation) in enumerate(pairs, 1):
             run.log.append(
@@ -20,7 +22,7 @@ def curve(run, losses, *, status="finished", epoch=2.0):
                 status=status,
                 reason="",
                 n_cells=n_cells,
-                metrics={"elbo_train": train, "elbo_validation": validation},
+                metrics={"elbo_train": train, "elbo_validation": validation} | error,
             )
 
 
@@ -29,11 +31,12 @@ def curve(run, losses, *, status="finished", epoch=2.0):
     [
         ({50: [(80, 100), (81, 101)], 100: [(82, 90), (83, 91)]}, "More cells would help"),
         ({50: [(80, 90), (81, 91)], 100: [(82, 90), (83, 91)]}, "Overfitting"),
-        ({50: [(90, 90), (91, 91)], 100: [(90, 90), (91, 91)]}, "Underfitting"),
-        ({50: [(80, 90)], 100: [(91, 90)]}, "Underfitting"),
-        ({50: [(80, 100)], 100: [(80, 90)]}, "More cells would help"),
-        # the fall is within its error
-        ({50: [(90, 95), (91, 85)], 100: [(90, 90), (91, 88)]}, "Underfitting"),
+        # of one seed nobody knows what luck did
+        ({50: [(80, 90)], 100: [(91, 90)]}, "Nothing can be told with fewer than two seeds"),
+        ({50: [(80, 100)], 100: [(80, 90)]}, "fell by 10.0 nats a cell, by luck or not"),
+        # the fall is within two, and within twelve standard errors: of two seeds, by luck
+        ({50: [(90, 95), (91, 85)], 100: [(90, 90), (91, 88)]}, "Nothing can be told: from"),
+        ({50: [(80, 95), (81, 92)], 100: [(90, 90), (91, 90)]}, "Nothing can be told: from"),
         ({100: [(80, 90)]}, "nothing can be said"),
     ],
 )
@@ -42,6 +45,45 @@ def test_the_verdict_follows_its_rule(small_run, losses, said):
     found = read_learning_curve(small_run.read())
     assert said in found.verdict
     assert str(found) == found.verdict
+
+
+@pytest.mark.parametrize(
+    ("of_cells", "said"),
+    [
+        (3.0, "Overfitting: from 50 to 100 cells"),
+        (5.0, "above that on the training cells, which may be for these being other cells"),
+        (None, "Nothing can be told"),  # as in curves of older versions
+    ],
+)
+def test_what_is_but_another_draw_of_cells_is_no_overfitting(small_run, of_cells, said):
+    """Eight nats over seeds that agree: of 70 validation cells' mean the error is as large."""
+    curve(small_run, {50: [(80, 90), (81, 91)], 100: [(82, 90), (83, 91)]}, of_cells=of_cells)
+    assert said in read_learning_curve(small_run.read()).verdict
+
+
+@pytest.mark.parametrize(
+    ("of_cells", "said"), [(0.2, "Underfitting, if anything"), (1.0, "Nothing can be told")]
+)
+def test_only_what_is_surely_small_is_none(small_run, of_cells, said):
+    curve(small_run, {50: [(90, 90), (91, 91)], 100: [(90, 90), (91, 91)]}, of_cells=of_cells)
+    assert said in read_learning_curve(small_run.read()).verdict
+
+
+def test_where_nothing_matters_little_is_claimed(new_run):
+    """Validation cells that are a draw of the same cells, and seeds that differ by luck."""
+    rng, told = np.random.default_rng(0), []
+    for number in range(60):
+        run = new_run(f"null{number}")
+        run.trial("00000", values={1.0: 9.0}, origin="default")
+        run.trial("00001", {"lr": 0.2}, values={1.0: 8.0})
+        offset = rng.normal(0, 10)  # of these validation cells
+        losses = {
+            size: [(700 + rng.normal(), 700 + offset + rng.normal()) for _ in range(3)]
+            for size in (50, 100)
+        }
+        curve(run, losses, of_cells=10.0)
+        told.append(read_learning_curve(run.read()).verdict.split(":")[0])
+    assert told.count("More cells would help") + told.count("Overfitting") <= 6
 
 
 def test_the_table_has_a_row_a_training_by_size_and_seed(small_run):
@@ -57,6 +99,7 @@ def test_the_table_has_a_row_a_training_by_size_and_seed(small_run):
         [100, 2],
     ]
     assert found.table["elbo_validation"].tolist() == [99, 98, 90, 91]
+    assert found.table["elbo_gap_standard_error"].tolist() == [1.0] * 4
     assert "1 of 5 trainings failed" in found.verdict
 
 
