@@ -309,8 +309,8 @@ def _disagreement(run: Run) -> list[str]:
     if table.loc[test, "verdict"] != "worse":
         return []
     return [
-        f"On the {cells_of(test)} the best configuration is worse than the default, although it "
-        "is better in the search: the gain is within the noise, keep the default."
+        f"On the {cells_of(test)} the best trial's model does no better than the default's, "
+        "although it does in the search: no gain is shown, keep the default."
     ]
 
 

@@ -196,9 +196,12 @@ def claimed_p_value(table: pd.DataFrame, trial_id: str) -> float:
     return p_value if math.isnan(p_value) else min(1.0, p_value * n_comparisons)
 
 
-def seeds_with_result(run: Run, trial_id: str) -> set[int]:
-    """Return the numbers of the seeds with which a trial was measured on the test cells."""
-    return set(_values(run, trial_id, test_metric(run)))
+def seeds_compared(run: Run, trial_id: str) -> set[int]:
+    """Return the seeds with which both a trial and the default were measured on the test cells."""
+    if run.default is None:
+        return set()
+    both = (_values(run, one, test_metric(run)) for one in (trial_id, run.default.trial_id))
+    return set.intersection(*map(set, both))
 
 
 def _values(run: Run, trial_id: str, metric: str) -> dict[int, float]:

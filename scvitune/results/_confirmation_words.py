@@ -10,7 +10,7 @@ from scvitune.results._budget import name_default
 from scvitune.results._confirmation import (
     claimed_p_value,
     confirmation_table,
-    seeds_with_result,
+    seeds_compared,
     tested_trainings,
 )
 from scvitune.results._intervals import LEVEL
@@ -65,7 +65,8 @@ def describe_confirmation(run: Run) -> str:
         way = f"{amount} {'better' if better else 'worse'}" if row["difference"] else "none"
         return (
             f"{start} no difference can be shown between trial {winner}, the best, and {default} "
-            f"({way} on the {cells}, {note}): the default is as good, keep it."
+            f"({way} on the {cells}, {note}): that is no proof that they are equal, but no reason "
+            "to leave the default either, keep it."
         )
     if better:
         return f"{start} trial {winner} beats {default} by {amount} on the {cells} ({note})."
@@ -134,8 +135,7 @@ def describe_scope(run: Run) -> str:
 def _note(run: Run, table: pd.DataFrame, winner: str) -> str:
     """Return how sure the winner's difference is, the interval counted the way it goes."""
     row, p_value = table.loc[winner], claimed_p_value(table, winner)
-    default = set() if run.default is None else seeds_with_result(run, run.default.trial_id)
-    n_seeds = len(seeds_with_result(run, winner) & default)
+    n_seeds = len(seeds_compared(run, winner))
     n_compared = int(table["p_value"].notna().sum())
     ends = float(row["difference_low"]), float(row["difference_high"])
     ends = ends if row["difference"] >= 0 else (-ends[1], -ends[0])

@@ -45,11 +45,11 @@ def foretold_share(trials: Comparable, *, n_trees: int = _TREES) -> float:
 
     Returns
     -------
-    At most 1; 0 where all values are equal.
+    At most 1; 0 where values do not differ.
     """
     from sklearn.ensemble import RandomForestRegressor
 
-    if np.ptp(trials.values) == 0:
+    if len(trials.values) < 2 or np.ptp(trials.values) == 0:
         return 0.0
     features, _ = _one_hot(trials)
     forest = RandomForestRegressor(n_estimators=n_trees, oob_score=True, random_state=_SEED)

@@ -106,7 +106,10 @@ def _describe_leader(run: Run) -> str:
                 f"{whole} alone was trained to its end and leads; the other {stopped} trials were "
                 "stopped early, which says nothing of how they would have ended."
             )
-        return f"{whole} is the best one: nothing that was tried beat it."
+        return (
+            f"{whole} leads: the model of no other trial is better than its own (one training "
+            "each)."
+        )
     if run.default.best_report(run.metric, run.mode) is None:
         return f"The best configuration is that of trial {best_id}; the default has no result."
     return _compare_models(run, best_id, default)
@@ -132,9 +135,11 @@ def _compare_models(run: Run, best_id: str, default: str) -> str:
         )
     if test is not None and verdicts[test] == "worse":
         return f"{leads} in the search, but not on the {cells_of(test)}."
-    better = test is not None and verdicts[test] == "better"
-    tested = f", also on the {cells_of(test)}" if test is not None and better else ""
-    return f"{leads}{tested} (one training each)."
+    if test is None or not verdicts[test]:
+        return f"{leads} in the search, which chose it (one training each)."
+    tested = f", also on the {cells_of(test)}" if verdicts[test] == "better" else ""
+    sure = "" if paired is not None else ", how sure is not known"
+    return f"{leads}{tested} (one training each{sure})."
 
 
 def is_default_underway(run: Run) -> bool:

@@ -41,7 +41,7 @@ def tell_confirmation(run: Run) -> list[str]:
         text += ", which is not complete, so the search decided"
     elif len(counts) > 1:
         text += f"; the best mean {run.metric} decided"
-    if len(counts) > 1:
+    if confirmation_table(run)["p_value"].notna().any():
         text += (
             f"{'; ' if is_open else ', and '}differences from the default were measured on the "
             f"{cells_of(test_metric(run))}, paired over seeds"
@@ -77,8 +77,8 @@ def tell_confirmed_gain(run: Run, winner: str, *, cite: Callable[[str], str]) ->
     sentence = (
         f"On the {cells_of(test)}, over fresh seeds, its "
         f"{in_sentence(metric_words(test).label)}{own} was {means[0]} against {means[1]} (mean ± "
-        f"standard error) for {name_default(run, 'the default')}; paired t-test: {p_words}"
-        f"{corrected}."
+        f"standard error) for {name_default(run, 'the default')}; two-sided paired t-test: "
+        f"{p_words}{corrected}."
     )
     return [sentence, *_tell_cells(run, winner, test)]
 

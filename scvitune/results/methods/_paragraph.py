@@ -156,14 +156,15 @@ def _say_result(writer: Writer) -> None:
     open_ = " so far" if is_unfinished(run) or run.at_work else ""
     confirmed = confirmed_winner(run) is not None
     if is_default:
-        among = "of those confirmed" if confirmed else f"tried{open_}"
+        among = "of those confirmed " if confirmed else f"tried{open_}"
         others = len(run.candidates) > 1 if confirmed else len(run.records) > 1
         if others:
             default = name_default(run, "the default")
+            better = "had a better mean" if confirmed else ", each trained once, did better"
             writer.say(
                 f"All others were stopped early, so none was compared with {default} at its end."
                 if others_all_stopped(run) and not confirmed
-                else f"No configuration {among} was better than {default}."
+                else f"No configuration {among}{better} than {default}."
             )
         _say_final_fit(writer, best_id)
         return
@@ -212,12 +213,13 @@ def _say_gain(writer: Writer) -> None:
                 f"{place} {label}{own} was {format_number(ours)} against "
                 f"{format_number(theirs)} for {name_default(run, 'the default')}, {difference}."
             )
-            if paired is not None:
-                writer.say(
-                    "The interval is that of the mean difference, paired over cells (Student's "
-                    "t); each configuration was trained once, so it says nothing of other random "
-                    "seeds."
-                )
+            writer.say(
+                "Each configuration was trained once, so this says nothing of other random seeds."
+                if paired is None
+                else "The interval is that of the mean difference, paired over cells (Student's "
+                "t); each configuration was trained once, so it says nothing of other random "
+                "seeds."
+            )
             return
 
 

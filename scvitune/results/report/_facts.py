@@ -13,6 +13,7 @@ from scvitune.results._budget import max_epochs, name_default
 from scvitune.results._confirmation import (
     claimed_p_value,
     confirmation_table,
+    seeds_compared,
     tested_trainings,
 )
 from scvitune.results._confirmation_words import confirmed_means
@@ -37,6 +38,7 @@ from scvitune.results._wording import (
     format_percent,
     in_sentence,
     metric_words,
+    split_metric,
     split_order,
 )
 
@@ -94,7 +96,7 @@ def _confirmed_figure(run: Run) -> list[tuple[str, str]]:
         return []
     words = (
         f"than {name_default(run, 'the default')} on the {cells_of(test)}, "
-        f"over {table.loc[winner, 'seeds']} seeds"
+        f"over {len(seeds_compared(run, winner))} seeds"
     )
     if claimed_p_value(table, winner) >= 1 - LEVEL:
         return [("not shown", f"to be better {words}")]
@@ -120,7 +122,10 @@ def _gain_figure(run: Run, name: str, row: pd.Series) -> list[tuple[str, str]]:
     default = name_default(run, "the default")
     joint = default if way == "equal to" else f"than {default}"
     cells = f" on the {cells_of(name)}" if cells_of(name) else ""
-    return [(text, f"{way} {joint}{cells}, one training each")]
+    known = paired is not None or split_metric(name)[1] != "test"
+    sure = "" if known else ", how sure is not known"
+    chosen = ", by which the search chose it" if name == run.metric else ""
+    return [(text, f"{way} {joint}{cells}{chosen}, one training each{sure}")]
 
 
 def model_snippet(run: Run) -> str:

@@ -214,6 +214,7 @@ def test_what_cannot_be_shown_is_not_claimed(searched, test, said):
     words = describe_confirmation(searched.read())
     assert said in words
     assert "keep" in words
+    assert "as good" not in words, "that is not known"
 
 
 def share_of_claims(new_run, *, gain, n_studies=400):

@@ -259,6 +259,39 @@ def test_until_it_is_complete_the_means_have_decided_nothing(interrupted) -> Non
     assert "the best mean" not in text
 
 
+def test_without_a_default_no_difference_from_it_was_measured(new_run) -> None:
+    builder = new_run()
+    builder.settings(confirm={"top_k": 2, "seeds": 2})
+    for trial_id, value in (("00001", 8.0), ("00002", 9.0)):
+        builder.trial(trial_id, {"lr": value}, values={4.0: value})
+        for seed in (1, 2):
+            builder.confirm(trial_id, seed, elbo_validation=value + seed, elbo_test=value + seed)
+    builder.driver("end")
+    text = describe_methods(builder.read()).text
+    assert "fresh seeds each to the full budget; the best mean elbo_validation decided." in text
+    assert "differences from the default" not in text
+
+
+def test_the_seeds_told_are_those_that_both_finished(new_run) -> None:
+    builder = new_run()
+    builder.settings(confirm={"top_k": 1, "seeds": 4})
+    builder.trial("00000", values={4.0: 9.0}, origin="default")
+    builder.trial("00001", {"lr": 0.2}, values={4.0: 8.0})
+    builder.judge("00000", elbo_test=9.0)
+    builder.judge("00001", elbo_test=8.0)
+    for seed in (1, 2, 3, 4):
+        value = 8.0 + 0.01 * seed**2
+        builder.confirm("00001", seed, elbo_validation=value, elbo_test=value)
+        if seed < 4:
+            builder.confirm("00000", seed, elbo_validation=10.0, elbo_test=10.0)
+    failed = {"epoch": 0.0, "time_s": 0.0, "status": "failed", "reason": "", "metrics": {}}
+    builder.log.append("confirmation", trial_id="00000", seed=4, **failed)
+    builder.driver("end")
+    run = builder.read()
+    words = [words for _, words in key_figures(run, comparison_table(run))]
+    assert "better than the default on the held-out test cells, over 3 seeds" in words
+
+
 def test_one_heading_and_one_verdict(confirmed) -> None:
     html, run = render_report(confirmed.read()), confirmed.read()
     assert re.findall(r"<h\d>[^<]*[Cc]onfirm[^<]*</h\d>", html) == [

@@ -200,7 +200,12 @@ def test_a_run_that_says_nothing_of_cells_is_told_as_before(small_run) -> None:
     for text in (summarise(run), render_report(run)):
         assert "% interval" not in text
         assert "2.20 nats per cell lower (better, 20 %)" in text
-    assert describe_outcome(run).endswith("also on the held-out test cells (one training each).")
+    assert describe_outcome(run).endswith(
+        "also on the held-out test cells (one training each, how sure is not known)."
+    )
+    figures = [words for _, words in key_figures(run, comparison_table(run))]
+    assert figures[2].endswith("held-out test cells, one training each, how sure is not known")
+    assert "was trained once, so this says nothing of other random seeds" in told
 
 
 def test_a_difference_to_another_trial_is_not_the_one_to_the_default(judged) -> None:

@@ -82,11 +82,13 @@ def test_while_results_are_written_no_verdict_is_given_as_final(new_run):
     writing = "pbmc: finished searching, writing its results"
     lines = describe_status(run.layout.root)
     assert lines[0] == writing
-    assert f"Result:  So far, by the validation cells alone: {leads} (one training each)." in lines
+    chosen = f"{leads} in the search, which chose it (one training each)."
+    assert f"Result:  So far, by the validation cells alone: {chosen}" in lines
     for trial_id, value in (("00000", 11.0), ("00001", 9.0)):
         run.judge(trial_id, elbo_test=value)
     lines = describe_status(run.layout.root)
     assert lines[0] == writing
-    assert f"Result:  {leads}, also on the held-out test cells (one training each)." in lines
+    tested = "also on the held-out test cells (one training each, how sure is not known)."
+    assert f"Result:  {leads}, {tested}" in lines
     run.layout.report.touch()
     assert describe_status(run.layout.root)[0] == "pbmc: finished"
