@@ -247,11 +247,11 @@ final_fit: all_cells
 
 
 def test_a_learning_curve_is_kept_and_leaves_the_study_as_it_was(study):
-    more = scvitune.learning_curve(study, sizes=(0.2, 1.0), seeds=2)
+    more = scvitune.learning_curve(study, sizes=(0.2, 1.0), seeds=3)
     assert not study.plot("learning_curve")[1].empty, "without loading the study again"
-    assert more.table["n_cells"].tolist() == [39, 39, 192, 192]
-    again = scvitune.learning_curve(study, sizes=(0.2, 1.0), seeds=2)
-    assert len(lines(study.path, "learning_curve")) == 4, "what is done is not done again"
+    assert more.table["n_cells"].tolist() == [39, 39, 39, 192, 192, 192]
+    again = scvitune.learning_curve(study, sizes=(0.2, 1.0), seeds=3)
+    assert len(lines(study.path, "learning_curve")) == 6, "what is done is not done again"
     pd.testing.assert_frame_equal(again.table, more.table)
     assert (more.table["elbo_validation"] > 0).all()
     smallest, largest = more.table.groupby("n_cells")["elbo_validation"].mean()
