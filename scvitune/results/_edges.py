@@ -13,6 +13,8 @@ from scvitune.results._wording import format_value
 
 _EDGE = 0.03
 """A value within this part of its range from an end is at the edge."""
+_MANY_VALUES = 10
+"""Of more values luck alone takes an end less than once in five times."""
 
 
 def find_edges(run: Run, best: TrialRecord) -> list[str]:
@@ -35,10 +37,23 @@ def find_edges(run: Run, best: TrialRecord) -> list[str]:
                     )
                     continue
                 found.append(
-                    f"The best {name} ({value}) lies at the {end} end of the range searched: "
-                    f"{wider} values may be better still, search a wider range in a new study."
+                    f"The best {name} ({value}) lies at the {end} end of the range searched"
+                    f"{_say_how_likely(domain)}: {wider} values may be better still, "
+                    "search a wider range in a new study."
                 )
     return found
+
+
+def _say_how_likely(domain: Mapping[str, Any]) -> str:
+    """Return that luck alone may have put a value at an end, ``""`` where it rarely would."""
+    values = domain.get("values")
+    number = float(len(values)) if isinstance(values, list | tuple) else math.inf
+    low, high = as_number(domain.get("low")), as_number(domain.get("high"))
+    if "int" in str(domain.get("type", "")) and low is not None and high is not None:
+        number = (high - low) / (as_number(domain.get("q")) or 1.0)
+    if number > _MANY_VALUES:
+        return ""
+    return f" (of its {number:.0f} values two are ends, so luck may have put it there)"
 
 
 def _edge(value: Any, domain: Mapping[str, Any]) -> str:

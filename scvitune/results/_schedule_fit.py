@@ -2,7 +2,10 @@
 
 All three are fitted to the logarithm of the learning rate by least squares, one observation an
 interval between two comparisons of the population, weighted by its length. The Bayesian
-information criterion (Schwarz, 1978) weighs how well against how many parameters.
+information criterion (Schwarz, 1978) weighs how well against how many parameters. It takes
+observations for independent, which those of a population that perturbs its rates by chance are
+not: of such random walks most come out as a few steps. So a form describes a schedule, and does
+not prove that it helped.
 """
 
 from __future__ import annotations
@@ -23,6 +26,10 @@ _FLOOR = math.log(1.02) ** 2
 """A learning rate that is 2 % off is as good, so no fit counts as better than that."""
 _MOST_MILESTONES = 4
 _MOST_CANDIDATES = 12
+_NO_CLAIM = (
+    "The form describes the learning rates of one trial. That it is why the trial did well does "
+    "not follow: what a population perturbs by chance looks like steps most of the time."
+)
 
 
 @dataclass(frozen=True)
@@ -220,5 +227,5 @@ def _how_to_use(code: str) -> str:
         "model.train(**arguments):\n\n"
         f"{code}\n"
         "Or train with scvitune.replay(study, adata), which follows the very schedule that was "
-        "found."
+        f"found. {_NO_CLAIM}"
     )

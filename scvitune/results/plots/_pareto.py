@@ -146,8 +146,8 @@ def _words(run: Run, data: pd.DataFrame) -> str:
         )
     best = best_trial_id(run)
     return (
-        "Quality against size. No trial beats those of the front in both; what is left of the "
-        f"best trial ({best}) on the front is smaller and nearly as good."
+        "Quality against size. No trial beats those of the front in both; those beside the best "
+        f"trial ({best}) on the front are smaller and less good."
     )
 
 

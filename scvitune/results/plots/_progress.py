@@ -115,7 +115,8 @@ def plot_progress(run: Run) -> tuple[go.Figure, pd.DataFrame]:
 def _words(run: Run, data: pd.DataFrame) -> str:
     return (
         f"The best {in_sentence(describe_metric(run.metric))} so far against what had been spent "
-        "on it. A line that still moves at the end says that a longer search may pay."
+        "on it. A line that still moves at the end says that a longer search may pay, or that "
+        "luck had another draw: the best of ever more trainings gets better by that alone."
     )
 
 

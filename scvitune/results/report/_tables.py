@@ -157,7 +157,8 @@ def _with_training_cells(run: Run) -> pd.DataFrame:
     """Return `comparison_table` with the ELBO of the training cells below that of the others.
 
     Cells that were trained on prove nothing, so the verdict there is left out, but where it tells
-    why held-out cells are better: `LESS_OVERFITTING`.
+    why held-out cells are better: `LESS_OVERFITTING`. The loss of a training has its dropout in
+    it, so a model with more of it is worse there without overfitting any less.
     """
     table, trials, best_id = comparison_table(run), trials_table(run), best_trial_id(run)
     held_out = [name for name in ("elbo_validation", "elbo_test") if name in table.index]
@@ -172,12 +173,25 @@ def _with_training_cells(run: Run) -> pd.DataFrame:
     is_worse = verdict(default, best, metric_mode(run, _TRAINING)) == "worse"
     paired = cell_difference(run, best_id, held_out[-1])
     is_shown = paired is None or paired.is_clear
+    is_worse = is_worse and not _drops_more(run, best_id)
     tells = is_worse and is_shown and table.loc[held_out[-1], "verdict"] == "better"
     row: dict[str, Any] = {"default": default, "best": best, "difference": best - default}
     row |= {"relative": math.nan, "verdict": LESS_OVERFITTING if tells else ""}
     place = list(table.index).index(held_out[-1]) + 1
     added = pd.DataFrame([row], index=[_TRAINING])
     return pd.concat([table.iloc[:place], added, table.iloc[place:]])
+
+
+def _drops_more(run: Run, trial_id: str) -> bool:
+    """Whether a trial's dropout is higher than the default's, or what that is is not known."""
+    if run.default is None:
+        return True
+    ours, theirs = (
+        run.records[one].config.get("dropout_rate") for one in (trial_id, run.default.trial_id)
+    )
+    if ours == theirs:
+        return False
+    return ours is None or theirs is None or ours > theirs
 
 
 def measured_on(run: Run, name: str) -> str:

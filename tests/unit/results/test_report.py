@@ -171,7 +171,11 @@ def test_warns_of_edges_and_of_training_cut_short(new_run) -> None:
     text = page(builder).text
     assert "The best lr (0.0099) lies at the high end" in text
     assert "The best n_latent (5) lies at the low end" in text
-    assert "The best n_hidden (256) lies at the high end" in text
+    assert (
+        "The best n_hidden (256) lies at the high end of the range searched (of its 3 values two "
+        "are ends, so luck may have put it there): higher values may be better still"
+    ) in text
+    assert "The best lr (0.0099) lies at the high end of the range searched: higher" in text
     assert "was still falling at the last epoch of the best trial (4)" in text
 
 

@@ -205,6 +205,7 @@ def test_steps_are_found(seed):
     assert fit.best_candidate.gamma == pytest.approx(0.2, rel=0.05)
     assert fit.best_candidate.learning_rate(50.0) == pytest.approx(2e-3, rel=0.1)
     assert "MultiStepLR" in fit.how_to_use
+    assert "That it is why the trial did well does not follow" in fit.how_to_use
     assert "milestones=[40, 75]" in fit.how_to_use
 
 
