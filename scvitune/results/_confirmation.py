@@ -46,7 +46,7 @@ class PairedDifference:
         1 − the p-value of the one-sided paired t-test. Not how probable it is that the candidate
         is better, which hangs on what was likely before: see `compare_paired`.
     p_value
-        Of the two-sided paired t-test.
+        Of the two-sided paired t-test; of equal differences, of the sign test.
     """
 
     n: int
@@ -81,8 +81,9 @@ def compare_paired(
 
     Returns
     -------
-    NaN where there are fewer than two common seeds; with differences that are all equal, the
-    probability is 0, 1/2 or 1 and the p-value 0, or 1 where they are zero.
+    NaN where there are fewer than two common seeds. With differences that are all equal (of a
+    metric that counts), Student's t would be sure after two seeds: the p-values are those of the
+    sign test, 2 ** (1 - n), or 1 where all are zero, and there is no interval.
     """
     common = sorted(set(candidate) & set(default))
     n = len(common)
@@ -92,8 +93,9 @@ def compare_paired(
         return PairedDifference(n, mean, *[math.nan] * 5)
     sign = -1.0 if mode == "min" else 1.0
     if np.ptp(differences) == 0:
-        better = 0.5 + 0.5 * float(np.sign(sign * mean))
-        return PairedDifference(n, mean, 0.0, mean, mean, better, float(mean == 0))
+        one_sided = 0.5**n if mean else 0.5
+        better = 1 - one_sided if sign * mean > 0 else one_sided
+        return PairedDifference(n, mean, 0.0, math.nan, math.nan, better, 2 * one_sided)
     error = float(differences.std(ddof=1) / math.sqrt(n))
     student = stats.t(n - 1)
     reach = reach_of(error, n)

@@ -139,7 +139,8 @@ def _note(run: Run, table: pd.DataFrame, winner: str) -> str:
     n_compared = int(table["p_value"].notna().sum())
     ends = float(row["difference_low"]), float(row["difference_high"])
     ends = ends if row["difference"] >= 0 else (-ends[1], -ends[0])
-    note = f"{_INTERVAL} over {n_seeds} seeds, paired: {format_range(*ends)}; two-sided "
+    told = f"{_INTERVAL} over {n_seeds} seeds, paired: {format_range(*ends)}; two-sided"
+    note = f"{f'the same with all {n_seeds} seeds; sign test' if math.isnan(ends[0]) else told} "
     note += "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
     if n_compared > 1:
         note += f", which alone is corrected for {n_compared} comparisons"

@@ -73,12 +73,14 @@ def tell_confirmed_gain(run: Run, winner: str, *, cite: Callable[[str], str]) ->
     n_compared = int(table["p_value"].notna().sum())
     p_value = claimed_p_value(table, winner)
     corrected = f", Bonferroni-corrected for {n_compared} comparisons" if n_compared > 1 else ""
+    has_spread = not math.isnan(row["difference_low"])
+    by = "two-sided paired t-test" if has_spread else "sign test, paired"
     p_words = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
     sentence = (
         f"On the {cells_of(test)}, over fresh seeds, its "
         f"{in_sentence(metric_words(test).label)}{own} was {means[0]} against {means[1]} (mean ± "
-        f"standard error) for {name_default(run, 'the default')}; two-sided paired t-test: "
-        f"{p_words}{corrected}."
+        f"standard error) for {name_default(run, 'the default')}; {by}: {p_words}"
+        f"{corrected}."
     )
     return [sentence, *_tell_cells(run, winner, test)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -74,7 +75,8 @@ def draw_confirmation(
         [text for text, keep in zip(hover, differs, strict=True) if keep],
         column=2,
     )
-    ends = [0.0, *part["difference_low"], *part["difference_high"]]
+    known = part[["difference", "difference_low", "difference_high"]].to_numpy(dtype=float)
+    ends = [0.0, *known[~np.isnan(known)]]  # equal differences have no interval
     margin = 0.08 * (max(ends) - min(ends)) or 1.0
     figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin], row=1, col=2)
     figure.add_vline(x=0, line={"color": DEFAULT, "dash": "dash", "width": 1.5}, row=1, col=2)
