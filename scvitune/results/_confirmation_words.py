@@ -70,8 +70,11 @@ def describe_confirmation(run: Run) -> str:
         )
     if better:
         return f"{start} trial {winner} beats {default} by {amount} on the {cells} ({note})."
+    theirs = table.loc[run.default.trial_id, "seeds"]
+    fails_less = row["seeds"] > theirs
+    why = "for failing with fewer seeds" if fails_less else "by the metric that decides"
     return (
-        f"{start} trial {winner} is the best by the metric that decides, but worse than "
+        f"{start} trial {winner} is the best {why}, but worse than "
         f"{default} by {amount} on the {cells} ({note}): keep the default."
     )
 

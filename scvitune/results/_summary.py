@@ -93,7 +93,7 @@ def _describe_leader(run: Run) -> str:
     if confirmed_winner(run) is not None:
         return describe_confirmation(run)
     if run.default is None:
-        return f"The best configuration is that of trial {best_id}."
+        return f"Trial {best_id} is the best (one training each)."
     default = name_default(run)
     if is_default_underway(run):
         return _describe_without_verdict(run, best_id)
@@ -111,7 +111,7 @@ def _describe_leader(run: Run) -> str:
             "each)."
         )
     if run.default.best_report(run.metric, run.mode) is None:
-        return f"The best configuration is that of trial {best_id}; the default has no result."
+        return f"Trial {best_id} is the best (one training each); the default has no result."
     return _compare_models(run, best_id, default)
 
 

@@ -40,7 +40,8 @@ def tell_confirmation(run: Run) -> list[str]:
     if is_open:
         text += ", which is not complete, so the search decided"
     elif len(counts) > 1:
-        text += f"; the best mean {run.metric} decided"
+        first = "" if len(set(counts)) == 1 else "the fewest failures, then "
+        text += f"; {first}the best mean {run.metric} decided"
     if confirmation_table(run)["p_value"].notna().any():
         text += (
             f"{'; ' if is_open else ', and '}differences from the default were measured on the "

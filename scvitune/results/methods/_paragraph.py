@@ -169,9 +169,10 @@ def _say_result(writer: Writer) -> None:
         _say_final_fit(writer, best_id)
         return
     changing = ", its hyperparameters changing on the way," if len(record.phases) > 1 else ""
-    best_by = f"The configuration with the best {run.metric}" if is_joint(run) else ""
+    by = f"the best {run.metric}" if is_joint(run) else ""
+    which = "The best configuration" if confirmed else "The configuration of the best trial"
     writer.say(
-        f"{best_by or 'The best configuration'}{open_}{changing} was "
+        f"{f'The configuration with {by}' if by else which}{open_}{changing} was "
         f"{settings or f'that of trial {best_id}'}."
     )
     if best is not None:

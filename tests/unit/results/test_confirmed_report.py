@@ -292,6 +292,25 @@ def test_the_seeds_told_are_those_that_both_finished(new_run) -> None:
     assert "better than the default on the held-out test cells, over 3 seeds" in words
 
 
+def test_a_winner_that_failed_less_is_not_called_the_best_by_the_metric(new_run) -> None:
+    builder = new_run()
+    builder.settings(confirm={"top_k": 1, "seeds": 4})
+    builder.trial("00000", values={4.0: 9.0}, origin="default")
+    builder.trial("00001", {"lr": 0.2}, values={4.0: 8.0})
+    for seed in (1, 2, 3, 4):
+        value = 12.0 + 0.01 * seed**2
+        builder.confirm("00001", seed, elbo_validation=value, elbo_test=value)
+        if seed < 4:
+            builder.confirm("00000", seed, elbo_validation=10.0, elbo_test=10.0)
+    failed = {"epoch": 0.0, "time_s": 0.0, "status": "failed", "reason": "", "metrics": {}}
+    builder.log.append("confirmation", trial_id="00000", seed=4, **failed)
+    builder.driver("end")
+    run = builder.read()
+    assert "is the best for failing with fewer seeds, but worse" in describe_confirmation(run)
+    told = "the fewest failures, then the best mean elbo_validation decided"
+    assert told in describe_methods(run).text
+
+
 def test_one_heading_and_one_verdict(confirmed) -> None:
     html, run = render_report(confirmed.read()), confirmed.read()
     assert re.findall(r"<h\d>[^<]*[Cc]onfirm[^<]*</h\d>", html) == [

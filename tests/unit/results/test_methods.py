@@ -43,7 +43,8 @@ def test_says_what_the_study_did(small_run) -> None:
         "1 trial diverged or failed and did not count.",
         "The search trained 10 epochs in all",
         "with 2 trials at a time",
-        "The best configuration was lr = 0.005, n_hidden = 128, n_latent = 12, gene_likelihood = "
+        "The configuration of the best trial was lr = 0.005, n_hidden = 128, n_latent = 12, "
+        "gene_likelihood = "
         "nb and clip = 5. It was trained for 4 epochs and did best after epoch 2, whose weights "
         "were kept.",
         "On the held-out test cells, its negative ELBO was 8.8000 against 11.000 for the default, "
@@ -66,7 +67,7 @@ def test_an_unfinished_study_says_so_far(new_run) -> None:
         "asked for. What follows counts those that were trained. Hyperparameters of scVI"
     )
     assert "The search trained 2 epochs in all so far" in text
-    assert "The best configuration so far" in text
+    assert "The configuration of the best trial so far" in text
 
 
 def test_a_default_that_won_is_said(new_run) -> None:
@@ -163,7 +164,7 @@ def test_a_lone_trial(new_run) -> None:
     builder = new_run()
     builder.trial("00001", {"lr": 0.2}, values={1.0: 6.0})
     builder.driver("end")
-    assert "The best configuration was lr = 0.2. It was trained for 1 epoch. " in (
+    assert "The configuration of the best trial was lr = 0.2. It was trained for 1 epoch. " in (
         describe_methods(builder.read()).text + " "
     )
 
@@ -344,7 +345,8 @@ def test_a_schedule_is_told_as_one(new_run) -> None:
     builder.log.append("end", trial_id="00001", status="finished", reason="")
     builder.driver("end")
     assert (
-        "The best configuration, its hyperparameters changing on the way, was lr = 0.009, 0.007 "
+        "The configuration of the best trial, its hyperparameters changing on the way, was lr = "
+        "0.009, 0.007 "
         "from epoch 4 on; n_hidden = 64. It was trained for 8 epochs and did best after the last, "
         "whose weights were kept."
     ) in describe_methods(builder.read()).text

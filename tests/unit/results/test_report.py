@@ -152,7 +152,7 @@ def test_a_run_without_a_default(new_run) -> None:
     builder = new_run()
     builder.trial("00000", values={1.0: 5.0})
     text = page(builder).text
-    assert "The best configuration is that of trial 00000." in text
+    assert "Trial 00000 is the best (one training each)" in text
     assert "no trial of the default configuration" in text
 
 
