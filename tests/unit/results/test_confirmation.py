@@ -29,7 +29,6 @@ from scvitune.results._confirmation_words import (
 from scvitune.results._tables import comparison_table
 from scvitune.results._wording import format_mean
 from scvitune.results.methods import describe_methods
-from scvitune.results.plots import plot_confirmation
 from scvitune.results.report._facts import key_figures
 
 LR = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128}
@@ -127,19 +126,6 @@ def test_differences_without_any_spread(shift, mode, better, p_value):
     assert found.p_value == p_value
     if shift:
         assert p_value == stats.binomtest(3, 3).pvalue
-
-
-def test_two_seeds_that_agree_to_the_digit_prove_nothing(small_run):
-    small_run.settings(confirm={"top_k": 1, "seeds": 2})
-    for seed in (1, 2):
-        small_run.confirm("00000", seed, elbo_validation=9.0 + seed, elbo_test=9.0 + seed)
-        small_run.confirm("00001", seed, elbo_validation=8.0 + seed, elbo_test=8.0 + seed)
-    run = small_run.read()
-    assert "no difference can be shown" in describe_confirmation(run)
-    assert "the same with all 2 seeds; sign test p = 0.5" in describe_confirmation(run)
-    assert "sign test, paired: p = 0.5" in describe_methods(run).text
-    figure, _ = plot_confirmation(run)
-    assert figure.layout.xaxis2.range[0] < -1
 
 
 def test_the_winner_has_the_best_mean_on_validation_and_not_on_test(searched):

@@ -304,22 +304,9 @@ def compared(builder) -> dict[str, tuple[str, str]]:
     [(9.5, 8.0, LESS_OVERFITTING), (8.5, 8.0, ""), (9.5, 9.5, ""), (9.0, 8.0, "")],
 )
 def test_a_worse_fit_of_the_training_cells_is_explained(new_run, train, test, verdict) -> None:
-    explain_fit(new_run(), train, test, verdict)
-
-
-@pytest.mark.parametrize(
-    ("dropout", "verdict"), [(0.05, LESS_OVERFITTING), (0.1, LESS_OVERFITTING), (0.3, "")]
-)
-def test_more_dropout_alone_makes_the_training_loss_worse(new_run, dropout, verdict) -> None:
-    """It is taken while dropout is on: that is no sign of less overfitting."""
-    rates = {"00000": {"dropout_rate": 0.1}, "00001": {"dropout_rate": dropout}}
-    explain_fit(new_run(), 9.5, 8.0, verdict, configs=rates)
-
-
-def explain_fit(builder, train, test, verdict, *, configs=None) -> None:
+    builder = new_run()
     for trial_id, values in (("00000", (9.0, 10.0, 9.0)), ("00001", (train, 9.0, test))):
-        config = (configs or {}).get(trial_id)
-        builder.trial(trial_id, config, origin="tpe" if trial_id > "00000" else "default")
+        builder.trial(trial_id, origin="tpe" if trial_id > "00000" else "default")
         names = ("elbo_train", "elbo_validation")
         metrics = dict(zip(names, values, strict=False))
         builder.log.append("report", trial_id=trial_id, epoch=4.0, time_s=1.0, metrics=metrics)
