@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scvitune.results._comparable import Comparable
+from scvitune.results._comparable import Comparable, compare_trials
+from scvitune.results._run_directory import Run, once_a_run
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -52,8 +53,19 @@ def foretold_share(trials: Comparable, *, n_trees: int = _TREES) -> float:
     if len(trials.values) < 2 or np.ptp(trials.values) == 0:
         return 0.0
     features, _ = _one_hot(trials)
-    forest = RandomForestRegressor(n_estimators=n_trees, oob_score=True, random_state=_SEED)
+    forest = RandomForestRegressor(
+        n_estimators=n_trees,
+        oob_score=True,
+        max_samples=min(len(trials.values), _MOST_A_TREE),
+        random_state=_SEED,
+    )
     return float(forest.fit(features, trials.values).oob_score_)
+
+
+@once_a_run
+def foretold_of(run: Run) -> float:
+    """Return `foretold_share` of a run's trials."""
+    return foretold_share(compare_trials(run))
 
 
 def compute_importance(trials: Comparable, *, n_trees: int | None = None) -> pd.DataFrame:

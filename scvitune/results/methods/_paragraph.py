@@ -12,7 +12,7 @@ from scvitune.results._importance import (
     LEAST_BEST,
     LEAST_FORETOLD,
     best_tenth,
-    foretold_share,
+    foretold_of,
 )
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
@@ -83,7 +83,7 @@ def _say_importance(writer: Writer) -> None:
     ways = [f"fANOVA{writer.cite('Hutter et al., 2014')}"]
     if best_tenth(trials) >= LEAST_BEST:
         ways.append(f"PED-ANOVA{writer.cite('Watanabe et al., 2023')}")
-    share = foretold_share(trials)
+    share = foretold_of(writer.run)
     told = format_percent(share) if share >= LEAST_FORETOLD else "next to nothing"
     writer.say(
         f"Hyperparameter importance was computed by {join_words(ways)} as implemented in "

@@ -12,9 +12,9 @@ from scvitune.results._importance import (
     LEAST_FORETOLD,
     best_tenth,
     compute_importance,
-    foretold_share,
+    foretold_of,
 )
-from scvitune.results._run_directory import Run, once_a_run
+from scvitune.results._run_directory import Run
 from scvitune.results._searched import list_searched
 from scvitune.results._typesetting import resume_with
 from scvitune.results._wording import format_percent
@@ -47,7 +47,7 @@ def plot_importance(run: Run) -> tuple[go.Figure, pd.DataFrame]:
     """Plot hyperparameter importance by fANOVA, with its spread over trees, and by PED-ANOVA.
 
     PED-ANOVA is not drawn where the best tenth is fewer than 10 trials. Bars are grey where
-    nothing can be told from chance, see `foretold_share`.
+    nothing can be told from chance, see `foretold_of`.
 
     Returns
     -------
@@ -151,14 +151,9 @@ def describe_comparison(run: Run) -> str:
     )
 
 
-@once_a_run
-def _share(run: Run) -> float:
-    return foretold_share(compare_trials(run))
-
-
 def is_told_from_chance(run: Run) -> bool:
     """Whether what the trials' settings do can be told from the luck of seeds."""
-    return _share(run) >= LEAST_FORETOLD
+    return foretold_of(run) >= LEAST_FORETOLD
 
 
 def describe_foretold(run: Run) -> str:
@@ -170,8 +165,9 @@ def describe_foretold(run: Run) -> str:
             "seed mattered. Numbers come out all the same; do not read them as effects."
         )
     return (
-        f"Grown on some of these trials, a forest foretells {format_percent(_share(run))} of the "
-        "variance of the others. The rest it cannot, the luck of seeds among it."
+        "Grown on some of these trials, a forest foretells "
+        f"{format_percent(foretold_of(run))} of the variance of the others. The rest it cannot, "
+        "the luck of seeds among it."
     )
 
 
