@@ -20,6 +20,7 @@ export OMP_NUM_THREADS ?= 1
 
 demo: install
 	$(BIN)/scvitune tune configs/demo.yaml
+	@echo "The command line is $(BIN)/scvitune; after \`source $(BIN)/activate\` it is scvitune."
 
 install: $(VENV)/.installed
 

@@ -143,7 +143,7 @@ class Study(Views):
 
     def _repr_html_(self) -> str:
         """Return the result as a notebook shows it."""
-        return f"<pre>{html.escape(self.summary())}</pre>"
+        return f'<pre style="white-space: pre-wrap">{html.escape(self.summary())}</pre>'
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "unfinished"

@@ -188,7 +188,7 @@ def _drive(
             more = wish if plan.space.names and not spent and not is_tried_out else ""
             announce(f"Nothing is left to do: {reason} ({trials_in_words(len(records))}).{more}")
             return
-        _announce(plan, layout, prepared, tissues, console)
+        _announce(plan, layout, prepared, tissues, console, is_searched=bool(searched or spent))
         with (
             Interruption(stopper, announce, has_lost_ray) as interruption,
             ray_session(plan.slots),
@@ -227,6 +227,7 @@ def _drive(
             action="interrupted" if interrupted else "end",
             reason=interrupted or stopper.spent or "",
         )
+        announce("Writing the results ...")
 
 
 def _announce(
@@ -235,21 +236,24 @@ def _announce(
     prepared: PreparedData,
     tissues: Tissues | None,
     console: Console,
+    *,
+    is_searched: bool,
 ) -> None:
     """Say what is about to happen, before the seconds that Ray and imports take."""
     slots = plan.slots
     threads = f" with {slots.threads} threads each" if slots.threads > 1 else ""
     if slots.fused > 1:
         threads += f", up to {slots.fused} of one architecture trained as one model"
+    trials = trials_in_words(plan.num_trials)
     console.print(
-        f"Tuning {plan.config.model} on {prepared.n_cells} "
-        f"{'cells' if tissues is None else 'spots'} x {prepared.n_genes} genes: "
-        f"{trials_in_words(plan.num_trials)}, {slots.slots} at a time{threads}, at most "
-        f"{plan.max_epochs:g} epochs.",
+        f"{'After the search of' if is_searched else 'Tuning'} {plan.config.model} on "
+        f"{prepared.n_cells} {'cells' if tissues is None else 'spots'} x {prepared.n_genes} genes"
+        f"{f' ({trials})' if is_searched else f': {trials}'}, {slots.slots} at a time{threads}, "
+        f"at most {plan.max_epochs:g} epochs.",
         highlight=False,
         soft_wrap=True,
     )
-    if plan.strategy is not None:
+    if plan.strategy is not None and not is_searched:
         console.print(
             f"Strategy {plan.strategy.name!r} chose {plan.strategy}.",
             highlight=False,
@@ -258,7 +262,7 @@ def _announce(
     if slots.note:
         console.print(slots.note, highlight=False, markup=False, soft_wrap=True)
     ahead = describe_cut_grid(plan), describe_early_rung(plan, prepared), describe_held_kl(plan)
-    for line in chain(*ahead):
+    for line in [] if is_searched else chain(*ahead):
         console.print(f"WARNING: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"Run directory: {layout.root}  ({describe_ending(layout.root)})\n"

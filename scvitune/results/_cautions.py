@@ -10,6 +10,7 @@ from scvitune.events import TrialRecord
 from scvitune.ranking import choose_candidates
 from scvitune.results._budget import cut_default, held_kl, is_searched, max_epochs
 from scvitune.results._edges import find_edges
+from scvitune.results._elsewhere import find_losses
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._selection import selection_cautions
@@ -18,7 +19,6 @@ from scvitune.results._tables import (
     can_be_confirmed,
     comparison_table,
     confirmed_winner,
-    is_missing,
     test_metric,
     trial_status,
 )
@@ -31,18 +31,13 @@ from scvitune.results._typesetting import (
 from scvitune.results._wording import (
     cells_of,
     describe_metric,
-    format_number,
     format_value,
     in_sentence,
-    join_words,
-    metric_words,
 )
 
 OPEN = ("pending", "running", "interrupted")
 """Status of trials that are still to be trained to an end."""
 _MANY_FAILED = 0.2
-_SLIGHT = 0.01
-"""A share of the default's value that says nothing where no interval does."""
 _TRIALS_EACH, _TRIALS_WANTED = 3, 10
 """A hyperparameter: fewer are too few, and so many are usual for Bayesian searchers."""
 
@@ -50,13 +45,14 @@ _TRIALS_EACH, _TRIALS_WANTED = 3, 10
 def find_cautions(run: Run) -> list[str]:
     """Return one sentence a caution, the weightiest first; none is good news."""
     best_id = best_trial_id(run)
-    cautions = [*_cut(run), *_held(run)]
+    is_open = any(trial_status(run, record) in OPEN for record in run.records.values())
+    has_result = best_id is not None and not (is_open and not run.spent_budget)
+    cautions = [*_cut(run), *_held(run), *(find_losses(run) if has_result else [])]
     cautions += [*_unfinished(run), *_failed(run), *_default(run), *_too_few(run)]
     cautions += [*_stopped_too_early(run), *selection_cautions(run)]
-    is_open = any(trial_status(run, record) in OPEN for record in run.records.values())
-    if best_id is not None and not (is_open and not run.spent_budget):
+    if best_id is not None and has_result:
         best = run.records[best_id]
-        cautions += [*_all_stopped(run), *_disagreement(run), *_worse_elsewhere(run)]
+        cautions += [*_all_stopped(run), *_disagreement(run)]
         cautions += _trained_once(run, best)
         cautions += [*find_edges(run, best), *_still_improving(run, best)]
     return cautions
@@ -110,29 +106,6 @@ def _with_more(run: Run) -> str:
 
 def _asked_samples(run: Run) -> int:
     return int(run.search.get("num_samples") or 0)
-
-
-def _worse_elsewhere(run: Run) -> list[str]:
-    """Warn of other metrics on the test cells in which the best is worse than the default.
-
-    Not where an interval of the difference holds zero, nor of next to nothing where there is none.
-    """
-    table, decides = comparison_table(run), test_metric(run)
-    worse = [
-        f"{in_sentence(metric_words(str(name)).label)} "
-        f"({format_number(float(row['best']))} against {format_number(float(row['default']))}"
-        f"{', how sure is not known' if is_missing(row['low']) else ''})"
-        for name, row in table.iterrows()
-        if name != decides and cells_of(str(name)) and str(name).endswith("_test")
-        if row["verdict"] == "worse" and not row["low"] <= 0 <= row["high"]
-        if not is_missing(row["low"]) or not abs(row["relative"]) < _SLIGHT
-    ]
-    if not worse:
-        return []
-    return [
-        f"On the {cells_of(decides)} the best is worse than the default in {join_words(worse)}: "
-        "one training of each."
-    ]
 
 
 def _cut(run: Run) -> list[str]:
@@ -265,8 +238,20 @@ def _how_to_get_more(run: Run) -> str:
     fewer = "search fewer hyperparameters in a new study."
     if ended_by_epochs(run):
         return f"Give a new study a larger epoch_budget, or {fewer}"
+    if _is_too_short(run):
+        return (
+            f"Give the new study, with more epochs, `num_samples` of {advised_samples(run)}, or "
+            "let it search fewer hyperparameters."
+        )
     more = _with_more(run)
     return f"Go on with {more}, or {fewer}" if more else fewer.capitalize()
+
+
+def _is_too_short(run: Run) -> bool:
+    """Whether another caution advises a new study with more epochs: a resume keeps its own."""
+    best_id = best_trial_id(run)
+    is_moving = best_id is not None and bool(_still_improving(run, run.records[best_id]))
+    return is_moving or cut_default(run) is not None
 
 
 def ended_by_epochs(run: Run) -> bool:

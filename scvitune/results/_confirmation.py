@@ -133,14 +133,16 @@ def confirmation_table(run: Run) -> pd.DataFrame:
     mode = metric_mode(run, test) or run.mode
     rows = []
     for trial_id in run.candidates:
-        row: dict[str, object] = {"seeds": len(_values(run, trial_id, metric))}
+        row: dict[str, object] = {"seeds": len(seed_values(run, trial_id, metric))}
         for name in (metric, test):
-            mean, error = _mean_and_error(_values(run, trial_id, name))
+            mean, error = _mean_and_error(seed_values(run, trial_id, name))
             row |= {f"{name}_mean": mean, f"{name}_standard_error": error}
         row |= dict.fromkeys(_DIFFERENCES, math.nan)
         if default is not None and default.trial_id != trial_id:
             found = compare_paired(
-                _values(run, trial_id, test), _values(run, default.trial_id, test), mode=mode
+                seed_values(run, trial_id, test),
+                seed_values(run, default.trial_id, test),
+                mode=mode,
             )
             row |= {
                 "difference": found.mean,
@@ -202,11 +204,12 @@ def seeds_compared(run: Run, trial_id: str) -> set[int]:
     """Return the seeds with which both a trial and the default were measured on the test cells."""
     if run.default is None:
         return set()
-    both = (_values(run, one, test_metric(run)) for one in (trial_id, run.default.trial_id))
+    both = (seed_values(run, one, test_metric(run)) for one in (trial_id, run.default.trial_id))
     return set.intersection(*map(set, both))
 
 
-def _values(run: Run, trial_id: str, metric: str) -> dict[int, float]:
+def seed_values(run: Run, trial_id: str, metric: str) -> dict[int, float]:
+    """Return a metric of a trial's trainings with fresh seeds, by the number of the seed."""
     if run.confirm is None:
         return {}
     finished = finished_confirmations(run.records[trial_id], seeds=run.confirm["seeds"])

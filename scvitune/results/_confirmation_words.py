@@ -146,7 +146,8 @@ def _note(run: Run, table: pd.DataFrame, winner: str) -> str:
     note = f"{f'the same with all {n_seeds} seeds; sign test' if math.isnan(ends[0]) else told} "
     note += "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
     if n_compared > 1:
-        note += f", which alone is corrected for {n_compared} comparisons"
+        note += f" after correction for {n_compared} comparisons"
+        note += "" if math.isnan(ends[0]) else ", the interval being of this one alone"
     return note
 
 

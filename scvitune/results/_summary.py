@@ -18,6 +18,7 @@ from scvitune.results._confirmation_words import (
     is_tested,
     render_confirmation,
 )
+from scvitune.results._elsewhere import find_gain_of_kl_alone
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
@@ -72,6 +73,8 @@ def describe_outcome(run: Run, *, is_being_written: bool = False) -> str:
     which it chose have been measured, and then it is said.
     """
     outcome = _describe_leader(run)
+    if find_gain_of_kl_alone(run) is not None:
+        outcome += " All of the gain is in the KL divergence."
     if is_being_written and confirmed_winner(run) is None and not _is_measured_on_test(run):
         cells = cells_of(run.metric)
         return f"So far, by the {cells or 'search'} alone: {outcome}"

@@ -81,17 +81,17 @@ SEARCHERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "grid": ("of a grid", "", ()),
     "qmc": ("of a scrambled Sobol sequence", "optuna", ("Akiba et al., 2019",)),
     "tpe": (
-        "proposed by a tree-structured Parzen estimator",
+        "proposed by a tree-structured Parzen estimator, the first few at random",
         "hyperopt",
         ("Bergstra et al., 2011", "Bergstra et al., 2013"),
     ),
     "optuna_tpe": (
-        "proposed by a multivariate tree-structured Parzen estimator",
+        "proposed by a multivariate tree-structured Parzen estimator, the first few at random",
         "optuna",
         ("Bergstra et al., 2011", "Akiba et al., 2019"),
     ),
     "gp": (
-        "proposed by Bayesian optimisation with a Gaussian process",
+        "proposed by Bayesian optimisation with a Gaussian process, the first few at random",
         "optuna",
         ("Akiba et al., 2019",),
     ),

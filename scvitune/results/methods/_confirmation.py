@@ -12,12 +12,13 @@ from scvitune.results._confirmation import (
     tested_trainings,
 )
 from scvitune.results._confirmation_words import describe_scope
-from scvitune.results._intervals import cell_difference
+from scvitune.results._intervals import LEVEL, cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import comparison_table, confirmed_winner, test_metric
 from scvitune.results._wording import (
     cells_of,
     format_number,
+    format_range,
     in_sentence,
     metric_words,
     write_difference,
@@ -51,7 +52,7 @@ def tell_confirmation(run: Run) -> list[str]:
 
 
 def tell_confirmed_gain(run: Run, winner: str, *, cite: Callable[[str], str]) -> list[str]:
-    """Return what fresh seeds found of the winner against the default, then what cells did.
+    """Return what cells of one training found of the winner, then what fresh seeds did.
 
     Nothing where there is no default to compare with.
 
@@ -77,13 +78,20 @@ def tell_confirmed_gain(run: Run, winner: str, *, cite: Callable[[str], str]) ->
     has_spread = not math.isnan(row["difference_low"])
     by = "two-sided paired t-test" if has_spread else "sign test, paired"
     p_words = "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
+    difference = float(row["difference"])
+    ends = float(row["difference_low"]), float(row["difference_high"])
+    ends = ends if difference >= 0 else (-ends[1], -ends[0])
+    interval = f" ({100 * LEVEL:g} % confidence interval {format_range(*ends)})"
+    interval = interval if has_spread else ""
+    amount = f"{format_number(abs(difference), digits=3)} {metric_words(test).unit}".strip()
+    way = "lower" if difference < 0 else "higher"
     sentence = (
         f"On the {cells_of(test)}, over fresh seeds, its "
         f"{in_sentence(metric_words(test).label)}{own} was {means[0]} against {means[1]} (mean ± "
-        f"standard error) for {name_default(run, 'the default')}; {by}: {p_words}"
-        f"{corrected}."
+        f"standard error) for {name_default(run, 'the default')}, {amount} {way}{interval}; {by}: "
+        f"{p_words}{corrected}."
     )
-    return [sentence, *_tell_cells(run, winner, test)]
+    return [*_tell_cells(run, winner, test), sentence]
 
 
 def _tell_cells(run: Run, winner: str, test: str) -> list[str]:
@@ -98,7 +106,8 @@ def _tell_cells(run: Run, winner: str, test: str) -> list[str]:
         name=test,
         paired=paired,
     )
+    label = in_sentence(metric_words(test).label)
     return [
-        "In the search, each trained once and compared cell by cell (Student's t), it was "
-        f"{difference}."
+        "In the search, each trained once and compared with the default cell by cell (Student's "
+        f"t), its {label} on the {cells_of(test)} was {difference}."
     ]

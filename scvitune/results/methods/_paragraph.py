@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from scvitune.results._budget import name_default
 from scvitune.results._cautions import others_all_stopped
 from scvitune.results._comparable import compare_trials
+from scvitune.results._elsewhere import find_gain_of_kl_alone
 from scvitune.results._importance import (
     LEAST_BEST,
     LEAST_FORETOLD,
@@ -182,7 +183,19 @@ def _say_result(writer: Writer) -> None:
             writer.say(sentence)
     elif not is_default_underway(run):
         _say_gain(writer)
+    _say_gain_of_kl_alone(writer)
     _say_final_fit(writer, best_id)
+
+
+def _say_gain_of_kl_alone(writer: Writer) -> None:
+    found = find_gain_of_kl_alone(writer.run)
+    if found is not None:
+        kl, reconstruction = found
+        writer.say(
+            f"The gain was in the KL divergence alone ({format_number(kl.best)} against "
+            f"{format_number(kl.default)}); the reconstruction loss was higher "
+            f"({reconstruction.describe()})."
+        )
 
 
 def _tell_training(trained: float, best: float, *, confirmed: bool) -> str:

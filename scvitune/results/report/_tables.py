@@ -291,7 +291,7 @@ def describe_constants(run: Run) -> str:
 
 
 _QUANTITIES = {
-    "wall_s": "Wall time",
+    "wall_s": "Wall time of the search",
     "trial_s": "Time of all trials together",
     "slots": "Trials at a time",
     "busy": "Share of the slots' time in training",

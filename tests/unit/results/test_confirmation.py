@@ -158,8 +158,8 @@ def test_the_winner_has_the_best_mean_on_validation_and_not_on_test(searched):
     low, high = -expected.confidence_interval().high, -expected.confidence_interval().low
     assert (
         "cell on the held-out test cells (95 % interval over 4 seeds, paired: "
-        f"{low:.2f} to {high:.2f}; two-sided p < 0.0001, which alone is corrected for 2 "
-        "comparisons)"
+        f"{low:.2f} to {high:.2f}; two-sided p < 0.0001 after correction for 2 comparisons, the "
+        "interval being of this one alone)"
     ) in words
     text = summarise(run)
     assert words in text

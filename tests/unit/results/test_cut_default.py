@@ -93,7 +93,7 @@ def test_the_confirmation_says_it(small_run, shift, words) -> None:
     if shift == -2.0:
         figures = [words for _, words in key_figures(run, comparison_table(run))]
         assert f"better than the default {CUT} on the held-out test cells, over 3 seeds" in figures
-        told = f"(mean ± standard error) for the default {CUT}; two-sided paired"
+        told = f"(mean ± standard error) for the default {CUT}, 1.90 nats"
         assert told in describe_methods(run).text
 
 

@@ -34,4 +34,4 @@ def test_more_dropout_alone_makes_the_training_loss_worse(new_run, dropout, is_t
         metrics = {"elbo_train": train, "elbo_validation": validation}
         builder.log.append("report", trial_id=trial_id, epoch=4.0, time_s=1.0, metrics=metrics)
         builder.judge(trial_id, elbo_test=test)
-    assert ("tuned model overfits less" in render_report(builder.read())) is is_told
+    assert ("best trial overfit less" in render_report(builder.read())) is is_told

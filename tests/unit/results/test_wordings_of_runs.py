@@ -76,7 +76,8 @@ def test_cautions_say_what_a_resume_cannot_change(new_run) -> None:
     cautions = " ".join(find_cautions(builder.read()))
     assert "higher values may be better still, search a wider range in a new study." in cautions
     assert "A resumed study keeps its `max_epochs`; start a new one with a larger one." in cautions
-    assert "or search fewer hyperparameters in a new study." in cautions
+    assert "with more epochs, `num_samples` of 30, or let it search fewer hyperpar" in cautions
+    assert "--num-samples" not in cautions, "which would be of as few epochs"
 
 
 def test_what_cautions_advise_is_a_whole_command_set_as_code(new_run) -> None:
@@ -314,7 +315,7 @@ def test_a_worse_fit_of_the_training_cells_is_explained(new_run, train, test, ve
     found = compared(builder)
     assert list(found) == ["elbo_validation", "elbo_test", "elbo_train"]
     assert found["elbo_train"] == (verdict, "")
-    assert ("tuned model overfits less" in render_report(builder.read())) is bool(verdict)
+    assert ("best trial overfit less" in render_report(builder.read())) is bool(verdict)
 
 
 def test_the_report_of_a_finished_study_tells_what_is_missing_and_how_to_get_it(small_run) -> None:
