@@ -18,8 +18,11 @@ _LOG_CEILING = 20.0
 _SAMPLE_CELLS = 200
 """Cells looked at to tell how values were transformed, or whether a layer holds counts."""
 
-_TOTALS_SPREAD = 0.05
+_TOTALS_SPREAD = 0.001
 """Totals whose standard deviation is below this share of their mean are taken for equal."""
+
+_LOGGED_SPREAD = 0.05
+"""The same for totals under a logarithm, which genes were often dropped from since."""
 
 _WHOLE_SHARE = 0.95
 """A cell's log-normalised values are known by multiples: at least this share must be whole."""
@@ -86,11 +89,32 @@ def _transformation(counts: Counts, adata: Any) -> str:
     if below and "log1p" in adata.uns:
         return " It is log-normalised (adata.uns['log1p'] says so)."
     sample = _sample_rows(counts)
-    if below and (_equal_totals(np.expm1(sample)) or _whole_multiples(np.expm1(sample))):
+    corrected = (
+        " Values that were corrected for ambient RNA, estimated, averaged or scaled are not "
+        "counts any more."
+    )
+    is_whole = np.rint(sample[sample > 0]) == sample[sample > 0]
+    if is_whole.all():  # what is wrong lies in other cells
+        return corrected
+    logged = np.expm1(sample) if below else None
+    if logged is not None and (_equal_totals(logged, _LOGGED_SPREAD) or _whole_multiples(logged)):
         return " It looks log-normalised (scanpy.pp.log1p)."
-    if _equal_totals(sample) or _whole_multiples(sample):
+    if _equal_totals(sample, _TOTALS_SPREAD):
         return " It looks normalised to equal totals (scanpy.pp.normalize_total)."
-    return ""
+    factor = _common_factor(sample)
+    if factor is not None:
+        return (
+            f" All values of the first {len(sample)} cells are whole numbers times {factor:.6g}: "
+            "they look scaled by one factor."
+        )
+    if is_whole.mean() < 0.5 and _whole_multiples(
+        sample
+    ):  # genes were dropped since, or kept out of the totals
+        return (
+            " Each cell's values are whole numbers times a factor of that cell: they look "
+            "normalised to totals (scanpy.pp.normalize_total)."
+        )
+    return corrected
 
 
 def _sample_rows(counts: Counts) -> npt.NDArray[np.float64]:
@@ -104,10 +128,19 @@ def _sample_rows(counts: Counts) -> npt.NDArray[np.float64]:
     return dense
 
 
-def _equal_totals(rows: npt.NDArray[np.float64]) -> bool:
+def _equal_totals(rows: npt.NDArray[np.float64], spread: float) -> bool:
     totals = rows.sum(axis=1)
     totals = totals[totals > 0]
-    return len(totals) > 1 and bool(totals.std() < _TOTALS_SPREAD * totals.mean())
+    return len(totals) > 1 and bool(totals.std() < spread * totals.mean())
+
+
+def _common_factor(rows: npt.NDArray[np.float64]) -> float | None:
+    """Return what all values are whole multiples of; None: nothing that is seen among them."""
+    values = rows[rows > 0]
+    least = values.min(initial=np.inf)
+    multiples = values / least
+    whole = np.isclose(multiples, np.rint(multiples), rtol=1e-6, atol=1e-3)  # float32 rounds
+    return float(least) if np.ptp(values) > 0 and whole.all() else None
 
 
 def _whole_multiples(rows: npt.NDArray[np.float64]) -> bool:
