@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from scvitune._disk import disk_faults_explained, explain_disk_fault
 from scvitune._seeding import derive_seed
-from scvitune.config import read_whole_number
+from scvitune.config import read_number, read_whole_number
 from scvitune.contracts import Config, RunLayout
 from scvitune.errors import Faults
 from scvitune.events import EventLog, TrialRecord, fold, read_events
@@ -53,7 +54,15 @@ def train_learning_curve(
     plan, layout = opened.plan, opened.layout
     records = fold(read_events(layout.events))
     winner = FollowUpPlan(plan.config, plan.mode).winner(records)
-    _check(plan, sizes, seeds, has_winner=winner is not None, of_spots=opened.tissues is not None)
+    shares = _read_shares(sizes)
+    _check(
+        plan,
+        shares,
+        sizes,
+        seeds,
+        has_winner=winner is not None,
+        of_spots=opened.tissues is not None,
+    )
 
     def choose(records: Mapping[str, TrialRecord]) -> list[FollowUpTask]:
         if winner is None:
@@ -61,7 +70,7 @@ def train_learning_curve(
         return [
             _task(plan, records[winner], size, seed)
             for seed in range(1, int(seeds) + 1)
-            for size in sorted(sizes)
+            for size in sorted(shares)
         ]
 
     if not still_to_do(choose(records), records):
@@ -89,8 +98,21 @@ def train_learning_curve(
     return layout
 
 
+def _read_shares(sizes: Any) -> list[float]:
+    """Return the shares that were given; none if anything else was."""
+    if isinstance(sizes, str | bytes | Mapping) or not isinstance(sizes, Iterable):
+        return []
+    try:
+        given = list(sizes)
+    except TypeError:  # an array of no dimensions
+        return []
+    numbers = [None if isinstance(size, str) else read_number(size) for size in given]
+    shares = [number for number in numbers if number is not None and 0 < number <= 1]
+    return shares if len(shares) == len(given) else []
+
+
 def _check(
-    plan: Plan, sizes: Sequence[float], seeds: int, *, has_winner: bool, of_spots: bool
+    plan: Plan, shares: list[float], sizes: Any, seeds: Any, *, has_winner: bool, of_spots: bool
 ) -> None:
     faults = Faults()
     if of_spots:
@@ -100,19 +122,18 @@ def _check(
         )
     if not has_winner:
         faults.add("No trial of the study has a result yet, so there is nothing to train.")
-    wrong = [size for size in sizes if not 0 < size <= 1]
-    if wrong or len(set(sizes)) < 2:
+    if len(set(shares)) < 2:
         faults.add(
-            f"sizes must be at least two different shares of the training cells, above 0 and up "
-            f"to 1, but are {list(sizes)}."
+            "sizes must be at least two different shares of the training cells, above 0 and up "
+            f"to 1, such as (0.2, 0.5, 1.0), but got {sizes!r:.200}."
         )
-    elif _n_cells(plan, min(sizes)) < _SMALLEST_TRAIN:
+    elif _n_cells(plan, min(shares)) < _SMALLEST_TRAIN:
         faults.add(
-            f"The smallest size is {min(sizes):g} of {len(plan.split.train)} training cells; "
+            f"The smallest size is {min(shares):g} of {len(plan.split.train)} training cells; "
             f"batch norm needs at least {_SMALLEST_TRAIN}."
         )
-    if (read_whole_number(seeds) or 0) < 1:
-        faults.add(f"seeds must be a whole number of at least 1, but is {seeds!r}.")
+    if isinstance(seeds, str) or (read_whole_number(seeds) or 0) < 1:
+        faults.add(f"seeds must be a whole number of at least 1, but is {seeds!r:.200}.")
     faults.raise_if_any()
 
 

@@ -131,3 +131,43 @@ def test_seeds_of_what_comes_after_a_study_are_whole(run):
         scvitune.replay(study, seed=1.5)
     with pytest.raises(InputError, match=r"seeds must be a whole number .* but is 1\.5"):
         scvitune.learning_curve(study, seeds=1.5)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        5,
+        0.5,
+        None,
+        "all",
+        "",
+        [],
+        [1.0],
+        [0.5, 0.5],
+        [0.0, 1.0],
+        [0.5, 2],
+        ["0.5", "1"],
+        [True, 0.5],
+        [None, 0.5],
+        [[0.2, 0.5], 1.0],
+        [0.5, float("nan")],
+        {0.2: 1, 1.0: 2},
+        np.array(0.5),
+        np.array([[0.2, 0.5], [0.7, 1.0]]),
+    ],
+    ids=repr,
+)
+def test_sizes_of_a_learning_curve_are_shares(run, sizes):
+    study = scvitune.load(run)
+    with pytest.raises(InputError, match="2 things are wrong") as error:
+        scvitune.learning_curve(study, sizes=sizes, seeds="3")
+    about_sizes, about_seeds = error.value.faults
+    assert "sizes must be at least two different shares of the training cells" in about_sizes
+    assert about_sizes.endswith(f"but got {sizes!r}.")
+    assert about_seeds == "seeds must be a whole number of at least 1, but is '3'."
+
+
+@pytest.mark.parametrize("seeds", [0, -1, "3", True, None, [3]])
+def test_seeds_of_a_learning_curve_are_counted(run, seeds):
+    with pytest.raises(InputError, match="seeds must be a whole number of at least 1, but is"):
+        scvitune.learning_curve(run, sizes=np.array([0.5, 1.0]), seeds=seeds)
