@@ -15,7 +15,7 @@ from scvitune.results._budget import max_epochs
 from scvitune.results._intervals import LEVEL, reach_of
 from scvitune.results._run_directory import Run
 from scvitune.results._schedule import find_trial
-from scvitune.results._wording import format_number
+from scvitune.results._wording import format_mean, format_number, format_percent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -122,16 +122,16 @@ def judge_learning_curve(
     gap, gap_error = _mean_and_error(full["elbo_validation"] - full["elbo_train"])
     of_cells = float(full[_GAP_ERROR].mean()) if _GAP_ERROR in full else math.nan
     loss = float(full["elbo_validation"].abs().mean())
-    fell = f"From {smaller} to {largest} cells the negative ELBO on the validation cells "
+    fell = f"From {smaller:,} to {largest:,} cells the negative ELBO on the validation cells "
     above = (
-        f"at {largest} cells it is {_nats(gap, math.hypot(gap_error, of_cells))} above that on "
+        f"at {largest:,} cells it is {_nats(gap, math.hypot(gap_error, of_cells))} above that on "
         "the training cells"
         if gap > 0
-        else f"at {largest} cells it is no higher than on the training cells"
+        else f"at {largest:,} cells it is no higher than on the training cells"
     )
     if len(falls) < 2:
-        moved = f": {fell[0].lower()}{fell[1:]}{'fell' if fall > 0 else 'rose'} by "
-        once = f"{moved}{_nats(abs(fall), math.nan)}, by luck or not" if len(falls) else ""
+        moved = f": {fell[0].lower()}{fell[1:]}{_changed(fall, math.nan)}, by luck or not"
+        once = moved if len(falls) else ""
         return (
             f"Nothing can be told with fewer than two seeds that have both sizes{once}. Ask for "
             f"more, such as scvitune.learning_curve(study, seeds=3).{note}"
@@ -149,15 +149,19 @@ def judge_learning_curve(
         )
         per_doubling = fall / math.log2(largest / smaller)
         return (
-            f"More cells would help: {fell[0].lower()}{fell[1:]}fell by "
-            f"{_nats(fall, fall_error)}, {format_number(per_doubling, digits=2)} nats a doubling; "
+            f"More cells would help: {fell[0].lower()}{fell[1:]}{_changed(fall, fall_error)}, "
+            f"{format_number(per_doubling, digits=2)} nats per doubling of the cells; "
             f"{above}.{more_epochs}{note}"
         )
-    flat = f"{fell}did not fall clearly ({_nats(fall, fall_error)})"
+    flat = f"{fell}{_changed(fall, fall_error)}"
+    if abs(fall) <= fall_reach:
+        flat += ", which is no clear change"
+    elif fall > 0:
+        flat += f", which is less than {format_percent(_WORTH)} of it"
     if too_short:
         return (
             f"Trained too short to tell: in {broken_off.sum()} of {len(full)} trainings on "
-            f"{largest} cells the loss was still falling at the last epoch. Before a change of "
+            f"{largest:,} cells the loss was still falling at the last epoch. Before a change of "
             "the model or more cells, try more epochs: a new study with a larger max_epochs. As "
             f"it is, {flat[0].lower()}{flat[1:]}, and {above}.{note}"
         )
@@ -183,10 +187,15 @@ def _is_clear(mean: float, reach: float, loss: float) -> bool:
     return mean > _WORTH * loss and mean > reach  # never of an error that is not known
 
 
+def _changed(fall: float, error: float) -> str:
+    """Return which way a loss went and how far, and what stands after the ±."""
+    what = "" if math.isnan(error) else " (± standard error)"
+    return f"{'rose' if fall < 0 else 'fell'} by {_nats(abs(fall), error)}{what}"
+
+
 def _nats(mean: float, error: float) -> str:
-    text = format_number(mean, digits=3)
-    spread = "" if math.isnan(error) else f" ± {format_number(error, digits=2)}"
-    return f"{text}{spread} nats a cell"
+    known = not math.isnan(error)
+    return f"{format_mean(mean, error) if known else format_number(mean, digits=3)} nats per cell"
 
 
 def _mean_and_error(values: pd.Series) -> tuple[float, float]:

@@ -33,7 +33,7 @@ def curve(run, losses, *, status="finished", epoch=2.0, of_cells=1.0):
         ({50: [(80, 90), (81, 91)], 100: [(82, 90), (83, 91)]}, "Overfitting"),
         # of one seed nobody knows what luck did
         ({50: [(80, 90)], 100: [(91, 90)]}, "Nothing can be told with fewer than two seeds"),
-        ({50: [(80, 100)], 100: [(80, 90)]}, "fell by 10.0 nats a cell, by luck or not"),
+        ({50: [(80, 100)], 100: [(80, 90)]}, "fell by 10.0 nats per cell, by luck or not"),
         # the fall is within two, and within twelve standard errors: of two seeds, by luck
         ({50: [(90, 95), (91, 85)], 100: [(90, 90), (91, 88)]}, "Nothing can be told: from"),
         ({50: [(80, 95), (81, 92)], 100: [(90, 90), (91, 90)]}, "Nothing can be told: from"),
@@ -45,6 +45,40 @@ def test_the_verdict_follows_its_rule(small_run, losses, said):
     found = read_learning_curve(small_run.read())
     assert said in found.verdict
     assert str(found) == found.verdict
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        # 2 +- 12 up, 2 +- 12 down; 9 +- 1 up and clearly so; 0.06 +- 0.01 of 90 down
+        (
+            {50: [(90, 80), (91, 100)], 100: [(90, 94), (91, 90)]},
+            "rose by 2 ± 12 nats per cell (± standard error), which is no clear change, and at",
+        ),
+        (
+            {50: [(90, 94), (91, 90)], 100: [(90, 80), (91, 100)]},
+            "fell by 2 ± 12 nats per cell (± standard error), which is no clear change, and at",
+        ),
+        (
+            {50: [(90, 90), (91, 90), (90, 90)], 100: [(90, 99), (91, 98), (90, 100)]},
+            "rose by 9.00 ± 0.58 nats per cell (± standard error), and at 100 cells",
+        ),
+        (
+            {50: [(90, 90.05), (91, 90.06), (90, 90.07)], 100: [(90, 90)] * 3},
+            "0.0600 ± 0.0058 nats per cell (± standard error), which is less than 0.1 % of it",
+        ),
+        (
+            {50: [(80, 100), (81, 102)], 100: [(82, 90), (83, 91)]},
+            "fell by 10.50 ± 0.50 nats per cell (± standard error), 10 nats per doubling of the",
+        ),
+    ],
+)
+def test_the_verdict_says_which_way_the_loss_went(small_run, losses, said):
+    curve(small_run, losses)
+    verdict = read_learning_curve(small_run.read()).verdict
+    assert said in verdict
+    assert "nats a" not in verdict
+    assert "-" not in verdict
 
 
 @pytest.mark.parametrize(
