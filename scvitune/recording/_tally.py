@@ -255,9 +255,9 @@ class Tally:
     def time_left(self) -> str:
         """Return the time left in words."""
         seconds = self.seconds_left()
-        if seconds is None:
-            return "time left not known yet"
-        if seconds:
+        if self.n_ended < self.num_trials:
+            if not seconds:  # nothing heard, or all is trained but not yet judged and ended
+                return "time left not known yet"
             shown = self._end.seconds_left(time.monotonic(), estimate=seconds)
             if self._time_budget_s is not None:
                 shown = min(shown, max(0.0, self._time_budget_s - self.elapsed_s()))

@@ -517,3 +517,18 @@ def test_a_search_that_is_over_does_not_promise_that_nothing_follows() -> None:
     followed.report("00000", epoch=10.0, time_s=1.0, metrics={"m": 1.0})
     followed.end("00000", status="finished")
     assert followed.time_left() == "all trials done, up to 20 trainings to confirm next"
+
+
+def test_all_trials_are_done_only_once_all_have_ended(clock) -> None:
+    """The last trial has trained all of its epochs, and is still being judged."""
+    target = tally(num_trials=2)
+    for number in range(2):
+        trial_id = f"{number:05d}"
+        target.propose(trial_id, {}, "default" if number == 0 else "tpe")
+        target.start(trial_id)
+        target.report(trial_id, epoch=10.0, time_s=1.0, metrics={"m": 1.0})
+    target.end("00000", status="finished")
+    assert target.seconds_left() == 0.0
+    assert target.line() == "1 of 2 trials done, 1 running | best 1 | 0 s, time left not known yet"
+    target.end("00001", status="finished")
+    assert target.line().endswith("2 of 2 trials done | best 1 | 0 s, all trials done")
