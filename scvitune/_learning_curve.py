@@ -26,7 +26,8 @@ def learning_curve(
     Each training sees as many cells as one on all training cells would (as many steps, but where
     a part is smaller than a batch), so all sizes cost about the same: ``len(sizes) * seeds`` full
     trainings. They run on the study's slots; each result is kept in the run directory, so an
-    interrupted curve goes on when it is asked for again. The test cells are not looked at.
+    interrupted curve goes on when it is asked for again. The test cells are not looked at. A
+    ``report.html`` that is there is written anew.
 
     Parameters
     ----------
@@ -52,9 +53,10 @@ def learning_curve(
         spots, or an own metric cannot be had.
     """
     from scvitune._arguments import take_functions
+    from scvitune._disk import disk_faults_explained
     from scvitune._study import take_study
     from scvitune.experiment import train_learning_curve, wait_for_shutdown
-    from scvitune.results import read_learning_curve, read_run
+    from scvitune.results import read_learning_curve, read_run, write_report
 
     study = take_study(study)
     try:
@@ -62,6 +64,10 @@ def learning_curve(
             study.path, sizes=sizes, seeds=seeds, functions=take_functions(metric)[1]
         )
         study.refresh()  # its plots show the curve from now on
-        return read_learning_curve(read_run(study.path))
+        run = read_run(study.path)
+        if run.layout.report.exists():
+            with disk_faults_explained(run.layout):
+                write_report(run)
+        return read_learning_curve(run)
     finally:
         wait_for_shutdown()

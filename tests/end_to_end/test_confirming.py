@@ -248,6 +248,7 @@ final_fit: all_cells
 
 def test_a_learning_curve_is_kept_and_leaves_the_study_as_it_was(study):
     more = scvitune.learning_curve(study, sizes=(0.2, 1.0), seeds=3)
+    assert more.verdict.split("(±")[0] in (study.path / "report.html").read_text()
     assert not study.plot("learning_curve")[1].empty, "without loading the study again"
     assert more.table["n_cells"].tolist() == [39, 39, 39, 192, 192, 192]
     again = scvitune.learning_curve(study, sizes=(0.2, 1.0), seeds=3)

@@ -15,9 +15,12 @@ _CURVES = (
     ("elbo_train", "training cells", CATEGORIES[0], "circle"),
     ("elbo_validation", "validation cells", CATEGORIES[5], "square"),
 )
+_NONE_YET = "there is none yet, call scvitune.learning_curve(study) first"
 
 
-def plot_learning_curve(table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
+def plot_learning_curve(
+    table: pd.DataFrame, absent: str = _NONE_YET
+) -> tuple[go.Figure, pd.DataFrame]:
     """Plot the ELBO on training and validation cells over the number of training cells.
 
     Parameters
@@ -25,6 +28,8 @@ def plot_learning_curve(table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
     table
         ``n_cells``, ``seed``, ``elbo_train`` and ``elbo_validation`` (negative ELBO, nats per
         cell), one row a training.
+    absent
+        What the figure says if there is none.
 
     Returns
     -------
@@ -34,7 +39,7 @@ def plot_learning_curve(table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
     names = [name for name, *_ in _CURVES]
     if table.empty:
         columns = [*names, *(f"{name}_se" for name in names)]
-        return say_empty(new_figure(), "Nothing was trained"), pd.DataFrame(columns=columns)
+        return say_empty(new_figure(), absent), pd.DataFrame(columns=columns)
     groups = table.groupby("n_cells", sort=True)[names]
     errors = groups.sem().add_suffix("_se")
     data = pd.concat([groups.mean(), errors], axis=1)
@@ -66,8 +71,16 @@ def plot_learning_curve(table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
 
 
 def _draw(run: Run) -> tuple[go.Figure, pd.DataFrame]:
-    known = best_trial_id(run) is not None
-    return plot_learning_curve(read_learning_curve(run).table if known else pd.DataFrame())
+    best = best_trial_id(run)
+    absent = _NONE_YET
+    if run.is_of_spots:
+        absent = "a study of spots has none"
+    elif best is None:
+        absent = "no trial has a result yet"
+    elif run.records[best].learning_curve:
+        absent = "all of its trainings failed or diverged"
+    known = best is not None
+    return plot_learning_curve(read_learning_curve(run).table if known else pd.DataFrame(), absent)
 
 
 def _words(run: Run, data: pd.DataFrame) -> str:

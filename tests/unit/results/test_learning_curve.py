@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scvitune.errors import ScvituneWarning
 from scvitune.results import read_learning_curve
+from scvitune.results.plots import draw_plot
 
 
 def curve(run, losses, *, status="finished", epoch=2.0, of_cells=1.0):
@@ -160,3 +162,23 @@ def test_more_cells_and_more_epochs_can_help_both(small_run):
     verdict = read_learning_curve(small_run.read()).verdict
     assert verdict.startswith("More cells would help")
     assert "more epochs may help as well (a new study with a larger max_epochs)" in verdict
+
+
+def test_a_plot_without_a_curve_says_how_to_get_one(small_run):
+    with pytest.warns(ScvituneWarning) as caught:
+        draw_plot(small_run.read(), "learning_curve")
+    (warning,) = caught
+    assert str(warning.message) == (
+        "The plot 'learning_curve' is empty: there is none yet, call "
+        "scvitune.learning_curve(study) first."
+    )
+    curve(small_run, {10: [(70, 99)], 100: [(70, 99)]}, status="diverged")
+    with pytest.warns(ScvituneWarning, match="all of its trainings failed or diverged"):
+        draw_plot(small_run.read(), "learning_curve")
+
+
+def test_a_plot_without_a_curve_advises_none_where_none_can_be(new_run):
+    run = new_run("empty")
+    run.trial("00000", values={}, origin="default", status="failed")
+    with pytest.warns(ScvituneWarning, match="no trial has a result yet"):
+        draw_plot(run.read(), "learning_curve")
