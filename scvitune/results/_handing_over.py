@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,9 @@ def load_saved(model: str, directory: Path, adata: Any, prepared: PreparedData) 
     level = log.level
     log.setLevel(logging.WARNING)  # it would speak of a download, which this is not
     try:
-        return model_class.load(str(directory), adata=adata, accelerator="cpu")
+        with warnings.catch_warnings():
+            # Lightning's advice for trainings under Slurm, wherever Slurm is installed.
+            warnings.filterwarnings("ignore", message="The `srun` command is available")
+            return model_class.load(str(directory), adata=adata, accelerator="cpu")
     finally:
         log.setLevel(level)
