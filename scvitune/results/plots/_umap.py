@@ -23,6 +23,7 @@ _MAX_DRAWN = 3000
 _PANEL = 400
 _KNOWN = ("role", "trial_id", "cell", "umap_1", "umap_2")
 _TITLES = {"default": "default configuration", "best": "best trial"}
+_BOTH = "default configuration, the best trial"
 
 
 def umap_data(run: Run, adata: Any = None, keys: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def plot_umap(
         vertical_spacing=0.08 / len(names),
         # of one row, the legend says it
         row_titles=[plain(name) for name in names] if len(names) > 1 else None,
-        column_titles=[_TITLES[role] for role in roles],
+        column_titles=[_BOTH] if _is_of_default(run) else [_TITLES[r] for r in roles],
     )
     style(figure, height=_PANEL * len(names) + 60)
     cells = data["cell"].unique()
@@ -80,6 +81,12 @@ def plot_umap(
     figure.update_layout(margin={"t": 50, "r": 20}, legend=place)
     figure.update_layout(legend_yanchor="top", legend_itemsizing="constant")
     return figure, data
+
+
+def _is_of_default(run: Run) -> bool:
+    """Tell whether nothing is better than the default, and so no panel stands beside its own."""
+    default = None if run.default is None else run.default.trial_id
+    return default is not None and latent_roles(run) == {"best": default}
 
 
 def _panel(figure: go.Figure, part: pd.DataFrame, name: str, *, row: int, column: int) -> None:
@@ -111,6 +118,8 @@ def _words(run: Run, data: pd.DataFrame) -> str:
         "UMAP of the latent space, from the weights kept of each. Good integration mixes batches "
         "and keeps labels apart. Distances in a UMAP mean little: judge by the metrics."
     )
+    if _is_of_default(run):
+        text = f"{text} There is one, for the default configuration is the best trial."
     missing = [name for name in ("batch", "label") if name not in data.columns]
     if not missing:
         return text

@@ -358,18 +358,35 @@ def test_slices_of_trials_of_one_length_speak_of_none_that_was_stopped(new_run) 
     assert "Triangles" not in words
 
 
+def write_umap(run, roles):
+    points = {"umap_1": [0.0, 1.0], "umap_2": [0.0, 1.0], "cell": [0, 1], "batch": ["a", "b"]}
+    parts = [pd.DataFrame(points).assign(role=role, trial_id=i) for role, i in roles.items()]
+    pd.concat(parts).to_parquet(run.layout.root / "umap.parquet")
+
+
+@pytest.mark.parametrize("is_default", [True, False])
+def test_a_umap_of_the_default_alone_says_whose_it_is(new_run, is_default):
+    run = new_run("one")
+    run.trial("00000", values={4.0: 9.0}, origin="default")
+    run.trial("00001", {"lr": 0.2}, values={4.0: 9.5 if is_default else 8.0})
+    roles = {"best": "00000"} if is_default else {"default": "00000", "best": "00001"}
+    write_umap(run, roles)
+    figure, data = scvitune.load(run.layout.root).plot("umap")
+    titles = [note.text for note in figure.layout.annotations]
+    alone, both = (
+        ["default configuration, the best trial"],
+        ["default configuration", "best trial"],
+    )
+    assert titles == (alone if is_default else both)
+    words = PLOTS["umap"].words(run.read(), data)
+    assert ("There is one, for the default configuration is the best" in words) == is_default
+
+
 @pytest.mark.parametrize("name", ["history", "progress", "umap"])
 def test_images_without_the_extra_name_what_to_install(small_run, monkeypatch, tmp_path, name):
     monkeypatch.setitem(sys.modules, "kaleido", None)  # as if it were not there
     if name == "umap":
-        points = {"umap_1": [0.0, 1.0], "umap_2": [0.0, 1.0], "cell": [0, 1], "batch": ["a", "b"]}
-        table = pd.concat(
-            [
-                pd.DataFrame(points).assign(role=role, trial_id=trial_id)
-                for role, trial_id in (("default", "00000"), ("best", "00001"))
-            ]
-        )
-        table.to_parquet(small_run.layout.root / "umap.parquet")
+        write_umap(small_run, {"default": "00000", "best": "00001"})
     figure, _ = scvitune.load(small_run.layout.root).plot(name)
     assert isinstance(figure, go.Figure)
     with pytest.raises(InputError, match=r"pip install 'scvitune\[figures\]'") as error:
