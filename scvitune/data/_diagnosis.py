@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from scvitune.data._counts import LARGEST_COUNT, Counts
+from scvitune.data._message import missing_key
 from scvitune.errors import Faults
 
 _LOG_CEILING = 20.0
@@ -165,6 +166,14 @@ def _advise(adata: Any, layer: str | None, from_file: bool) -> str:
         )
     ways = "; ".join(f"{place}: {way}" for place, way in found.items())
     return f" Whole numbers are found in {ways}."
+
+
+def missing_layer(layer: str, adata: Any, name: str = "adata") -> str:
+    """Return the fault of a layer that is not in the AnnData that is called ``name``."""
+    text = missing_key("layer", layer, f"{name}.layers", adata.layers)
+    if not _holds_counts(adata.X):
+        return text
+    return f"{text} {name}.X holds whole numbers: if these are the counts, leave layer out (null)."
 
 
 def find_counts(adata: Any, layer: str | None, *, from_file: bool = False) -> Mapping[str, str]:

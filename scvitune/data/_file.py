@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scvitune.contracts import PreparedData
 from scvitune.data._built_in import BUILT_IN
 from scvitune.data._counts import Counts, read_counts
-from scvitune.data._diagnosis import add_value_faults
+from scvitune.data._diagnosis import add_value_faults, missing_layer
 from scvitune.data._filtering import Limits, filter_counts
 from scvitune.data._gene_selection import GeneChoice
 from scvitune.data._gene_selection import choose_genes as choose
@@ -287,7 +287,7 @@ def _check_keys(adata: Any, kwargs: Mapping[str, Any], faults: Faults) -> None:
     for name, value in kwargs.items():
         if name == "layer":
             if value not in adata.layers:
-                faults.add(missing_key(name, value, "adata.layers", adata.layers))
+                faults.add(missing_layer(value, adata))
             continue
         for key in value if name in _LISTS else [value]:
             if key not in adata.obs:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from scvitune._keywords import naming_arguments
 from scvitune.data._counts import read_counts
-from scvitune.data._diagnosis import add_value_faults
+from scvitune.data._diagnosis import add_value_faults, missing_layer
 from scvitune.data._message import missing_key
 from scvitune.errors import Faults, warn_user
 
@@ -95,7 +95,7 @@ def choose_genes(
     if not isinstance(n_top_genes, Integral) or isinstance(n_top_genes, bool) or n_top_genes < 1:
         faults.add(f"n_top_genes must be a whole number of at least 1, but got {n_top_genes!r}.")
     if layer is not None and layer not in adata.layers:
-        faults.add(missing_key("layer", layer, "adata.layers", adata.layers))
+        faults.add(missing_layer(layer, adata))
     if batch_key is not None and batch_key not in adata.obs:
         faults.add(missing_key("batch_key", batch_key, "adata.obs", adata.obs.columns))
     faults.raise_if_any()

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from scvitune._keywords import naming_arguments
 from scvitune.data._counts import Counts, read_counts
-from scvitune.data._diagnosis import add_value_faults
+from scvitune.data._diagnosis import add_value_faults, missing_layer
 from scvitune.data._message import missing_key, name_some
 from scvitune.data._registration import to_json
 from scvitune.data._spot_checks import (
@@ -210,7 +210,7 @@ def _read_reference(
 def _read_counts(adata: Any, layer: str | None, name: str, faults: Faults) -> Counts | None:
     """Read the counts of the AnnData that is the argument ``name``; None if there are none."""
     if layer is not None and layer not in adata.layers:
-        faults.add(missing_key("layer", layer, f"{name}.layers", adata.layers))
+        faults.add(missing_layer(layer, adata, name))
         return None
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:

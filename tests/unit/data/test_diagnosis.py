@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scanpy as sc
 
-from scvitune.data import select_genes, simulated
+from scvitune.data import prepare_file, select_genes, simulated
 from scvitune.errors import InputError
 
 CORRECTED = "corrected for ambient RNA, estimated, averaged or scaled are not counts"
@@ -70,3 +70,24 @@ def test_totals_that_left_out_some_genes_are_not_called_equal(counts):
     assert "equal totals" not in text
     sc.pp.log1p(adata)
     assert "looks log-normalised" in told(adata.X)
+
+
+def test_a_layer_that_is_missing_may_be_left_out_where_x_holds_counts(counts, tmp_path):
+    adata = simulated(60, 40, seed=3)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    said = (
+        "layer 'counts' is not in adata.layers. It is empty. adata.X holds whole numbers: if "
+        "these are the counts, leave layer out (null)."
+    )
+    with pytest.raises(InputError) as error:
+        select_genes(adata, 20, layer="counts")
+    assert error.value.faults == (said,)
+    with pytest.raises(InputError) as error:
+        prepare_file(tmp_path / "cells.h5ad", model="SCVI", layer="counts")
+    assert error.value.faults == (said,)
+    prepare_file(tmp_path / "cells.h5ad", model="SCVI", layer=None)
+    for other in (np.log1p(counts), None):
+        adata.X = other
+        with pytest.raises(InputError) as error:
+            select_genes(adata, 20, layer="counts")
+        assert error.value.faults == (said.split(" adata.X")[0],)
