@@ -20,6 +20,9 @@ _MIN_VARYING_GENES = 20
 """With fewer points the LOESS of seurat_v3 always fails, and with fewer than 4 it ends the process
 (scikit-misc 0.5)."""
 
+_SINGULAR = ("reciprocal condition", "singularit", "pseudoinverse", "svddc")
+"""What LOESS says, a ValueError of bytes, where points lie too close for the fits through them."""
+
 
 @dataclass(frozen=True)
 class GeneChoice:
@@ -172,12 +175,19 @@ def _try_seurat_v3(
                 inplace=False,
             )
     except (ValueError, ZeroDivisionError, np.linalg.LinAlgError) as error:
-        # Its LOESS gives up on many genes of nearly equal mean, with a ValueError of bytes.
-        text = error.args[0] if error.args else ""
-        return None, (text.decode() if isinstance(text, bytes) else str(text)).strip()
+        return None, _reason(error)
     if not np.isfinite(table["variances_norm"]).all():
         return None, "it gave no numbers"
     return table["highly_variable"].to_numpy(dtype=bool), ""
+
+
+def _reason(error: Exception) -> str:
+    """Return why seurat_v3 failed, in words for a paper: LOESS says it in those of its Fortran."""
+    text = error.args[0] if error.args else ""
+    text = " ".join((text.decode() if isinstance(text, bytes) else str(text)).split())
+    if any(word in text for word in _SINGULAR):
+        return "its local regression has no solution where many genes have nearly the same mean"
+    return f"its local regression ended with: {text}" if text else "its local regression failed"
 
 
 def _count_varying(counts: Any) -> int:

@@ -10,6 +10,7 @@ import pytest
 import scanpy as sc
 
 from scvitune.data import select_genes, simulated
+from scvitune.data._gene_selection import choose_genes
 from scvitune.errors import InputError
 
 
@@ -70,8 +71,12 @@ def test_very_sparse_real_counts_fall_back(real_data_dir):
     worm = anndata.read_h5ad(path)
     with pytest.raises(ValueError, match="reciprocal condition number"):
         scanpy_choice(worm, 2000)
-    with pytest.warns(UserWarning, match=r"failed on these counts \(reciprocal.*min_cells"):
-        chosen = select_genes(worm, 2000)
+    with pytest.warns(UserWarning, match=r"failed on these counts \(its local.*min_cells"):
+        choice = choose_genes(worm, 2000)
+    assert choice.fallback == (
+        "its local regression has no solution where many genes have nearly the same mean"
+    )
+    chosen = choice.kept
     expected = sc.experimental.pp.highly_variable_genes(
         worm, flavor="pearson_residuals", n_top_genes=2000, inplace=False
     )
