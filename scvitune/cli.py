@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import os
 import shlex
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import scvitune
 from scvitune._flags import PlainCommand, PlainGroup
 from scvitune._home import at_home
+from scvitune._plain_output import announced, plain_warnings
 from scvitune._ray_settings import NODES
-from scvitune.errors import DiskFault, InputError, ScvituneError, ScvituneWarning
+from scvitune.errors import DiskFault, InputError, ScvituneError
 
 if TYPE_CHECKING:
     from scvitune.config import StudyConfig
@@ -333,26 +333,9 @@ def _finish(study: Study) -> None:
 
 
 @contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Show our warnings as sentences: a line of our source tells nothing to who runs a command."""
-    usual = warnings.formatwarning
-
-    def plain(message: Any, category: type[Warning], *place: Any, **more: Any) -> str:
-        if issubclass(category, ScvituneWarning):
-            return f"Warning: {message}\n"
-        return usual(message, category, *place, **more)
-
-    warnings.formatwarning = plain
-    try:
-        yield
-    finally:
-        warnings.formatwarning = usual
-
-
-@contextmanager
 def _errors_as_exit_codes() -> Iterator[None]:
     try:
-        with _plain_warnings():
+        with plain_warnings(), announced(partial(_print, to_stderr=True)):
             yield
     except InputError as error:
         _print(f"Error: {error}", to_stderr=True)

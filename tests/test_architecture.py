@@ -122,7 +122,8 @@ EDGES: dict[str, set[str]] = {
     "cluster": {"_machine"},
     "_checking": {"experiment"},
     "_flags": set(),
-    "cli": {"_flags", "study", "cluster", "_status", "_checking"},
+    "_plain_output": set(),
+    "cli": {"_flags", "_plain_output", "study", "cluster", "_status", "_checking"},
 }
 TYPES_ONLY = {"contracts": {"sparse"}}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from numbers import Integral
@@ -15,6 +16,8 @@ from scvitune.data._counts import read_counts
 from scvitune.data._diagnosis import add_value_faults, missing_layer
 from scvitune.data._message import missing_key
 from scvitune.errors import Faults, warn_user
+
+_log = logging.getLogger(__name__)
 
 _MIN_VARYING_GENES = 20
 """With fewer points the LOESS of seurat_v3 always fails, and with fewer than 4 it ends the process
@@ -108,6 +111,7 @@ def choose_genes(
     if keeps_all(n_top_genes, adata.n_vars):
         return GeneChoice(np.ones(adata.n_vars, dtype=bool))
 
+    _log.info("Choosing %s of %s genes ...", f"{n_top_genes:,}", f"{adata.n_vars:,}")
     # Names of its own: scanpy chooses too many where names are not unique.
     matrix = sp.csr_matrix(
         (counts.values.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape

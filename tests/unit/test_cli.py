@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import types
@@ -114,6 +115,27 @@ cli.main(sys.argv[1:])
         [sys.executable, "-c", script, "tune", config_path], capture_output=True, text=True
     )
     assert done.stdout == f"heavy: [] {FIRST_LINE}\n", done.stderr
+
+
+@pytest.mark.parametrize(("n_top_genes", "said"), [(20, True), ("null", False)])
+def test_choosing_genes_is_announced(tmp_path, capsys, n_top_genes, said):
+    """Of a large file it takes as long as reading does."""
+    cells = tmp_path / "cells.h5ad"
+    scvitune.data.simulated(1200, 40, seed=0).write_h5ad(cells)
+    config = tmp_path / "study.yaml"
+    config.write_text(
+        f"model: SCVI\ndata: {{path: {cells}, n_top_genes: {n_top_genes}}}\n"
+        f"space: {{lr: {{type: loguniform, low: 1e-4, high: 1e-2}}}}\nstorage: {tmp_path}/runs\n"
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["check", str(config)])
+    output = capsys.readouterr()
+    assert ended.value.code == 0, output.err
+    lines = output.err.splitlines()
+    assert lines[0] == f"scvitune {scvitune.__version__}: reading {cells} ..."
+    assert lines.count("Choosing 20 of 40 genes ...") == said
+    assert "Choosing" not in output.out
+    assert not logging.getLogger("scvitune.data").handlers
 
 
 def test_an_unfinished_study_exits_with_75_and_says_how_to_go_on(room, config_path, tmp_path):
