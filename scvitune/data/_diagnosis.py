@@ -97,20 +97,20 @@ def _transformation(counts: Counts, adata: Any) -> str:
     is_whole = np.rint(sample[sample > 0]) == sample[sample > 0]
     if is_whole.all():  # what is wrong lies in other cells
         return corrected
-    logged = np.expm1(sample) if below else None
-    if logged is not None and (_equal_totals(logged, _LOGGED_SPREAD) or _whole_multiples(logged)):
-        return " It looks log-normalised (scanpy.pp.log1p)."
-    if _equal_totals(sample, _TOTALS_SPREAD):
-        return " It looks normalised to equal totals (scanpy.pp.normalize_total)."
-    factor = _common_factor(sample)
-    if factor is not None:
+    is_even = _equal_totals(sample, _TOTALS_SPREAD)
+    factor = None if is_even else _common_factor(sample)
+    if factor is not None:  # before logarithms: of a small factor, they would be whole as well
         return (
             f" All values of the first {len(sample)} cells are whole numbers times {factor:.6g}: "
             "they look scaled by one factor."
         )
-    if is_whole.mean() < 0.5 and _whole_multiples(
-        sample
-    ):  # genes were dropped since, or kept out of the totals
+    logged = np.expm1(sample) if below else None
+    if logged is not None and (_equal_totals(logged, _LOGGED_SPREAD) or _whole_multiples(logged)):
+        return " It looks log-normalised (scanpy.pp.log1p)."
+    if is_even:
+        return " It looks normalised to equal totals (scanpy.pp.normalize_total)."
+    # Genes were dropped since, or kept out of the totals.
+    if is_whole.mean() < 0.5 and _whole_multiples(sample):
         return (
             " Each cell's values are whole numbers times a factor of that cell: they look "
             "normalised to totals (scanpy.pp.normalize_total)."

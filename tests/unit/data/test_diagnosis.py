@@ -28,7 +28,7 @@ def told(values) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("factor", [0.5, 1 / 3, 0.2])
+@pytest.mark.parametrize("factor", [0.5, 1 / 3, 0.2, 1e-3])
 def test_counts_times_one_factor_have_no_equal_totals(counts, factor):
     text = told((counts * factor).astype(np.float32))
     assert f"first 60 cells are whole numbers times {factor:.6g}: they look scaled" in text
