@@ -237,7 +237,7 @@ def _announce(
     tissues: Tissues | None,
     console: Console,
     *,
-    is_searched: bool,
+    is_searched: bool = False,
 ) -> None:
     """Say what is about to happen, before the seconds that Ray and imports take."""
     slots = plan.slots

@@ -57,6 +57,11 @@ def test_check_and_the_start_say_it(preparation, tmp_path):
     layout = RunLayout(tmp_path / "run")
     _announce(preparation.plan, layout, preparation.prepared, None, console)
     assert f"WARNING: {line}" in said.getvalue()
+    said.truncate(0)
+    _announce(preparation.plan, layout, preparation.prepared, None, console, is_searched=True)
+    assert "After the search of SCVI on" in said.getvalue()
+    assert "Tuning" not in said.getvalue()
+    assert "WARNING" not in said.getvalue(), "it is too late for that"
 
 
 @pytest.mark.parametrize(
