@@ -143,10 +143,9 @@ def _run(
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     try:
         call(*arguments, **options)
-    finally:  # what an interpreter does at its end, and a fork does not
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and not thread.daemon:
-                thread.join()
+    finally:  # what an interpreter does at its end, in its order, and a fork does not
+        # It tells pools of threads to end before it waits for them: without, it waits for ever.
+        threading._shutdown()
         ray.shutdown()
 
 
