@@ -6,7 +6,12 @@ import math
 from dataclasses import dataclass
 
 from scvitune.results._budget import cut_default
-from scvitune.results._confirmation import compare_paired, seed_values
+from scvitune.results._confirmation import (
+    claimed_p_value,
+    compare_paired,
+    confirmation_table,
+    seed_values,
+)
 from scvitune.results._intervals import LEVEL, cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
@@ -130,7 +135,8 @@ def _is_loss(run: Run, name: str, found: Difference) -> bool:
 def find_gain_of_kl_alone(run: Run) -> tuple[Difference, Difference] | None:
     """Return the differences in KL divergence and reconstruction loss where the first is all gain.
 
-    That is where the ELBO is better and cells are clearly reconstructed worse; None elsewhere.
+    That is where the ELBO is shown to be better and cells are clearly reconstructed worse; None
+    elsewhere.
     """
     if test_metric(run) != _ELBO:
         return None
@@ -139,7 +145,15 @@ def find_gain_of_kl_alone(run: Run) -> tuple[Difference, Difference] | None:
     )
     if elbo is None or kl is None or reconstruction is None or elbo.mean >= 0 or kl.mean >= 0:
         return None
+    if not (elbo.is_clear and _is_claimed(run)):
+        return None
     return (kl, reconstruction) if reconstruction.is_clear and reconstruction.mean > 0 else None
+
+
+def _is_claimed(run: Run) -> bool:
+    """Whether a confirmation, if there is one, shows the gain: corrected for all comparisons."""
+    winner = confirmed_winner(run)
+    return winner is None or claimed_p_value(confirmation_table(run), winner) < 1 - LEVEL
 
 
 def _tell_a_gain_of_kl_alone(run: Run) -> list[str]:

@@ -272,6 +272,18 @@ def test_without_a_default_no_difference_from_it_was_measured(new_run) -> None:
     assert "differences from the default" not in text
 
 
+def confirm_but_one(builder, *, about: float) -> None:
+    """Train trial 00001 with four seeds, and the default, of which the last one fails."""
+    for seed in (1, 2, 3, 4):
+        value = about + 0.01 * seed**2
+        builder.confirm("00001", seed, elbo_validation=value, elbo_test=value)
+        if seed < 4:
+            builder.confirm("00000", seed, elbo_validation=10.0, elbo_test=10.0)
+    failed = {"epoch": 0.0, "time_s": 0.0, "status": "failed", "reason": "", "metrics": {}}
+    builder.log.append("confirmation", trial_id="00000", seed=4, **failed)
+    builder.driver("end")
+
+
 def test_the_seeds_told_are_those_that_both_finished(new_run) -> None:
     builder = new_run()
     builder.settings(confirm={"top_k": 1, "seeds": 4})
@@ -279,14 +291,7 @@ def test_the_seeds_told_are_those_that_both_finished(new_run) -> None:
     builder.trial("00001", {"lr": 0.2}, values={4.0: 8.0})
     builder.judge("00000", elbo_test=9.0)
     builder.judge("00001", elbo_test=8.0)
-    for seed in (1, 2, 3, 4):
-        value = 8.0 + 0.01 * seed**2
-        builder.confirm("00001", seed, elbo_validation=value, elbo_test=value)
-        if seed < 4:
-            builder.confirm("00000", seed, elbo_validation=10.0, elbo_test=10.0)
-    failed = {"epoch": 0.0, "time_s": 0.0, "status": "failed", "reason": "", "metrics": {}}
-    builder.log.append("confirmation", trial_id="00000", seed=4, **failed)
-    builder.driver("end")
+    confirm_but_one(builder, about=8.0)
     run = builder.read()
     words = [words for _, words in key_figures(run, comparison_table(run))]
     assert "better than the default on the held-out test cells, over 3 seeds" in words
@@ -297,14 +302,7 @@ def test_a_winner_that_failed_less_is_not_called_the_best_by_the_metric(new_run)
     builder.settings(confirm={"top_k": 1, "seeds": 4})
     builder.trial("00000", values={4.0: 9.0}, origin="default")
     builder.trial("00001", {"lr": 0.2}, values={4.0: 8.0})
-    for seed in (1, 2, 3, 4):
-        value = 12.0 + 0.01 * seed**2
-        builder.confirm("00001", seed, elbo_validation=value, elbo_test=value)
-        if seed < 4:
-            builder.confirm("00000", seed, elbo_validation=10.0, elbo_test=10.0)
-    failed = {"epoch": 0.0, "time_s": 0.0, "status": "failed", "reason": "", "metrics": {}}
-    builder.log.append("confirmation", trial_id="00000", seed=4, **failed)
-    builder.driver("end")
+    confirm_but_one(builder, about=12.0)
     run = builder.read()
     assert "is the best for failing with fewer seeds, but worse" in describe_confirmation(run)
     told = "the fewest failures, then the best mean elbo_validation decided"

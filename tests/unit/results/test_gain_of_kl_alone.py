@@ -24,12 +24,13 @@ def cells(mean: float, *, sign: float = 1.0) -> np.ndarray:
 def judged(small_run):
     """Its best trial, 00001, by the parts of its ELBO and of the default's, cell by cell."""
 
-    def judge(reconstruction: float, kl: float):
+    def judge(reconstruction: float, kl: float, elbo_sign: float = 1.0):
         others = {
             "reconstruction_loss_test": (cells(reconstruction), cells(7.0, sign=0.9)),
             "kl_local_test": (cells(kl), cells(4.0, sign=0.9)),
         }
-        small_run.judge_cells("00001", cells(reconstruction + kl), cells(11.0), others=others)
+        theirs = cells(11.0, sign=elbo_sign)
+        small_run.judge_cells("00001", cells(reconstruction + kl), theirs, others=others)
         return small_run.read()
 
     return judge
@@ -69,6 +70,12 @@ def test_where_it_is_not_so_nothing_is_said(judged, reconstruction, kl) -> None:
     assert notes_of(run) == []
     assert ALONE not in describe_outcome(run)
     assert "alone" not in describe_methods(run).text
+
+
+def test_a_gain_that_is_not_shown_is_none(judged) -> None:
+    run = judged(reconstruction=8.0, kl=2.9, elbo_sign=-1.0)
+    assert ALONE not in describe_outcome(run)
+    assert [c for c in find_cautions(run) if "worse than the default in rec" in c]
 
 
 def test_fresh_seeds_count_where_there_are_some(small_run, judged) -> None:
