@@ -5,6 +5,7 @@ Processes, signals and files are real. What was injected how often stands in doc
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -180,7 +181,23 @@ def test_files_are_damaged_between_a_kill_and_the_resume(driver, undisturbed, tm
     run, chance = tmp_path / "damaged", random.Random(22)
     layout = RunLayout(run)
     process = driver.start("tune", tmp_path, "damaged")
-    wait_for(lambda: n_ended(run) >= 4)
+
+    def trials_under_way():
+        ended = {event["trial_id"] for event in of_kind(run, "end")}
+        return {event["trial_id"] for event in of_kind(run, "start")} - ended
+
+    def stopped_amid_trials():
+        """Whether it stands still with some under way; both slots may be between two trials."""
+        if n_ended(run) < 4:
+            return False
+        os.kill(process.pid, signal.SIGSTOP)
+        wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+        if trials_under_way():
+            return True
+        os.kill(process.pid, signal.SIGCONT)
+        return False
+
+    wait_for(stopped_amid_trials)
     process.kill()
     process.join()
 
@@ -188,9 +205,7 @@ def test_files_are_damaged_between_a_kill_and_the_resume(driver, undisturbed, tm
         whole = path.read_bytes()
         path.write_bytes(whole[: chance.randrange(max(1, len(whole)))])
 
-    ended = {event["trial_id"] for event in of_kind(run, "end")}
-    under_way = {event["trial_id"] for event in of_kind(run, "start")} - ended
-    assert under_way
+    under_way = trials_under_way()
     for trial_id in under_way:  # as a driver leaves them that was killed at a rung
         layout.checkpoint(trial_id).write_bytes(layout.checkpoint("00000").read_bytes())
         cut(layout.checkpoint(trial_id))
