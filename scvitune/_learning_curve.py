@@ -39,7 +39,8 @@ def learning_curve(
         Trainings a size.
     metric
         Your own metrics once more, as `scvitune.tune` got them. None: they are imported by the
-        paths in ``study.yaml``, if nobody else can write it; functions of a notebook have no path.
+        paths in ``study.yaml``, if you have named them for this run directory before; functions of
+        a notebook have no path.
 
     Returns
     -------
@@ -52,7 +53,6 @@ def learning_curve(
         If ``study`` is neither, a size or the number of seeds makes no sense, the study is one of
         spots, or an own metric cannot be had.
     """
-    from scvitune._arguments import take_functions
     from scvitune._disk import disk_faults_explained
     from scvitune._study import take_study
     from scvitune.experiment import train_learning_curve, wait_for_shutdown
@@ -60,9 +60,7 @@ def learning_curve(
 
     study = take_study(study)
     try:
-        train_learning_curve(
-            study.path, sizes=sizes, seeds=seeds, functions=take_functions(metric)[1]
-        )
+        train_learning_curve(study.path, sizes=sizes, seeds=seeds, metric=metric)
         study.refresh()  # its plots show the curve from now on
         run = read_run(study.path)
         if run.layout.report.exists():

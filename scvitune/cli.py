@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,7 +21,7 @@ from scvitune._flags import PlainCommand, PlainGroup
 from scvitune._home import at_home
 from scvitune._plain_output import announced, plain_warnings
 from scvitune._ray_settings import NODES
-from scvitune.errors import DiskFault, InputError, ScvituneError
+from scvitune.errors import DiskFault, InputError, ScvituneError, UnnamedFunctionError
 
 if TYPE_CHECKING:
     from scvitune.config import StudyConfig
@@ -32,7 +33,6 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_UNFINISHED = 75
 """What ``sysexits.h`` calls a temporary failure: run ``scvitune resume``."""
-
 app = typer.Typer(
     name="scvitune",
     cls=PlainGroup,
@@ -132,6 +132,13 @@ def resume(
             "now on (confirm.top_k=3, confirm.seeds=5, final_fit=all_cells). Repeatable.",
         ),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="A metric of your own to import, if asked for it. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Go on with a study that was interrupted, give it more trials, or confirm its winner."""
     with _errors_as_exit_codes():
@@ -140,7 +147,14 @@ def resume(
         from scvitune.config import parse_changes
 
         changes = parse_changes(overrides or ())
-        _finish(study.resume(run_dir, num_samples=num_samples, **changes))
+        go_on = partial(study.resume, run_dir, num_samples=num_samples, **changes)
+        try:
+            resumed = go_on(metric=metric)
+        except UnnamedFunctionError as error:
+            if not _wants_import(error):
+                raise
+            resumed = go_on(metric=[*(metric or ()), *error.functions])
+        _finish(resumed)
 
 
 @_command()
@@ -330,6 +344,14 @@ def _finish(study: Study) -> None:
         is_said = os.environ.get(NODES) or "scvitune resume " in summary
         _print(f"Unfinished.{'' if is_said else advice}", to_stderr=True)
         raise typer.Exit(EXIT_UNFINISHED)
+
+
+def _wants_import(error: UnnamedFunctionError) -> bool:
+    """Ask whether what a run directory names may be imported; nobody is there: it may not."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    _print(str(error), to_stderr=True)
+    return typer.confirm(f"Import {' and '.join(error.functions)}?", err=True)
 
 
 @contextmanager

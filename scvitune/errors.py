@@ -35,8 +35,27 @@ class InputError(ScvituneError):
             message = f"{len(self.faults)} things are wrong:\n{listed}"
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type, tuple[tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[type, tuple[tuple[str, ...], ...]]:
         return (type(self), (self.faults,))
+
+
+class UnnamedFunctionError(InputError):
+    """A run directory names code of the user's that the user has not named for it.
+
+    Parameters
+    ----------
+    faults
+        As of any `InputError`.
+    functions
+        What it names, each as ``package.module:function``.
+    """
+
+    def __init__(self, faults: str | Sequence[str], functions: Sequence[str] = ()) -> None:
+        super().__init__(faults)
+        self.functions = tuple(functions)
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[str, ...], ...]]:
+        return (type(self), (self.faults, self.functions))
 
 
 class StudyError(ScvituneError):

@@ -243,7 +243,8 @@ def resume(
         The new total of proposals; None: as before.
     metric
         Your own metrics once more, as `tune` got them. None: they are imported by the paths in
-        ``study.yaml``, if nobody else can write it; functions of a notebook have no path.
+        ``study.yaml``, if you have named them for this run directory before, as whoever begins a
+        study does; functions of a notebook have no path.
     resources
         What trials get this time, where it differs: ``{"gpu": 0}`` goes on without the GPU.
         Only the noise of training begins anew there, by seed and step. None: as before.
@@ -254,7 +255,7 @@ def resume(
     from scvitune.experiment import continue_experiment, find_functions
 
     root = at_home(path)
-    functions = find_functions(root, take_functions(metric)[1])
+    functions = find_functions(root, metric)
     changes: dict[str, Any] = {"num_samples": num_samples, "resources": resources}
     changes["afterwards"] = {"confirm": confirm, "final_fit": final_fit}
     return _conclude(

@@ -21,6 +21,15 @@ ROOT = Path(__file__).parents[1]
 _DATA = Path(os.environ.get("SCVITUNE_DATA", ROOT.parent / "shared" / "data"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory):
+    """Keep what scvitune remembers of a user out of the home of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(home))
+        yield home
+
+
 @pytest.fixture(scope="session")
 def real_data_dir() -> Path:
     """Folder of real data that is not shipped with the project."""

@@ -61,6 +61,8 @@ def begin_job(
         going_on = go_on(layout, config_path, overrides)
         if going_on.num_samples is not None:
             arguments += ["--num-samples", str(going_on.num_samples)]
+        for path in going_on.functions:
+            arguments += ["--metric", path]
         if going_on.without_effect:
             print(f"Warning: {going_on}", file=sys.stderr)
     else:

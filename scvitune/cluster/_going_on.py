@@ -25,10 +25,13 @@ class GoingOn:
         The new total of proposals; None: as before.
     without_effect
         The overrides that differ from the study, which keeps what it began with.
+    functions
+        The own metrics of the study that the configuration names, too, so that nobody is asked.
     """
 
     num_samples: int | None
     without_effect: tuple[str, ...]
+    functions: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
@@ -60,7 +63,8 @@ def go_on(layout: RunLayout, config_path: Path, overrides: Sequence[str]) -> Goi
             num_samples = int(asked)
         elif override not in without_effect:
             without_effect.append(override)
-    return GoingOn(num_samples, tuple(without_effect))
+    named = [_functions_of(tree) for tree in (wanted, study)]
+    return GoingOn(num_samples, tuple(without_effect), tuple(sorted(named[0] & named[1])))
 
 
 def with_place(overrides: Sequence[str], *, storage: str, name: str) -> list[str]:
@@ -81,3 +85,10 @@ def _look_up(tree: Mapping[str, Any], dotted: str) -> Any:
             return _ABSENT  # as an older study lacks a newer key
         found = found[key]
     return found
+
+
+def _functions_of(tree: Mapping[str, Any]) -> set[str]:
+    """Return the paths of the own metrics that the YAML form of a configuration names."""
+    entries = tree.get("own_metrics")
+    found = [own.get("function") for own in entries or () if isinstance(own, Mapping)]
+    return {path for path in found if isinstance(path, str)}

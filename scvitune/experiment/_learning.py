@@ -17,13 +17,12 @@ from scvitune.errors import Faults
 from scvitune.events import EventLog, TrialRecord, fold, read_events
 from scvitune.experiment._follow_ups import FollowUpPlan, FollowUpTask, phases_of, still_to_do
 from scvitune.experiment._following_up import Session, run_stages
-from scvitune.experiment._metrics import own_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._reopening import reopen, settings_of
 from scvitune.experiment._run_directory import driver_lock
+from scvitune.experiment._running import find_functions
 from scvitune.experiment._session import ray_session
 from scvitune.experiment._stopping import Interruption, StudyStopper
-from scvitune.metrics import OwnFunction
 from scvitune.models import ModelAdapter, get_adapter
 
 _SMALLEST_TRAIN = 3
@@ -40,15 +39,15 @@ def train_learning_curve(
     *,
     sizes: Sequence[float],
     seeds: int,
-    functions: Mapping[str, OwnFunction] | None = None,
+    metric: Any = None,
     console: Console | None = None,
 ) -> RunLayout:
     """Do the trainings of `scvitune.learning_curve` that the log does not hold yet.
 
     Parameters
     ----------
-    functions
-        Own metrics by name; what they lack is imported, see `own_functions`.
+    metric
+        Own metrics once more; what they lack is imported, see `find_functions`.
     """
     opened = reopen(root)
     plan, layout = opened.plan, opened.layout
@@ -75,7 +74,7 @@ def train_learning_curve(
 
     if not still_to_do(choose(records), records):
         return layout
-    functions = own_functions(layout, plan.config, functions or {})
+    functions = find_functions(layout.root, metric)
     console = console or Console()
     stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
     with disk_faults_explained(layout), driver_lock(layout), EventLog(layout.events) as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -9,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from scvitune._ownership import OWN, find_foreign
 from scvitune.config import StudyConfig
 from scvitune.contracts import Mode, PreparedData, RunLayout, Split
-from scvitune.errors import Faults, InputError, one_of
+from scvitune.errors import Faults, InputError, UnnamedFunctionError, one_of
+from scvitune.experiment._consent import is_named, note_named
 from scvitune.experiment._pairs import PAIRS
 from scvitune.metrics import (
     METRICS,
@@ -152,23 +153,50 @@ def own_functions(
     """Return the own metrics of a study that goes on.
 
     Those that are not given are imported by the paths in study.yaml, which is to run what stands
-    there: only if the file and its directory belong to this user and nobody else can write them.
+    there: only if the user has named these very paths for this run directory.
 
     Raises
     ------
+    UnnamedFunctionError
+        If one is to be imported that the user has not named.
     InputError
         If one cannot be had.
     """
-    missing = [spec["name"] for spec in config.own_metrics if spec["name"] not in given]
-    foreign = find_foreign((layout.root, layout.study)) if missing else None
-    if foreign is not None:
-        raise InputError(
-            f"This study is measured by {one_of(missing)}, a function that {layout.study} names, "
-            f"but {foreign} {OWN}, who could have named any function. Look at it, then give the "
-            "function yourself (resume(..., metric={'name': ..., 'function': ...})), or keep "
-            f"others out: chmod go-w {layout.root} {layout.study}."
-        )
+    missing = [own for own in config.own_metrics if own["name"] not in given]
+    paths = [own["function"] for own in missing if own["function"] is not None]
+    unnamed = [path for path in paths if not is_named(layout.root, path)]
+    if unnamed:
+        raise UnnamedFunctionError(_describe_unnamed(layout, unnamed), unnamed)
     faults = Faults()
     functions = resolve_functions(config.own_metrics, given, faults)
     faults.raise_if_any()
     return functions
+
+
+def _describe_unnamed(layout: RunLayout, paths: Sequence[str]) -> str:
+    """Say what would be imported, and how to ask for it."""
+    options = " ".join(f"--metric {path}" for path in paths)
+    argument = repr(paths[0]) if len(paths) == 1 else repr(list(paths))
+    return (
+        f"{layout.study} names the function {' and '.join(paths)} as a metric. To go on is to run "
+        "it, and you have not named it for this run directory yet (which was moved, copied, begun "
+        "by somebody else or by an older scvitune). If you trust it, name it: scvitune resume "
+        f"{shlex.quote(str(layout.root))} {options}, or in Python metric={argument}. Reading the "
+        "results (scvitune.load, report) imports nothing."
+    )
+
+
+def name_functions(layout: RunLayout, config: StudyConfig, named: Sequence[str]) -> None:
+    """Note the paths of own metrics that a user names for a study that goes on.
+
+    Raises
+    ------
+    InputError
+        If the study is not measured by one of them.
+    """
+    known = [own["function"] for own in config.own_metrics if own["function"] is not None]
+    unknown = [path for path in named if path not in known]
+    if unknown:
+        has = f"its own metrics are {one_of(known)}" if known else "it has no metric with a path"
+        raise InputError(f"{layout.study} does not name {one_of(unknown)}: {has}.")
+    note_named(layout.root, named)

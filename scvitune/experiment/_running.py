@@ -16,6 +16,7 @@ from scvitune._disk import begun_or_not_at_all, disk_faults_explained, explain_d
 from scvitune.contracts import ENDED, PreparedData, RunLayout
 from scvitune.data import save_prepared
 from scvitune.events import TrialRecord, fold, read_events
+from scvitune.experiment._consent import note_named
 from scvitune.experiment._deconvolution import Tissues
 from scvitune.experiment._driver import run_plan
 from scvitune.experiment._following_up import (
@@ -31,7 +32,7 @@ from scvitune.experiment._forecast import (
     trials_in_words,
 )
 from scvitune.experiment._going_on import describe_ending
-from scvitune.experiment._metrics import own_functions
+from scvitune.experiment._metrics import name_functions, own_functions
 from scvitune.experiment._planning import Plan
 from scvitune.experiment._preparing import Preparation
 from scvitune.experiment._recorders import build_recorders
@@ -45,7 +46,7 @@ from scvitune.experiment._run_directory import (
 )
 from scvitune.experiment._session import has_lost_ray, ray_session
 from scvitune.experiment._stopping import Interruption, StudyStopper
-from scvitune.metrics import OwnFunction
+from scvitune.metrics import OwnFunction, named_paths, take_functions
 from scvitune.recording import write_safely
 
 
@@ -59,6 +60,8 @@ def start_experiment(preparation: Preparation, *, console: Console | None = None
         if tissues is not None:
             tissues = tissues.saved(layout.root.parent)
         create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
+    paths = [own["function"] for own in plan.config.own_metrics]
+    note_named(layout.root, [path for path in paths if path is not None])
     _drive(
         plan,
         layout,
@@ -71,12 +74,21 @@ def start_experiment(preparation: Preparation, *, console: Console | None = None
     return layout
 
 
-def find_functions(
-    root: Path, given: Mapping[str, OwnFunction] | None = None
-) -> dict[str, OwnFunction]:
-    """Return the own metrics of the study in a run directory; see `own_functions`."""
+def find_functions(root: Path, metric: Any = None) -> dict[str, OwnFunction]:
+    """Return the own metrics of the study in a run directory; see `own_functions`.
+
+    Parameters
+    ----------
+    root
+        The run directory.
+    metric
+        What the user gives once more, as for `scvitune.tune`: functions, or paths to them, which
+        are noted as named by the user.
+    """
     layout = RunLayout(root)
-    return own_functions(layout, read_study(layout)[0], given or {})
+    config = read_study(layout)[0]
+    name_functions(layout, config, named_paths(metric))
+    return own_functions(layout, config, take_functions(metric)[1])
 
 
 def continue_experiment(
@@ -100,8 +112,7 @@ def continue_experiment(
     adata
         What the user takes for the cells of the study; None: nothing.
     functions
-        Own metrics by name. What they lack is imported by the paths in study.yaml, if nobody but
-        the user can have written them there.
+        Own metrics by name; what they lack is imported, see `own_functions`.
     resources
         What trials get from now on, as far as it differs; None: as before.
     afterwards

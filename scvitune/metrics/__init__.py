@@ -9,7 +9,13 @@ from scvitune.metrics._imputation import (
     summarise_imputation,
 )
 from scvitune.metrics._marginal import compute_marginal_ll
-from scvitune.metrics._own import OwnFunction, load_function, resolve_functions, take_functions
+from scvitune.metrics._own import (
+    OwnFunction,
+    load_function,
+    named_paths,
+    resolve_functions,
+    take_functions,
+)
 from scvitune.metrics._proportions import compute_proportion_metrics, proportion_means
 from scvitune.metrics._registry import (
     METRICS,
@@ -43,6 +49,7 @@ __all__ = [
     "metric_info",
     "name_metrics",
     "proportion_means",
+    "named_paths",
     "resolve_functions",
     "searchable_metrics",
     "summarise_imputation",

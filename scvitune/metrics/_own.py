@@ -39,6 +39,15 @@ def take_functions(metric: Any) -> tuple[Any, dict[str, OwnFunction]]:
     return metric, {}
 
 
+def named_paths(metric: Any) -> list[str]:
+    """Return the functions that ``metric`` names by their paths, ``package.module:function``."""
+    if isinstance(metric, (list, tuple)):
+        return [path for entry in metric for path in named_paths(entry)]
+    if isinstance(metric, Mapping):
+        metric = metric.get("function")
+    return [metric] if isinstance(metric, str) and ":" in metric else []
+
+
 def path_of(function: OwnFunction) -> str | None:
     """Return ``package.module:function`` if that leads to the function, else None."""
     module = getattr(function, "__module__", None)

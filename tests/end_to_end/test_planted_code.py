@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import pty
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
+import drivers
 import numpy as np
 import pytest
 import scvi
 import torch
+import yaml
+from drivers import Program
 
 import scvitune
 from scvitune.errors import InputError, StudyError
@@ -77,6 +85,60 @@ def run(original, tmp_path):
     for path in (found, *found.rglob("*")):  # whatever the umask here
         path.chmod(0o755 if path.is_dir() else 0o644)
     return found
+
+
+@pytest.fixture
+def planted_metric(run, tmp_path, mark, monkeypatch):
+    """The copy names a function in a module that leaves the mark when it is imported."""
+    (tmp_path / "their_scores.py").write_text(
+        f"from pathlib import Path\nPath({str(mark)!r}).touch()\n"
+        "def width(model, data, cells):\n    return model.config['n_hidden']\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    study = run / "study.yaml"
+    named = yaml.safe_load(study.read_text())
+    own = {"name": "width", "function": "their_scores:width", "mode": "min", "cost": "cheap"}
+    named |= {"further_metrics": ["width"], "own_metrics": [own]}
+    study.write_text(yaml.safe_dump(named, sort_keys=False))
+    return "their_scores:width"
+
+
+def test_a_function_that_the_user_has_not_named_is_not_imported(run, planted_metric, mark):
+    before = (run / "events.jsonl").read_bytes()
+    for call in (scvitune.resume, scvitune.learning_curve):
+        with pytest.raises(InputError, match=rf"{planted_metric} as a metric.*have not named it"):
+            call(run)
+    assert len(scvitune.load(run).trials) == 2
+    program = Program.command("resume", run)
+    assert program.wait(120) == 2
+    assert f"scvitune resume {run} --metric {planted_metric}" in program.stdout.read()
+    assert not mark.exists()
+    assert (run / "events.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_who_sits_at_a_terminal_is_asked(run, planted_metric, mark, answer):
+    user, terminal = pty.openpty()
+    program = subprocess.Popen(
+        [sys.executable, "-m", "scvitune.cli", "resume", str(run), "--num-samples", "2"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=os.environ | {"PYTHONPATH": str(drivers.ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    os.close(terminal)
+    shown = ""
+    while f"Import {planted_metric}? [y/N]:" not in shown:
+        shown += os.read(user, 4096).decode()
+    assert not mark.exists()
+    os.write(user, f"{answer}\n".encode())
+    with suppress(OSError):  # the terminal has gone with the program
+        while more := os.read(user, 4096):
+            shown += more.decode()
+    os.close(user)
+    assert program.wait(120) == {"n": 2, "y": 0}[answer], shown
+    assert mark.exists() == (answer == "y")
+    assert len(scvitune.load(run).trials) == {"n": 2, "y": 3}[answer]
 
 
 def test_what_lies_in_rays_folder_is_not_unpickled(run, mark):

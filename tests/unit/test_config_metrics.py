@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from scvitune.config import StudyConfig, load_config
-from scvitune.errors import Faults, InputError
-from scvitune.experiment._metrics import check_metrics, check_several, own_functions
+from scvitune.contracts import RunLayout
+from scvitune.errors import Faults, InputError, UnnamedFunctionError
+from scvitune.experiment._metrics import (
+    check_metrics,
+    check_several,
+    name_functions,
+    own_functions,
+)
 from scvitune.experiment._names import with_model_defaults
-from scvitune.metrics import ask_metrics, load_function, take_functions
+from scvitune.metrics import ask_metrics, load_function, named_paths, take_functions
 
 MINE = {"name": "mine", "function": "json:dumps", "mode": "max"}
 
@@ -146,25 +154,57 @@ def test_what_cannot_be_imported_says_so(path):
         load_function(path)
 
 
-def test_paths_in_a_run_directory_are_followed_only_if_nobody_else_wrote_them(tmp_path):
-    from scvitune.contracts import RunLayout
-
-    layout = RunLayout(tmp_path)
-    layout.study.write_text("")
-    tmp_path.chmod(0o755)
-    layout.study.chmod(0o644)
-    given = config(MINE)
-    import json
-
+def test_paths_in_a_run_directory_are_followed_only_if_the_user_has_named_them(tmp_path):
+    layout, given = RunLayout(tmp_path / "my run"), config(MINE)
+    with pytest.raises(UnnamedFunctionError) as refused:
+        own_functions(layout, given, {})
+    assert refused.value.functions == ("json:dumps",)
+    told = str(refused.value)
+    assert str(layout.study) in told
+    assert f"scvitune resume '{layout.root}' --metric json:dumps" in told
+    assert "metric='json:dumps'" in told
+    assert own_functions(layout, given, {"mine": score}) == {"mine": score}
+    name_functions(layout, given, ["json:dumps"])
     assert own_functions(layout, given, {}) == {"mine": json.dumps}
-    for path, mode in ((layout.study, 0o664), (layout.study, 0o646), (tmp_path, 0o775)):
-        path.chmod(mode)
-        with pytest.raises(InputError, match="can be written by others.*chmod go-w"):
-            own_functions(layout, given, {})
-        assert own_functions(layout, given, {"mine": score}) == {"mine": score}
-        path.chmod(0o755 if path == tmp_path else 0o644)
+    changed = config(MINE | {"function": "json:loads"})
+    with pytest.raises(UnnamedFunctionError, match="json:loads"):
+        own_functions(layout, changed, {})
+    elsewhere = RunLayout(tmp_path / "copied")
+    with pytest.raises(UnnamedFunctionError, match="copied"):
+        own_functions(elsewhere, given, {})
     with pytest.raises(InputError, match="Give it again"):
         own_functions(layout, config(MINE | {"function": None}), {})
+
+
+@pytest.mark.parametrize(
+    ("metric", "has"),
+    [(MINE, "its own metrics are 'json:dumps'"), ("elbo_validation", "it has no metric with a path")],
+)
+def test_a_path_that_a_study_does_not_name_cannot_be_named_for_it(tmp_path, metric, has):
+    with pytest.raises(InputError, match=f"does not name 'json:dump': {has}"):
+        name_functions(RunLayout(tmp_path), config(metric), ["json:dump"])
+
+
+def test_all_functions_are_asked_for_at_once(tmp_path):
+    both = config([MINE, {"name": "other", "function": "json:loads", "mode": "min"}])
+    with pytest.raises(UnnamedFunctionError) as refused:
+        own_functions(RunLayout(tmp_path), both, {})
+    assert refused.value.functions == ("json:dumps", "json:loads")
+    assert "--metric json:dumps --metric json:loads" in str(refused.value)
+    assert "metric=['json:dumps', 'json:loads']" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "paths"),
+    [
+        ("elbo_validation", []),
+        ("json:dumps", ["json:dumps"]),
+        (["elbo_validation", MINE, "json:loads"], ["json:dumps", "json:loads"]),
+        ([{"name": "mine", "function": score}, {"name": "none"}, score, None], []),
+    ],
+)
+def test_named_paths(metric, paths):
+    assert named_paths(metric) == paths
 
 
 # ------------------------------------------------------------ what DestVI is judged by

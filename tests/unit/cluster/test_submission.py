@@ -119,6 +119,22 @@ def test_a_job_hands_on_more_trials_and_tells_what_does_not_count(config, no_slu
     assert "name=NAME" in told
 
 
+def test_a_job_hands_on_the_functions_that_study_and_configuration_name(config, no_slurm):
+    named = ["name=mine", "metric=json:dumps", "mode=max"]
+    run_dir = begun(config, *named[1:])
+
+    def arguments(*overrides: str) -> list[str]:
+        files = begin_job(config, overrides, job_id="7")
+        return files.arguments.read_text().split("\0")[:-1]
+
+    assert arguments(*named) == ["resume", str(run_dir), "--metric", "json:dumps"]
+    # What only one of them names is nobody's wish for this study.
+    assert arguments("name=mine") == ["resume", str(run_dir)]
+    study = run_dir / "study.yaml"
+    study.write_text(study.read_text().replace("json:dumps", "os:system"))
+    assert arguments(*named) == ["resume", str(run_dir)]
+
+
 @pytest.mark.parametrize("submit", [True, False])
 @pytest.mark.parametrize(
     ("answer", "words"),
