@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from scvitune._durations import format_duration
+from scvitune.results._advice import find_advice, others_all_stopped
 from scvitune.results._budget import max_epochs, name_default
-from scvitune.results._cautions import OPEN, asked_trials, find_cautions, others_all_stopped
+from scvitune.results._cautions import asked_trials, find_cautions
 from scvitune.results._confirmation_words import (
     confirmed_lines,
     describe_confirmation,
@@ -22,10 +23,12 @@ from scvitune.results._elsewhere import find_gain_of_kl_alone
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
 from scvitune.results._tables import (
+    OPEN,
     best_trial_id,
     comparison_table,
     config_table,
     confirmed_winner,
+    has_open_trials,
     metric_mode,
     test_metric,
     trial_status,
@@ -58,12 +61,17 @@ def summarise(run: Run) -> str:
     if layout.report.exists():
         lines.append(f"Report:  {display_path(layout.report)}")
     lines.append(f"Run:     {display_path(layout.root)}")
-    cautions = find_cautions(run)
-    if cautions:
-        lines += ["", "Note:", *(f"  - {caution}" for caution in cautions)]
+    for title, notes in find_notes(run).items():
+        lines += ["", f"{title}:", *(f"  - {note}" for note in notes)]
     if is_unfinished(run):
         lines += ["", f"To go on:  {resume_command(run)}"]
     return "\n".join(lines) + "\n"
+
+
+def find_notes(run: Run) -> dict[str, list[str]]:
+    """Return what is to be known and done, by title; titles without a sentence are left out."""
+    notes = {"Before you rely on it": find_cautions(run), "What may do better": find_advice(run)}
+    return {title: sentences for title, sentences in notes.items() if sentences}
 
 
 def describe_outcome(run: Run, *, is_being_written: bool = False) -> str:
@@ -243,7 +251,7 @@ def is_unfinished(run: Run) -> bool:
     """Return whether a stopped run has something left to do."""
     if run.at_work or run.spent_budget:
         return False
-    if any(trial_status(run, record) in OPEN for record in run.records.values()):
+    if has_open_trials(run):
         return True
     actions = [line.get("action") for line in run.driver_lines]
     return not actions or actions[-1] != "end"

@@ -26,6 +26,9 @@ CONFIG_PREFIX = "config/"
 _CLOSE = 0.01
 """Settings that differ by a smaller part are not called different: it decides nothing."""
 
+OPEN = ("pending", "running", "interrupted")
+"""Status of trials that are still to be trained to an end."""
+
 _JSON_COLUMNS = b"scvitune.json_columns"
 _OF_CELLS = ("n_cells", "standard_error", "low", "high")
 
@@ -35,6 +38,11 @@ def trial_status(run: Run, record: TrialRecord) -> str:
     if record.status == "running" and not run.at_work:
         return "interrupted"
     return record.status
+
+
+def has_open_trials(run: Run) -> bool:
+    """Whether trials are still to be trained to an end."""
+    return any(trial_status(run, record) in OPEN for record in run.records.values())
 
 
 @once_a_run

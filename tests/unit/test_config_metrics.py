@@ -178,7 +178,10 @@ def test_paths_in_a_run_directory_are_followed_only_if_the_user_has_named_them(t
 
 @pytest.mark.parametrize(
     ("metric", "has"),
-    [(MINE, "its own metrics are 'json:dumps'"), ("elbo_validation", "it has no metric with a path")],
+    [
+        (MINE, "its own metrics are 'json:dumps'"),
+        ("elbo_validation", "it has no metric with a path"),
+    ],
 )
 def test_a_path_that_a_study_does_not_name_cannot_be_named_for_it(tmp_path, metric, has):
     with pytest.raises(InputError, match=f"does not name 'json:dump': {has}"):

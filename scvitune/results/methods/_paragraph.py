@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scvitune.results._advice import others_all_stopped
 from scvitune.results._budget import name_default
-from scvitune.results._cautions import others_all_stopped
 from scvitune.results._comparable import compare_trials
 from scvitune.results._elsewhere import find_gain_of_kl_alone
 from scvitune.results._importance import (

@@ -7,12 +7,11 @@ from itertools import pairwise
 from scvitune._durations import format_duration
 from scvitune._early_rungs import HALVING, REDUCTION
 from scvitune.results._budget import as_number, cut_default, max_epochs
-from scvitune.results._cautions import OPEN
 from scvitune.results._repeating import describe_repeat
 from scvitune.results._run_directory import Run
 from scvitune.results._searched import declared_space
 from scvitune.results._summary import count_trials, is_unfinished, of_asked
-from scvitune.results._tables import trial_status
+from scvitune.results._tables import OPEN, trial_status
 from scvitune.results._wording import (
     cells_of,
     format_amount,

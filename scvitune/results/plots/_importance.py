@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from scvitune.results._cautions import advised_samples
+from scvitune.results._advice import advised_samples
 from scvitune.results._comparable import compare_trials, trials_for, trials_wanted
 from scvitune.results._importance import (
     LEAST_BEST,

@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from scvitune.results._cautions import find_cautions
 from scvitune.results._confirmation_words import (
     confirmation_rows,
     describe_confirmation,
@@ -23,6 +22,7 @@ from scvitune.results._summary import (
     count_trials,
     describe_final_fit,
     describe_outcome,
+    find_notes,
     gain_lines,
     is_unfinished,
     of_asked,
@@ -121,7 +121,10 @@ def _view(run: Run) -> dict[str, Any]:
         "outcome": set_minus(describe_outcome(run)),
         "gains": [set_minus(f"{line}.") for line in gain_lines(run)],
         "key_figures": key_figures(run, comparison),
-        "cautions": [with_code(set_minus(caution)) for caution in find_cautions(run)],
+        "notes": {
+            title: [with_code(set_minus(sentence)) for sentence in sentences]
+            for title, sentences in find_notes(run).items()
+        },
         "has_default": run.default is not None,
         "config": config,
         "any_changed": any(kind == "changed" for kind, _ in config.rows),

@@ -10,6 +10,7 @@ from scvitune.config import StudyConfig
 from scvitune.errors import Faults
 from scvitune.experiment._follow_ups import check_follow_ups
 from scvitune.results import render_report
+from scvitune.results._advice import find_advice
 from scvitune.results._cautions import find_cautions
 from scvitune.results.report._figures import list_figures
 
@@ -31,7 +32,7 @@ def two_trials(new_run, *, reason="", action="end", **settings):
 
 
 def caution(run, part: str) -> str:
-    (words,) = [c for c in find_cautions(run) if part in c]
+    (words,) = [c for c in [*find_cautions(run), *find_advice(run)] if part in c]
     return words
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scvitune.results import render_report, summarise
+from scvitune.results._advice import find_advice
 from scvitune.results._cautions import find_cautions
 
 OWN = {"default_max_epochs": 15, "default_kl_warmup": 400}
@@ -40,14 +41,14 @@ def test_it_is_told_with_what_it_means_and_what_to_do(new_run) -> None:
 
 
 def test_lower_values_of_n_latent_are_not_advised_then(new_run) -> None:
-    (edge,) = [c for c in find_cautions(held_run(new_run)) if c.startswith("The best n_latent")]
+    (edge,) = [c for c in find_advice(held_run(new_run)) if c.startswith("The best n_latent")]
     assert "may be better still" not in edge
     assert "settle the warm-up before you go lower" in edge
 
 
 def test_they_are_where_trials_left_it(new_run) -> None:
     run = held_run(new_run, warmups=(5, 5, 5))
-    cautions = find_cautions(run)
+    cautions = [*find_cautions(run), *find_advice(run)]
     assert not any("warm-up" in caution for caution in cautions)
     (edge,) = [c for c in cautions if c.startswith("The best n_latent")]
     assert "lower values may be better still" in edge

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scvitune.results import describe_outcome, gain_lines, render_report, summarise
+from scvitune.results._advice import find_advice
 from scvitune.results._cautions import find_cautions
 from scvitune.results.methods import describe_methods
 
@@ -27,7 +28,7 @@ def test_a_default_that_alone_was_trained_is_not_called_the_best(new_run) -> Non
     outcome = describe_outcome(run)
     assert "alone was trained to its end and leads; the other 5 trials were stopped" in outcome
     assert "best one" not in summarise(run)
-    (caution,) = [c for c in find_cautions(run) if "stopped all 5 trials but the default" in c]
+    (caution,) = [c for c in find_advice(run) if "stopped all 5 trials but the default" in c]
     assert "--num-samples" in caution
     assert "scheduler: fifo" in caution
     assert "none was compared with the default at its end" in str(describe_methods(run))
@@ -37,7 +38,7 @@ def test_a_default_that_alone_was_trained_is_not_called_the_best(new_run) -> Non
 def test_one_that_others_came_as_far_as_is(new_run) -> None:
     run = all_stopped(new_run, others=5, status="finished")
     assert "leads: the model of no other trial is better" in describe_outcome(run)
-    assert not [c for c in find_cautions(run) if "stopped all" in c]
+    assert not [c for c in find_advice(run) if "stopped all" in c]
 
 
 @pytest.mark.parametrize("at_work", [True, False])

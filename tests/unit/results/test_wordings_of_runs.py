@@ -10,6 +10,7 @@ import pytest
 from markupsafe import escape
 
 from scvitune.results import render_report, summarise
+from scvitune.results._advice import find_advice
 from scvitune.results._cautions import find_cautions
 from scvitune.results._comparable import trials_for
 from scvitune.results._confirmation_words import confirmation_rows
@@ -73,7 +74,7 @@ def test_cautions_say_what_a_resume_cannot_change(new_run) -> None:
     config = {"lr": 0.01, "n_latent": 20, "n_hidden": 128}
     builder.trial("00001", config, values={2.0: 8.5, 4.0: 8.0})
     builder.driver("end")
-    cautions = " ".join(find_cautions(builder.read()))
+    cautions = " ".join(find_advice(builder.read()))
     assert "higher values may be better still, search a wider range in a new study." in cautions
     assert "A resumed study keeps its `max_epochs`; start a new one with a larger one." in cautions
     assert "with more epochs, `num_samples` of 30, or let it search fewer hyperpar" in cautions
@@ -91,8 +92,9 @@ def test_what_cautions_advise_is_a_whole_command_set_as_code(new_run) -> None:
     def advised(**settings) -> list[str]:
         builder.settings(**settings)
         run = builder.read()
-        options = {option for c in find_cautions(run) for option in re.findall(r"--[a-z-]+", c)}
-        code = re.findall(r"`([^`]+)`", " ".join(find_cautions(run)))
+        notes = " ".join([*find_advice(run), *find_cautions(run)])
+        options = set(re.findall(r"--[a-z-]+", notes))
+        code = re.findall(r"`([^`]+)`", notes)
         assert options == {option for text in code for option in re.findall(r"--[a-z-]+", text)}
         html = render_report(run)
         commands = [text for text in code if text.startswith("scvitune ")]
@@ -111,7 +113,35 @@ def test_what_cautions_advise_is_a_whole_command_set_as_code(new_run) -> None:
     # a resume has no epochs left
     builder.driver("end", reason="the epoch budget is spent")
     assert not any(advised(search=search | {"num_samples": 50}))
-    assert any("hyperparameters: with fewer" in c for c in find_cautions(builder.read()))
+    assert any("hyperparameters: with fewer" in c for c in find_advice(builder.read()))
+
+
+def test_what_bears_on_the_claim_stands_apart_from_what_may_do_better(new_run) -> None:
+    builder = new_run()
+    builder.settings(search={"searcher": "tpe", "num_samples": 1, "max_epochs": 4})
+    builder.trial("00000", values={4.0: 9.0}, origin="default")
+    config = {"lr": 0.01, "n_latent": 20, "n_hidden": 128}
+    builder.trial("00001", config, values={2.0: 8.5, 4.0: 8.0})
+    builder.driver("end")
+    run = builder.read()
+    _, before, better = re.split("Before you rely on it:|What may do better:", summarise(run))
+    assert "trained once" in before
+    assert "still falling" in better
+    assert "few for 3 hyperparameters" in better
+    html = render_report(run)
+    _, before, better = re.split('aria-label="(?:Before you rely on it|What may do better)"', html)
+    assert "trained once" in before
+    assert "still falling" in better.partition("</section>")[0]
+
+
+def test_nothing_to_say_has_no_title(new_run) -> None:
+    builder = new_run()
+    builder.settings(space={})
+    builder.trial("00000", values={4.0: 9.0}, origin="default")
+    builder.driver("end")
+    for text in (summarise(builder.read()), render_report(builder.read())):
+        assert "Before you rely" not in text
+        assert "may do better" not in text
 
 
 def test_an_interrupted_study_says_how_many_were_asked_for(new_run) -> None:
@@ -147,7 +177,7 @@ def test_a_grid_that_was_cut_is_said_to_be(new_run) -> None:
 
     def cautions(**settings):
         builder.settings(search=search | settings.pop("search", {}), **settings)
-        return [c for c in find_cautions(builder.read()) if "combinations" in c]
+        return [c for c in find_advice(builder.read()) if "combinations" in c]
 
     assert cautions() == cautions(combinations=2) == []
     assert cautions(combinations=12) == [
@@ -246,7 +276,7 @@ def test_trials_stopped_after_next_to_no_training_are_a_caution(small_run) -> No
     def cautions(max_epochs=10.0, scheduler="asha", rungs=(1.0, 4.0)):
         search = {"searcher": "tpe", "scheduler": scheduler, "max_epochs": max_epochs}
         small_run.settings(search=search, rungs=list(rungs))
-        return [c for c in find_cautions(small_run.read()) if "so early" in c]
+        return [c for c in find_advice(small_run.read()) if "so early" in c]
 
     (words,) = cautions()
     assert words.startswith("asha stopped 1 of 4 trials early, comparing them from epoch 1 of 10")
@@ -263,7 +293,7 @@ def test_early_rungs_that_stopped_nobody_are_none(new_run) -> None:
     )
     builder.trial("00000", values={4.0: 9.0}, origin="default")
     builder.trial("00001", values={4.0: 8.0})
-    assert not [c for c in find_cautions(builder.read()) if "so early" in c]
+    assert not [c for c in find_advice(builder.read()) if "so early" in c]
 
 
 def test_the_table_of_trials_holds_what_was_searched_and_tells_what_was_not(new_run) -> None:
