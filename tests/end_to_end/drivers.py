@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
 import ray
 import scvi
 
@@ -149,6 +151,13 @@ def _run(
         ray.shutdown()
 
 
+def _is_stopped(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Program:
     """A program in a fork, with what the tests use of `subprocess.Popen`.
 
@@ -189,6 +198,30 @@ class Program:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def stop_when(self, condition: Callable[[], bool], wait_for: Callable[..., None]) -> None:
+        """Stop it by SIGSTOP while a condition holds, which it might undo at any moment.
+
+        Parameters
+        ----------
+        condition
+            Of what it has done so far, such as written.
+        wait_for
+            The tests' fixture.
+        """
+
+        def stands_there() -> bool:
+            if not condition():
+                return False
+            self.send_signal(signal.SIGSTOP)
+            while self.poll() is None and not _is_stopped(self.pid):
+                time.sleep(0.01)
+            if condition():
+                return True
+            self.send_signal(signal.SIGCONT)
+            return False
+
+        wait_for(stands_there, process=self)
 
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from contextlib import suppress
@@ -196,15 +195,20 @@ def test_killed_and_taken_up_again_it_is_the_same_study(
         compared = [i for i, e in enumerate(events) if e["event"] == "generation"]
         return bool(compared) and len(events) > compared[0] + 5
 
-    wait_for(after_a_generation, process=process)
-    process.send_signal(signal.SIGKILL)
+    def checkpoints():
+        return list(RunLayout(tmp_path / "killed").checkpoints.glob("*.pt"))
+
+    def amid_a_trial():
+        """Between two trials of its one slot there is nothing to lose, nor to damage."""
+        running = any(record.status == "running" for record in fold(read_events(log)).values())
+        snapshots = any("@" in path.name for path in checkpoints())
+        return after_a_generation() and running and (snapshots or not damaged)
+
+    process.stop_when(amid_a_trial, wait_for)
+    process.kill()
     process.wait()
-    before = fold(read_events(log))
-    assert any(record.status == "running" for record in before.values())
     if damaged:
-        checkpoints = list(RunLayout(tmp_path / "killed").checkpoints.glob("*.pt"))
-        assert any("@" in path.name for path in checkpoints)
-        for path in checkpoints:
+        for path in checkpoints():
             path.write_bytes(path.read_bytes()[:100])
     resumed = scvitune.resume(tmp_path / "killed")
     assert resumed.finished

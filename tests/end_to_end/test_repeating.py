@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,8 +81,8 @@ scvitune.tune("SCVI", cells, storage=sys.argv[1], name="killed", max_epochs=8, s
 def test_a_grid_repeats_killed_and_taken_up_again(tmp_path, grid, wait_for):
     process = Program.script(KILLED, tmp_path)
     log = tmp_path / "killed" / "events.jsonl"
-    wait_for(lambda: sum(e["event"] == "report" for e in read_events(log)) >= 6, process=process)
-    process.send_signal(signal.SIGKILL)
+    process.stop_when(lambda: sum(e["event"] == "report" for e in read_events(log)) >= 6, wait_for)
+    process.kill()
     process.wait()
     assert not scvitune.load(tmp_path / "killed").finished
     check_same(scvitune.resume(tmp_path / "killed"), grid)

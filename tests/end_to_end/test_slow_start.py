@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from ray import tune
 
@@ -17,17 +18,19 @@ def slow_trainable():
         """Its second process takes as long to start as ten trials in the first."""
 
         def setup(self, config):
-            flags = config["flags"]
+            self._flags = Path(config["flags"])
             try:
-                os.close(os.open(f"{flags}/first", os.O_CREAT | os.O_EXCL))
+                (self._flags / "first").touch(exist_ok=False)
             except FileExistsError:
-                time.sleep(4.0)
+                while len(list(self._flags.iterdir())) < 1 + 10:
+                    time.sleep(0.05)
 
         def reset_config(self, new_config):
             return True
 
         def step(self):
             time.sleep(0.4)
+            (self._flags / f"{time.time_ns()}").touch()
             return {"value": 1.0, "process": os.getpid(), "done": True}
 
         def save_checkpoint(self, checkpoint_dir):
@@ -38,9 +41,11 @@ def slow_trainable():
 
 def test_a_process_that_starts_is_waited_for(local_ray, tmp_path, monkeypatch):
     monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "3")
+    flags = tmp_path / "flags"
+    flags.mkdir()
     tuner = tune.Tuner(
         tune.with_resources(slow_trainable(), {"cpu": 1}),
-        param_space={"flags": str(tmp_path)},
+        param_space={"flags": str(flags)},
         tune_config=tune.TuneConfig(num_samples=40, reuse_actors=True),
         run_config=tune.RunConfig(
             storage_path=str(tmp_path / "runs"),
