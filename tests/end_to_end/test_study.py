@@ -491,4 +491,4 @@ def test_weights_and_biases_gets_a_run_a_trial(tmp_path, pbmc, local_ray, monkey
     trial_ids = sorted(path.stem.rpartition("-")[2] for path in runs)
     assert trial_ids == list(study.trials.index)
     # Its writer is a process of its own, which may be a little behind.
-    wait_for(lambda: all(path.stat().st_size > 1000 for path in runs), seconds=20)
+    wait_for(lambda: all(path.stat().st_size > 1000 for path in runs))

@@ -178,4 +178,4 @@ def test_a_worker_waits_for_what_its_file_system_does_not_show_yet(tmp_path):
         files.wait_for_address(seconds=0.0)
     files.address.touch()  # there, and its content on the way
     threading.Timer(0.3, files.address.write_text, ["10.0.0.1:6379\n"]).start()
-    assert files.wait_for_address(seconds=10.0) == "10.0.0.1:6379"
+    assert files.wait_for_address(seconds=120.0) == "10.0.0.1:6379"

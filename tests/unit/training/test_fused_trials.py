@@ -324,4 +324,4 @@ def test_closing_tells_those_who_wait(study):
             threading.Event().wait(0.01)
         trainer.close()
         with pytest.raises(RuntimeError, match="closed"):
-            waiting.result(timeout=10)
+            waiting.result(timeout=120)
