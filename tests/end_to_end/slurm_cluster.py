@@ -44,6 +44,7 @@ SlurmctldLogFile={home}/log/ctld.log
 SlurmdLogFile={home}/log/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+Epilog={home}/epilog
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
@@ -84,6 +85,8 @@ class SlurmCluster:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
         }
+        # While this file is there, jobs that have ended are still COMPLETING.
+        self.hold = home / "hold"
         # A job finds Python as a user's would, by a snippet that it sources.
         self.setup = home / "set up.sh"
         self.setup.write_text(
@@ -93,6 +96,9 @@ class SlurmCluster:
     def start(self) -> None:
         for folder in ("munge", "state", "log", "gpu"):
             (self.home / folder).mkdir(mode=0o700 if folder == "munge" else 0o755)
+        epilog = self.home / "epilog"
+        epilog.write_text(f"#!/bin/sh\nwhile [ -e '{self.hold}' ]; do sleep 0.2; done\n")
+        epilog.chmod(0o755)
         key = self.home / "munge" / "key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o600)
@@ -106,16 +112,17 @@ class SlurmCluster:
             ]
         )
         user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True)
+        ctld_port, *ports = free_ports(1 + NODES)
         lines = _CONF.format(
-            home=self.home, ctld_port=free_port(), user=user.stdout.strip()
+            home=self.home, ctld_port=ctld_port, user=user.stdout.strip()
         ).splitlines()
         gres = []
-        for i in range(1, NODES + 1):
+        for i, port in enumerate(ports, 1):
             (self.home / "spool" / f"n{i}").mkdir(parents=True)
             for g in range(GPUS):
                 (self.home / "gpu" / f"n{i}-nvidia{g}").symlink_to("/dev/null")
             lines.append(
-                f"NodeName=n{i} NodeHostname=localhost NodeAddr=127.0.0.1 Port={free_port()} "
+                f"NodeName=n{i} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} "
                 f"CPUs={CPUS} RealMemory=4000 Gres=gpu:{GPUS} State=UNKNOWN"
             )
             files = self.home / "gpu" / f"n{i}-nvidia[0-{GPUS - 1}]"
@@ -227,16 +234,19 @@ def _call(command: list[str | None], **options) -> None:
     subprocess.run([str(part) for part in command], check=True, timeout=60, **options)
 
 
-def free_port() -> int:
-    """Return a free port of those that the system gives nobody who asks for any.
+def free_ports(number: int) -> list[int]:
+    """Return so many free ports of those that the system gives nobody who asks for any.
 
-    So none of the Rays that start meanwhile takes it before Slurm does.
+    So none of the Rays that start meanwhile takes them before Slurm does.
     """
-    for port in random.sample(range(15_000, 32_000), 100):
+    found: list[int] = []
+    for port in random.sample(range(15_000, 32_000), 100):  # no port twice
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("of 100 ports none is free")
+            found.append(port)
+        if len(found) == number:
+            return found
+    raise AssertionError(f"of 100 ports only {len(found)} are free")
 
 
 def kill_with_children(process: psutil.Process) -> None:
