@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import scvitune
 
 # TensorBoard's elements lie in shadow trees within shadow trees.
-FIND = """
+LOOK = """
 function look(root, selector) {
   const found = [...root.querySelectorAll(selector)];
   for (const element of root.querySelectorAll("*"))
@@ -23,13 +24,22 @@ function look(root, selector) {
 }
 const [view, selector] = arguments;
 const roots = view ? look(document, view).map((element) => element.shadowRoot) : [document];
-return roots.flatMap((root) => look(root, selector));
+const found = roots.flatMap((root) => look(root, selector));
+"""
+FIND = f"{LOOK} return found;"
+CELLS = f"""
+{LOOK}
+const text = (cell) => cell.innerText.trim();
+return found.map((row) => [...row.querySelectorAll("th, td")].map(text));
 """
 
 
 @contextmanager
-def tensorboard(logdir, log):
-    """Start TensorBoard on a port that it finds free; gives its address."""
+def tensorboard(logdir, log, *, n_trials):
+    """Start TensorBoard on a port that it finds free; gives its address once it has read all.
+
+    It reads in the background, and a page shows what had been read when it was opened.
+    """
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir)]
     command += ["--host", "127.0.0.1", "--port", "0"]
     with log.open("w") as output:
@@ -37,22 +47,29 @@ def tensorboard(logdir, log):
     try:
         said = until(lambda: re.search(r"http://127\.0\.0\.1:\d+", log.read_text()), log.read_text)
         address = said[0]
-        until(lambda: _answers(f"{address}/data/plugins_listing"), log.read_text)
+        until(lambda: _count_trials(address) == n_trials, log.read_text)
         yield address
     finally:
         process.terminate()
         process.wait()
 
 
-def _answers(address):
+def _count_trials(address):
+    """Return of how many trials TensorBoard has read that they have ended."""
+    asked = {"allowedStatuses": ["STATUS_SUCCESS"], "colParams": [], "sliceSize": 1000}
+    request = urllib.request.Request(
+        f"{address}/data/plugin/hparams/session_groups",
+        json.dumps({"experimentName": "", "startIndex": 0, **asked}).encode(),
+        {"Content-Type": "application/json"},
+    )
     try:
-        with urllib.request.urlopen(address) as answer:
-            return answer.status == 200
+        with urllib.request.urlopen(request) as answer:
+            return len(json.load(answer).get("sessionGroups", ()))
     except OSError:
-        return False
+        return 0
 
 
-def until(condition, explain, *, seconds=30.0):
+def until(condition, explain, *, seconds=120.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
@@ -92,7 +109,8 @@ def test_the_hparams_page_shows_all_trials_in_its_three_views(browser, study, tm
     log = tmp_path / "tensorboard.log"
     driver = browser
     driver.set_window_size(1800, 1200)
-    with tensorboard(study.path / "tensorboard", log) as address:
+    trials = study.trials
+    with tensorboard(study.path / "tensorboard", log, n_trials=len(trials)) as address:
 
         def find(selector, *, within=None):
             return driver.execute_script(FIND, within, selector)
@@ -101,17 +119,20 @@ def test_the_hparams_page_shows_all_trials_in_its_three_views(browser, study, tm
             driver.save_screenshot(str(tmp_path / "page.png"))
             return f"{log.read_text()}\n{driver.get_log('browser')}\nsee {tmp_path}/page.png"
 
+        def read_table():
+            """Return the rows by their first cells once they are drawn: all at one moment.
+
+            A row's last cell holds the trial's curves, once they are asked for.
+            """
+            table = driver.execute_script(CELLS, "tf-hparams-table-view", "tr")
+            head, *rows = table or [[]]
+            known = {row[0]: dict(zip(head, row, strict=False)) for row in rows if any(row)}
+            return known if len(known) >= len(trials) else None
+
         driver.get(f"{address}/#hparams")
-        trials = study.trials
-        table = "tf-hparams-table-view"
-        until(lambda: len(find("tbody tr", within=table)) >= len(trials), explain)
-        head, *rows = (
-            [cell.text for cell in row.find_elements("css selector", "th, td")]
-            for row in find("tr", within=table)
-        )
-        # A row's last cell holds the trial's curves, once they are asked for.
-        rows = {row[0]: dict(zip(head, row[: len(head)], strict=True)) for row in rows if any(row)}
+        rows = until(read_table, explain)
         assert set(rows) == set(trials.index)
+        head = list(rows["00000"])
         first_metric = next(name for name in head if "elbo" in name)
         assert first_metric == "Best/elbo_validation"
         for trial_id, row in rows.items():
