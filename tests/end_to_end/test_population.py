@@ -136,6 +136,7 @@ def test_the_weights_kept_are_those_of_the_best_report(study):
 
 def test_the_best_model_is_worth_what_was_reported(study):
     model = study.best_model()
+    torch.manual_seed(0)
     draws = [-float(model.get_elbo(indices=model.validation_indices)) for _ in range(20)]
     reported = study.trials.loc[study.best_trial_id, "elbo_validation"]
     assert abs(np.mean(draws) - reported) < 4 * np.std(draws)
@@ -241,8 +242,8 @@ def test_a_lost_process_and_a_trial_that_diverges_leave_the_others_alone(
     log = tmp_path / "lost" / "events.jsonl"
 
     def kill_one():
-        wait_for(lambda: any(e["event"] == "perturb" for e in read_events(log)), seconds=60)
-        deadline = time.monotonic() + 60
+        wait_for(lambda: any(e["event"] == "perturb" for e in read_events(log)), seconds=240)
+        deadline = time.monotonic() + 240
         while not kill_a_trials(psutil.Process().children(recursive=True)):
             assert time.monotonic() < deadline
 

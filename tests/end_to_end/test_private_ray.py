@@ -84,7 +84,7 @@ def driver(tmp_path_factory, wait_for):
     yield process
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
     folder.unlink()
 
 
@@ -134,7 +134,7 @@ def test_nobody_is_let_in_without_the_token(driver):
         )
         for whose, token in tokens.items()
     }
-    said = {whose: client.communicate(timeout=120)[0] for whose, client in clients.items()}
+    said = {whose: client.communicate(timeout=300)[0] for whose, client in clients.items()}
     assert "ran: 42" in said["the study's"], said
     for whose in ("none", "another"):
         assert "ran" not in said[whose].split(), said
@@ -146,7 +146,7 @@ def test_its_folder_is_the_users_alone_and_goes_with_it(driver):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     processes = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=120)
+    output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 75, output
     _, alive = psutil.wait_procs(processes, timeout=60)
     assert alive == []
