@@ -28,6 +28,7 @@ def reference():
     """A CondSCVI that was trained a little."""
     adata = scvitune.data.simulated(300, N_GENES, n_batches=2, n_labels=N_LABELS, seed=0)
     scvi.model.CondSCVI.setup_anndata(adata, labels_key="cell_type", batch_key="batch")
+    torch.manual_seed(0)
     model = scvi.model.CondSCVI(adata, prior="mog", num_classes_mog=4, n_latent=3, n_hidden=32)
     model.train(max_epochs=2, accelerator="cpu", enable_progress_bar=False)
     return model
@@ -47,6 +48,7 @@ def spots(reference):
 
 
 def build(reference, spots, **options):
+    torch.manual_seed(0)  # of its weights
     model = scvi.model.DestVI.from_rna_model(spots, reference, **options)
     return model, SpotObjective(model.module)
 
