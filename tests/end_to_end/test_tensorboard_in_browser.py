@@ -15,7 +15,7 @@ import pytest
 import scvitune
 
 # TensorBoard's elements lie in shadow trees within shadow trees.
-LOOK = """
+FIND = """
 function look(root, selector) {
   const found = [...root.querySelectorAll(selector)];
   for (const element of root.querySelectorAll("*"))
@@ -24,13 +24,7 @@ function look(root, selector) {
 }
 const [view, selector] = arguments;
 const roots = view ? look(document, view).map((element) => element.shadowRoot) : [document];
-const found = roots.flatMap((root) => look(root, selector));
-"""
-FIND = f"{LOOK} return found;"
-CELLS = f"""
-{LOOK}
-const text = (cell) => cell.innerText.trim();
-return found.map((row) => [...row.querySelectorAll("th, td")].map(text));
+return roots.flatMap((root) => look(root, selector));
 """
 
 
@@ -106,6 +100,8 @@ def study(tmp_path_factory, pbmc, local_ray):
 
 
 def test_the_hparams_page_shows_all_trials_in_its_three_views(browser, study, tmp_path):
+    from selenium.common.exceptions import StaleElementReferenceException
+
     log = tmp_path / "tensorboard.log"
     driver = browser
     driver.set_window_size(1800, 1200)
@@ -120,12 +116,17 @@ def test_the_hparams_page_shows_all_trials_in_its_three_views(browser, study, tm
             return f"{log.read_text()}\n{driver.get_log('browser')}\nsee {tmp_path}/page.png"
 
         def read_table():
-            """Return the rows by their first cells once they are drawn: all at one moment.
+            """Return the rows by their first cells, once all are drawn and none anew meanwhile.
 
             A row's last cell holds the trial's curves, once they are asked for.
             """
-            table = driver.execute_script(CELLS, "tf-hparams-table-view", "tr")
-            head, *rows = table or [[]]
+            try:
+                head, *rows = [
+                    [cell.text for cell in row.find_elements("css selector", "th, td")]
+                    for row in find("tr", within="tf-hparams-table-view")
+                ] or [[]]
+            except StaleElementReferenceException:
+                return None
             known = {row[0]: dict(zip(head, row, strict=False)) for row in rows if any(row)}
             return known if len(known) >= len(trials) else None
 
