@@ -151,7 +151,7 @@ class SlurmCluster:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
             **options,
         )
@@ -169,7 +169,7 @@ class SlurmCluster:
         """Let a requeued job start now, and not in the two minutes that Slurm wants to wait."""
         self.call("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
 
-    def wait(self, condition, seconds: float = 240.0, *, log: Path | None = None) -> None:
+    def wait(self, condition, seconds: float = 400.0, *, log: Path | None = None) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
