@@ -10,7 +10,8 @@ Kinds of line, all with ``event`` and ``time`` (Unix seconds):
 ================== ==============================================================================
 driver             ``action`` (start, resume, searched, end, interrupted, gave_up), ``slots``,
                    ``cpu`` and ``gpu`` of a trial, ``pid``, ``host``; ``searched``: the search is
-                   over, what follows it is not; ``gave_up``: more than half of the trials failed
+                   over (``reason``: by which budget), what follows it is not; ``gave_up``: more
+                   than half of the trials failed
 proposal           ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
 start              ``trial_id``: it got a slot
 pause              ``trial_id``: it gave its slot to another and waits

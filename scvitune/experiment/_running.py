@@ -186,10 +186,12 @@ def _drive(
             pid=os.getpid(),
             host=socket.gethostname(),
         )
-        searched = _is_searched(plan, records, read_events(layout.events))
+        search_end = _end_of_search(plan, records, read_events(layout.events))
+        searched = search_end is not None
         stages = stages_of_plan(plan, prepared, tissues)
         # An epoch budget is one for good; a time budget is given anew.
         spent = not searched and stopper.stop_all()
+        known = (search_end or {}).get("reason", "")
         if (searched or spent) and not has_follow_ups(stages, records):
             reason = stopper.spent or "all trials had ended"
             log.append("driver", action="end", reason=reason)
@@ -222,7 +224,8 @@ def _drive(
                 finally:
                     recorder.close()
             if not stopper.cut_off:
-                log.append("driver", action="searched", trials=plan.num_trials)
+                reason = stopper.spent or known
+                log.append("driver", action="searched", trials=plan.num_trials, reason=reason)
                 session = Session(
                     plan, layout, study, log, console, stopper, on_setup=interruption.arm
                 )
@@ -236,7 +239,7 @@ def _drive(
         log.append(
             "driver",
             action="interrupted" if interrupted else "end",
-            reason=interrupted or stopper.spent or "",
+            reason=interrupted or stopper.spent or known,
         )
         announce("Writing the results ...")
 
@@ -284,16 +287,19 @@ def _announce(
     )
 
 
-def _is_searched(
+def _end_of_search(
     plan: Plan, records: Mapping[str, TrialRecord], events: Sequence[Mapping[str, Any]]
-) -> bool:
-    """Whether every trial that was asked for has ended, or a driver died in what followed them.
+) -> Mapping[str, Any] | None:
+    """Return the line that ended the search, None where it goes on.
 
-    A budget may have ended a search before all of its trials. To go on with it, rather than with
-    what follows it, would choose other candidates than those that were being confirmed.
+    It has ended where every trial that was asked for has (the line may be empty then), or a driver
+    died in what followed them. A budget may have ended a search before all of its trials. To go on
+    with it, rather than with what follows it, would choose other candidates than those that were
+    being confirmed.
     """
     if len(records) >= plan.num_trials and all(r.status in ENDED for r in records.values()):
-        return True
+        return {}
     ends = [e for e in events if e.get("action") in ("searched", "end")]
     last = ends[-1] if ends else {}
-    return last.get("action") == "searched" and last["trials"] == plan.num_trials
+    is_over = last.get("action") == "searched" and last["trials"] == plan.num_trials
+    return last if is_over else None

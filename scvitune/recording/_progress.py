@@ -155,6 +155,9 @@ class ProgressRecorder:
         if self._thread is not None:
             self._thread.join(timeout=_PLAIN_SECONDS)
             self._thread = None
+        with self._lock:
+            self._tally.close()
+        if self._live is not None:
             self._draw()
         if self._live is not None:
             live, self._live = self._live, None
@@ -231,9 +234,10 @@ class ProgressRecorder:
         first, *rest = tally.lines()
         bar = Table.grid(padding=(0, 2))
         total = max(1, tally.num_trials)
+        left = tally.time_left()
         bar.add_row(
             ProgressBar(total=total, completed=min(total, tally.n_ended), width=32),
-            Text(f"{format_duration(tally.elapsed_s())} so far, {tally.time_left()}"),
+            Text(format_duration(tally.elapsed_s()) + (f" so far, {left}" if left else "")),
         )
         lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in rest]
         return Group(Text(first, style="bold"), bar, *lines)

@@ -90,6 +90,7 @@ class Tally:
         self._epochs = 0.0
         self._time_s = 0.0
         self._pace, self._end = Pace(), SteadyEnd()
+        self._is_over = False
 
     @property
     def n_ended(self) -> int:
@@ -189,6 +190,10 @@ class Tally:
             self._find_best()
             self._told = None
 
+    def close(self) -> None:
+        """Note that nothing trains any more: what has not ended was cut off."""
+        self._is_over = True
+
     def news(self) -> str:
         """Return a line on the best trial if it is better than what was told last, else ``""``.
 
@@ -253,9 +258,11 @@ class Tally:
         return max(0.0, estimate)
 
     def time_left(self) -> str:
-        """Return the time left in words."""
+        """Return the time left in words, ``""`` once nothing trains any more."""
         seconds = self.seconds_left()
         if self.n_ended < self.num_trials:
+            if self._is_over:
+                return ""
             if not seconds:  # nothing heard, or all is trained but not yet judged and ended
                 return "time left not known yet"
             shown = self._end.seconds_left(time.monotonic(), estimate=seconds)
@@ -270,7 +277,7 @@ class Tally:
         bad = [f"{self._ended[s]} {s}" for s in ("diverged", "failed") if self._ended[s]]
         counts = ", ".join(
             [f"{self.n_ended} of {self.num_trials} trials done", *bad]
-            + ([f"{running} running"] if running else [])
+            + ([f"{running} {'cut off' if self._is_over else 'running'}"] if running else [])
         )
         values = "no result yet"
         best = None if self._best_id is None else self._trials[self._best_id]
@@ -278,9 +285,8 @@ class Tally:
             values = f"best {best.best:.6g}"
             if best is not self._default and self._default and self._default.best is not None:
                 values += f" (default {self._default.best:.6g})"
-        return " | ".join(
-            [counts, values, f"{format_duration(self.elapsed_s())}, {self.time_left()}"]
-        )
+        times = filter(None, (format_duration(self.elapsed_s()), self.time_left()))
+        return " | ".join([counts, values, ", ".join(times)])
 
     def lines(self) -> list[str]:
         """Return everything in a few lines: counts, best, against the default, its values."""
@@ -288,7 +294,9 @@ class Tally:
         ended = [f"{self._ended[s]} {w}" for s, w in _STATUS_WORDS.items() if self._ended[s]]
         counts = f"{self.n_ended} of {self.num_trials} trials done"
         counts += f" ({', '.join(ended)})" if ended else ""
-        if self._takes_turns and running > self._slots:
+        if self._is_over and running:
+            counts += f", {running} cut off"
+        elif self._takes_turns and running > self._slots:
             counts += f", {self._slots} running, {running - self._slots} waiting their turn"
         elif running:
             counts += f", {running} running"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from scvitune._durations import format_estimate
@@ -77,9 +78,10 @@ def _unfinished(run: Run) -> list[str]:
         return [f"The study was stopped before its end: {run.gave_up}."]
     if open_ones:
         trials = "1 trial has" if open_ones == 1 else f"{open_ones} trials have"
-        default = run.default
-        among = default is not None and trial_status(run, default) in OPEN and open_ones > 1
-        trials = trials.replace("trials", "trials, the default among them,") if among else trials
+        notable = _notable_open(run) if open_ones > 1 or run.spent_budget else ""
+        if notable:
+            among = f", {notable}{' among them' * (open_ones > 1)},"
+            trials = re.sub("(trials?)", rf"\1{among}", trials)
         if run.spent_budget:
             budget = run.spent_budget.removesuffix(" is spent").capitalize()
             return [f"{budget} ended the search: {trials} not been trained to an end."]
@@ -88,6 +90,17 @@ def _unfinished(run: Run) -> list[str]:
         rest = f", and {more} of the {asked} asked for have not begun" if more else ""
         return [f"The study was interrupted: {trials} not been trained to an end{rest}."]
     return []
+
+
+def _notable_open(run: Run) -> str:
+    """Return which of the trials that matter most are among those not trained to an end."""
+    best_id, default = best_trial_id(run), run.default
+    notable = {None if default is None else default.trial_id: "the default"}
+    if run.spent_budget:  # that of an interrupted study is only the best so far
+        notable = {best_id: "the best"} | notable
+    found = (run.records.get(trial_id or "") for trial_id in notable)
+    is_open = [r is not None and trial_status(run, r) in OPEN for r in found]
+    return " and ".join(w for w, known in zip(notable.values(), is_open, strict=True) if known)
 
 
 def asked_trials(run: Run) -> int:

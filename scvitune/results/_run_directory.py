@@ -101,10 +101,25 @@ class Run:
 
     @property
     def spent_budget(self) -> str | None:
-        """What was spent, where a budget ended the study: "the time budget is spent"."""
-        last = self.driver_lines[-1] if self.finished else {}
-        reason = str(last.get("reason") or "")
+        """What was spent, where a budget ended the search: "the time budget is spent"."""
+        reason = str((self.end_of_search or {}).get("reason") or "")
         return reason if reason.endswith("budget is spent") else None
+
+    @property
+    def end_of_search(self) -> Mapping[str, Any] | None:
+        """The line that ended the search; None while it is under way, or a resume goes on with it.
+
+        After ``searched`` a resume does what follows the search, after ``end`` it searches on.
+        """
+        lines = self.driver_lines
+        ends = [i for i, line in enumerate(lines) if line.get("action") in ("searched", "end")]
+        if not ends:
+            return None
+        last = lines[ends[-1]]
+        if last["action"] == "end":
+            return last if ends[-1] == len(lines) - 1 else None
+        asked = self.settings.get("num_trials", last.get("trials"))
+        return last if last.get("trials") == asked else None
 
     @property
     def metric(self) -> str:

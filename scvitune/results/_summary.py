@@ -249,12 +249,9 @@ def of_asked(run: Run) -> str:
 
 def is_unfinished(run: Run) -> bool:
     """Return whether a stopped run has something left to do."""
-    if run.at_work or run.spent_budget:
+    if run.at_work:
         return False
-    if has_open_trials(run):
-        return True
-    actions = [line.get("action") for line in run.driver_lines]
-    return not actions or actions[-1] != "end"
+    return not run.finished or (has_open_trials(run) and run.spent_budget is None)
 
 
 def resume_command(run: Run) -> str:

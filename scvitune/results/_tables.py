@@ -34,8 +34,8 @@ _OF_CELLS = ("n_cells", "standard_error", "low", "high")
 
 
 def trial_status(run: Run, record: TrialRecord) -> str:
-    """Return a trial's status, with ``interrupted`` for one whose driver has gone."""
-    if record.status == "running" and not run.at_work:
+    """Return a trial's status, ``interrupted`` if its driver is gone or searches no more."""
+    if record.status == "running" and (not run.at_work or run.end_of_search is not None):
         return "interrupted"
     return record.status
 

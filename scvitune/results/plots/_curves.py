@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from scvitune.contracts import Mode
 from scvitune.results._ranges import covering_range, good_range
 from scvitune.results._run_directory import Run
-from scvitune.results._tables import best_trial_id, metric_mode
+from scvitune.results._tables import best_trial_id, metric_mode, trial_status
 from scvitune.results._wording import describe_metric, format_number
 from scvitune.results.plots._base import Plot
 from scvitune.results.plots._style import (
@@ -26,6 +26,7 @@ from scvitune.results.plots._style import (
     say_empty,
 )
 
+_ENDED_EARLY = {"stopped": "stopped by the scheduler", "interrupted": "cut off with the search"}
 _MAX_HIDDEN = 0.2
 """More of the trials than this must not lie outside of the figure altogether."""
 _MAX_TRACES = 40
@@ -173,10 +174,11 @@ def _later_values(data: pd.DataFrame, mode: Mode) -> npt.NDArray[np.float64]:
 
 
 def _words(run: Run, data: pd.DataFrame) -> str:
-    stopped = any(record.status == "stopped" for record in run.records.values())
     text = f"{describe_metric(run.metric)} over the epochs of every trial."
-    if stopped:
-        text += " Curves that end early were stopped by the scheduler."
+    statuses = {trial_status(run, record) for record in run.trained}
+    whys = [words for status, words in _ENDED_EARLY.items() if status in statuses]
+    if whys:
+        text += f" Curves that end early were {' or '.join(whys)}."
     if data.empty:
         return text
     bests = _bests(run, data, run.mode)

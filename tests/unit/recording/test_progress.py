@@ -199,12 +199,14 @@ def test_lines_in_a_log_are_short(clock) -> None:
         if number < 890:
             status = ("finished", "stopped", "diverged", "failed")[number % 4]
             target.end(trial_id, status=status, reason="")
+    lines = stream.getvalue().splitlines()
+    begins = "890 of 1001 trials done, 222 diverged, 222 failed, "
+    assert lines[-1].startswith(
+        f"{begins}10 running | best 1143.88 (default 1256.12) | 7 h 29 min, about"
+    )
     target.close()
     lines = stream.getvalue().splitlines()
-    assert lines[-1].startswith(
-        "890 of 1001 trials done, 222 diverged, 222 failed, 10 running | "
-        "best 1143.75 (default 1256.12) | 7 h 30 min, "
-    )
+    assert lines[-1] == f"{begins}10 cut off | best 1143.75 (default 1256.12) | 7 h 30 min"
     assert max(map(len, lines)) <= 130  # it was 200 and more
     assert sum(map(len, lines)) / len(lines) < 100
 
@@ -230,6 +232,10 @@ def test_a_terminal_gets_a_live_display() -> None:
     play(target)
     target.close()
     shown = stream.getvalue()
+    last = shown[shown.rindex("trials done") :]
+    assert "1 cut off" in last
+    assert "left" not in last
+    assert "so far," not in last
     assert "1 of 4 trials done" in shown
     assert "Best so far" in shown
     assert "\x1b[?25h" in shown  # the cursor is back
