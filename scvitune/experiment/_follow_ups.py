@@ -177,7 +177,11 @@ class FollowUpPlan:
         return choose_candidates(records, top_k=self.config.confirm.top_k, **self._decides)
 
     def confirmations(self, records: Mapping[str, TrialRecord]) -> list[FollowUpTask]:
-        """Return the trainings with fresh seeds, those with the same seed beside each other."""
+        """Return the trainings with fresh seeds, those with the same seed beside each other.
+
+        The default comes first of each seed: what is interrupted holds as many differences from
+        it as can be.
+        """
         confirm = self.config.confirm
         if confirm is None:
             return []
@@ -191,7 +195,9 @@ class FollowUpPlan:
                 measure=("test",) if self.spots is None else (),
             )
             for seed in range(1, confirm.seeds + 1)
-            for trial_id in self._candidates(records)
+            for trial_id in sorted(
+                self._candidates(records), key=lambda t: records[t].origin != "default"
+            )
         ]
 
     def confirmation_tests(self, records: Mapping[str, TrialRecord]) -> list[FollowUpTask]:

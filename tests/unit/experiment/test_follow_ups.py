@@ -42,7 +42,7 @@ def test_nothing_follows_unless_it_is_asked_for(records):
 def test_all_candidates_are_trained_with_the_same_fresh_seeds(records):
     tasks = plan(confirm={"top_k": 1, "seeds": 3}, seed=4).confirmations(records)
     assert [(t.seed, t.trial_id) for t in tasks] == [
-        (seed, trial_id) for seed in (1, 2, 3) for trial_id in ("00001", "00000")
+        (seed, trial_id) for seed in (1, 2, 3) for trial_id in ("00000", "00001")
     ]
     seeds = {t.seed: t.training_seed for t in tasks}
     assert all(t.training_seed == seeds[t.seed] for t in tasks)
@@ -89,7 +89,7 @@ def test_without_confirmation_the_final_fit_is_that_of_the_search(records):
 def test_a_schedule_is_trained_as_a_schedule(records):
     later = Phase(2.0, {"lr": 5.0}, "00001")
     records["00001"].phases.append(later)
-    task = plan(confirm={"top_k": 1, "seeds": 2}).confirmations(records)[0]
+    task = plan(confirm={"top_k": 1, "seeds": 2}).confirmations(records)[1]
     assert task.phases == ((0.0, {"lr": 1.0}), (2.0, {"lr": 5.0}))
     assert task.to_ray()["hyperparameters"] == {"lr": 1.0}
 
@@ -115,11 +115,12 @@ def test_a_search_that_is_over_is_not_taken_up_again(
 ):
     from types import SimpleNamespace
 
-    from scvitune.experiment._running import _is_searched
+    from scvitune.experiment._running import _end_of_search
 
     records["00002"].status = status
     events = [{"event": "driver", "action": action, "trials": 3} for action in actions]
-    assert _is_searched(SimpleNamespace(num_trials=num_trials), records, events) is expected
+    found = _end_of_search(SimpleNamespace(num_trials=num_trials), records, events)
+    assert (found is not None) is expected
 
 
 @pytest.mark.parametrize(
