@@ -171,10 +171,13 @@ def small_space():
 def wait_for():
     """Wait until a condition holds; fail with the process's output if it dies first."""
 
-    def wait(condition, *, seconds=120.0, process=None):
+    def wait(condition, *, seconds=240.0, process=None):
         deadline = time.monotonic() + seconds
-        while not condition():
-            if process is not None and process.poll() is not None:
+        while True:
+            has_ended = process is not None and process.poll() is not None
+            if condition():  # by what it did last, if it has ended
+                return
+            if has_ended:
                 pytest.fail(f"the process ended early:\n{process.stdout.read()}")
             if time.monotonic() > deadline:
                 if process is not None:

@@ -15,7 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,6 +30,7 @@ import scvitune.cli
 import scvitune.experiment
 import scvitune.results._concluding
 import scvitune.trainable
+from scvitune.events import EventLog
 from scvitune.experiment._session import _read_variables
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +93,31 @@ def run_file(path: str, home: str, *arguments: str) -> None:
     runpy.run_path(path, run_name="__main__")
 
 
+@contextmanager
+def at_line(kind: str, number: int, act: Callable[[], object]) -> Iterator[None]:
+    """Have the driver, which is this process, act once it has written so many lines of a kind.
+
+    It goes no further meanwhile, so whatever is left of the study then is still left.
+    """
+    append_all, left = EventLog.append_all, number
+
+    def append_all_and_act(log: EventLog, events: Iterable[Any]) -> None:
+        nonlocal left
+        events = list(events)
+        append_all(log, events)
+        before, left = left, left - sum(event == kind for event, _ in events)
+        if left <= 0 < before:
+            act()
+
+    with mock.patch.object(EventLog, "append_all", append_all_and_act):
+        yield
+
+
+def _stop_myself() -> None:
+    """Stop, as by Ctrl-Z, until somebody has this process go on."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -111,12 +138,13 @@ def _fork(
     options: dict[str, Any] | None = None,
     *,
     start_new_session: bool = False,
+    stops_at: tuple[str, int] | None = None,
 ) -> Any:
     """Start a function in a fork that writes to a file what it prints, as a shell would."""
     environment = _environment()
     process = _context().Process(
         target=_run,
-        args=(call, log, arguments, options or {}, environment, start_new_session),
+        args=(call, log, arguments, options or {}, environment, start_new_session, stops_at),
         daemon=True,  # a test that fails leaves none behind
     )
     # The server that forks, which the first call starts, takes its environment from here.
@@ -132,6 +160,7 @@ def _run(
     options: dict[str, Any],
     environment: dict[str, str],
     start_new_session: bool,
+    stops_at: tuple[str, int] | None,
 ) -> None:
     if start_new_session:
         os.setsid()
@@ -144,24 +173,70 @@ def _run(
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     try:
-        call(*arguments, **options)
+        with nullcontext() if stops_at is None else at_line(*stops_at, _stop_myself):
+            call(*arguments, **options)
     finally:  # what an interpreter does at its end, in its order, and a fork does not
         # It tells pools of threads to end before it waits for them: without, it waits for ever.
         threading._shutdown()
         ray.shutdown()
 
 
-def _is_stopped(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    except psutil.NoSuchProcess:
-        return False
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is there and stopped."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    return False
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether a process is gone, or there as a zombie only."""
+    with suppress(psutil.NoSuchProcess):
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def trial_processes(driver: int) -> list[psutil.Process]:
+    """Return those that train now for a driver; processes come and go while this looks."""
+    found = []
+    for child in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a zombie among them
+            if "Trainable.train" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def stop_a_trial(
+    driver: int,
+    choose: Callable[[list[psutil.Process]], psutil.Process] = lambda found: found[0],
+    *,
+    but: Sequence[psutil.Process] = (),
+    seconds: float = 240.0,
+) -> psutil.Process:
+    """Send SIGSTOP to a process that trains, and return it once it stands still within a training.
+
+    Its driver waits for it then, and it cannot have ended before it is killed, or found silent.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        candidates = [found for found in trial_processes(driver) if found not in but]
+        if candidates:
+            victim = choose(candidates)
+            with suppress(psutil.NoSuchProcess):
+                victim.send_signal(signal.SIGSTOP)
+                while not is_stopped(victim.pid) and not has_ended(victim):
+                    time.sleep(0.01)
+                if "Trainable.train" in " ".join(victim.cmdline()):
+                    return victim
+                victim.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+    raise AssertionError(f"no trial trains within {seconds:g} s")
 
 
 class Program:
     """A program in a fork, with what the tests use of `subprocess.Popen`.
 
-    Its standard output and error go to one file.
+    Its standard output and error go to one file. One that ``stops_at`` a kind of line of its log,
+    and how many of them it has written, is there to be `stopped`.
     """
 
     def __init__(self, call: Callable[..., Any], *arguments: Any, **how: Any) -> None:
@@ -170,9 +245,9 @@ class Program:
         self.pid: int = self._process.pid
 
     @classmethod
-    def script(cls, script: str, *arguments: object) -> Program:
+    def script(cls, script: str, *arguments: object, **how: Any) -> Program:
         """Start what is given to `python -c`."""
-        return cls(run_script, script, *map(str, arguments))
+        return cls(run_script, script, *map(str, arguments), **how)
 
     @classmethod
     def file(cls, path: Path, *arguments: object, home: Path) -> Program:
@@ -180,10 +255,9 @@ class Program:
         return cls(run_file, str(path), str(home), *map(str, arguments))
 
     @classmethod
-    def command(cls, *arguments: object, start_new_session: bool = False) -> Program:
+    def command(cls, *arguments: object, **how: Any) -> Program:
         """Start a command of scvitune's."""
-        words = [str(argument) for argument in arguments]
-        return cls(scvitune.cli.main, words, start_new_session=start_new_session)
+        return cls(scvitune.cli.main, [str(argument) for argument in arguments], **how)
 
     @property
     def returncode(self) -> int | None:
@@ -194,7 +268,27 @@ class Program:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
+
+    @contextmanager
+    def stopped(self, *, seconds: float = 240.0) -> Iterator[None]:
+        """Wait until it has stopped itself; after the block it goes on, if it lives.
+
+        A signal that it is sent in the block, other than SIGKILL, meets it then.
+        """
+        deadline = time.monotonic() + seconds
+        while not is_stopped(self.pid):
+            late = time.monotonic() > deadline
+            if late:
+                self.kill()
+            if late or self.poll() is not None:
+                raise AssertionError(f"it has not stopped on its way:\n{self.stdout.read()}")
+            time.sleep(0.05)
+        try:
+            yield
+        finally:
+            self.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -214,7 +308,7 @@ class Program:
             if not condition():
                 return False
             self.send_signal(signal.SIGSTOP)
-            while self.poll() is None and not _is_stopped(self.pid):
+            while self.poll() is None and not is_stopped(self.pid):
                 time.sleep(0.01)
             if condition():
                 return True
@@ -247,10 +341,15 @@ class Drivers:
         self._folder = folder
         self._started: list[Any] = []
 
-    def start(self, call: str, *arguments: Any, **options: Any) -> Any:
-        """Start a function of this module; `output` has what it prints."""
+    def start(
+        self, call: str, *arguments: Any, stops_at: tuple[str, int] | None = None, **options: Any
+    ) -> Any:
+        """Start a function of this module; `output` has what it prints.
+
+        With ``stops_at`` it stops when it has written so many lines of a kind.
+        """
         log = self._folder / f"{len(self._started)}.log"
-        process = _fork(globals()[call], log, arguments, options)
+        process = _fork(globals()[call], log, arguments, options, stops_at=stops_at)
         self._started.append(process)
         return process
 

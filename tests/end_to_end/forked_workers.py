@@ -78,7 +78,7 @@ def ask(address: str, arguments: list[str]) -> None:
     """Have the server fork a worker with this process's environment, folder and output."""
     asked = json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode()
     with socket.socket(socket.AF_UNIX) as server:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while server.connect_ex(address) != 0:
             if time.monotonic() > deadline:
                 sys.exit(f"nobody forks workers at {address}")

@@ -217,7 +217,9 @@ class SlurmCluster:
         found = set()
         for node in self.node_processes(job_dir, "head") + self.node_processes(job_dir, "worker"):
             with suppress(psutil.Error):  # it has just ended
-                found |= {child.environ().get(NODE_DIR) for child in node.children()}
+                for child in node.children():
+                    with suppress(psutil.Error):
+                        found.add(child.environ().get(NODE_DIR))
         return {Path(directory) for directory in found if directory}
 
 
@@ -251,9 +253,10 @@ def free_ports(number: int) -> list[int]:
 
 def kill_with_children(process: psutil.Process) -> None:
     """End a process of ours and what it started, without a chance to say goodbye."""
-    for one in [process, *process.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            one.send_signal(signal.SIGKILL)
+    with suppress(psutil.NoSuchProcess):
+        for one in [process, *process.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGKILL)
 
 
 def job_number(text: str) -> str:

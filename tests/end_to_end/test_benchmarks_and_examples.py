@@ -227,7 +227,7 @@ def test_against_autotune(tmp_path):
 
 @pytest.mark.slow
 def test_scaling(tmp_path):
-    sizes = ("--slots", "2", "--nodes=1", "--seconds=0.4", "--per-slot=4", "--many=20")
+    sizes = ("--slots", "2", "--nodes=1", "--seconds=1.5", "--per-slot=4", "--many=20")
     numbers = numbers_of("benchmarks/scaling.py", *sizes, home=tmp_path)
     (row,) = numbers["scaling"]
     assert (row["slots"], row["trials"]) == (2, 8)

@@ -161,16 +161,16 @@ def test_the_best_model_was_trained_on_all_cells(study, cells):
 
 
 def start_driver(storage):
-    """Run the study as ``killed`` in a process of its own."""
-    return Program.script(SCRIPT, storage)
+    """Run the study as ``killed`` in a process of its own, until its third confirmation."""
+    return Program.script(SCRIPT, storage, stops_at=("confirmation", 3))
 
 
 @pytest.mark.slow
-def test_killed_in_the_confirmation_nothing_is_trained_twice(study, tmp_path, wait_for):
+def test_killed_in_the_confirmation_nothing_is_trained_twice(study, tmp_path):
     run = tmp_path / "killed"
     process = start_driver(tmp_path)
-    wait_for(lambda: len(lines(run)) >= 3, process=process)
-    process.send_signal(signal.SIGKILL)
+    with process.stopped():
+        process.send_signal(signal.SIGKILL)
     process.wait()
     before = lines(run)
     assert 3 <= len(before) < N_TRAININGS
@@ -198,12 +198,12 @@ def test_killed_in_the_confirmation_nothing_is_trained_twice(study, tmp_path, wa
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_confirmation_tidily_and_resume_goes_on(study, tmp_path, wait_for):
+def test_ctrl_c_ends_the_confirmation_tidily_and_resume_goes_on(study, tmp_path):
     run = tmp_path / "killed"
     process = start_driver(tmp_path)
-    wait_for(lambda: len(lines(run)) >= 3, process=process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    with process.stopped():
+        process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     before = lines(run)
     assert 3 <= len(before) < N_TRAININGS

@@ -56,14 +56,6 @@ def spots(cells):
     return scvitune.data.simulate_spots(cells, labels_key="cell_type", n_spots=60, seed=1)
 
 
-def start_driver(storage, name):
-    return Program.script(SCRIPT, storage, name)
-
-
-def count_ended(run):
-    return sum(e["event"] == "end" for e in read_events(run / "events.jsonl"))
-
-
 def times_of_stages(run):
     return {path.name: path.stat().st_mtime_ns for path in run.glob("first_stage/*.pt")}
 
@@ -95,16 +87,16 @@ def undisturbed(cells, spots, local_ray, tmp_path_factory):
     ],
 )
 def test_a_disturbed_study_ends_as_an_undisturbed_one(
-    tmp_path, undisturbed, spots, wait_for, local_ray, sent, n_ended
+    tmp_path, undisturbed, spots, local_ray, sent, n_ended
 ):
     run = tmp_path / "disturbed"
-    process = start_driver(tmp_path, "disturbed")
-    wait_for(lambda: count_ended(run) >= n_ended, process=process)
-    process.send_signal(sent)
+    process = Program.script(SCRIPT, tmp_path, "disturbed", stops_at=("end", n_ended))
+    with process.stopped():
+        process.send_signal(sent)
     if sent == signal.SIGKILL:
         process.wait()  # what it started may hold its output open a while longer
     else:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
         assert "finished False" in output
         # The last training is left to a resume, or done when the model is asked for.

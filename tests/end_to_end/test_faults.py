@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 import scvi
-from drivers import Program
+from drivers import Program, has_ended, stop_a_trial, trial_processes
 
 import scvitune
 from scvitune.contracts import RunLayout
@@ -45,13 +45,9 @@ main(*sys.argv[1:])
 """
 
 
-def start_driver(storage: Path, *arguments: str, script: str = SCRIPT) -> Program:
+def start_driver(storage: Path, *arguments: str, script: str = SCRIPT, **how) -> Program:
     """Run a study in a process of its own."""
-    return Program.script(script, storage, *arguments)
-
-
-def count_ended(run: Path) -> int:
-    return sum(e["event"] == "end" for e in read_events(run / "events.jsonl"))
+    return Program.script(script, storage, *arguments, **how)
 
 
 def comparable(study):
@@ -71,11 +67,11 @@ def undisturbed(tmp_path_factory, local_ray):
     return study
 
 
-def test_sigkill_loses_no_finished_trial(tmp_path, undisturbed, wait_for, local_ray):
+def test_sigkill_loses_no_finished_trial(tmp_path, undisturbed, local_ray):
     run = tmp_path / "killed"
-    process = start_driver(tmp_path, "killed")
-    wait_for(lambda: count_ended(run) >= 4, process=process)
-    process.send_signal(signal.SIGKILL)
+    process = start_driver(tmp_path, "killed", stops_at=("end", 4))
+    with process.stopped():
+        process.send_signal(signal.SIGKILL)
     process.wait()
     before = fold(read_events(run / "events.jsonl"))
     ended = {t: r for t, r in before.items() if r.status == "finished"}
@@ -100,12 +96,12 @@ def test_sigkill_loses_no_finished_trial(tmp_path, undisturbed, wait_for, local_
     )
 
 
-def test_ctrl_c_keeps_results_and_resume_goes_on(tmp_path, undisturbed, wait_for, local_ray):
+def test_ctrl_c_keeps_results_and_resume_goes_on(tmp_path, undisturbed, local_ray):
     run = tmp_path / "interrupted"
-    process = start_driver(tmp_path, "interrupted")
-    wait_for(lambda: count_ended(run) >= 2, process=process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=90)
+    process = start_driver(tmp_path, "interrupted", stops_at=("end", 2))
+    with process.stopped():
+        process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     assert "finished False" in output
     study = scvitune.load(run)
@@ -138,9 +134,21 @@ def test_ctrl_c_before_the_first_report_keeps_what_was_trained(tmp_path, wait_fo
     process = start_driver(tmp_path, script=LONG)
     log = tmp_path / "long" / "events.jsonl"
     wait_for(lambda: sum(e["event"] == "start" for e in read_events(log)) == 2, process=process)
-    time.sleep(8)  # into the training
+    began: dict[int, float] = {}
+    trained: dict[int, float] = {}
+
+    def are_trained() -> bool:
+        """Whether both have had the processor for some seconds, most of which they trained in."""
+        for trial in trial_processes(process.pid):
+            with suppress(psutil.NoSuchProcess):
+                used = sum(trial.cpu_times()[:2])
+                began.setdefault(trial.pid, used)
+                trained[trial.pid] = used - began[trial.pid]
+        return len(trained) == 2 and min(trained.values()) > 4
+
+    wait_for(are_trained, process=process)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=90)
+    output, _ = process.communicate(timeout=240)
     assert "No trial has reported" in output or "before" in output, output
     assert not any(e["event"] == "report" for e in read_events(log))
     for trial_id in ("00000", "00001"):
@@ -168,25 +176,22 @@ def test_sigterm_ends_the_driver_in_seconds_and_resume_goes_on(tmp_path, wait_fo
     config = tmp_path / "study.yaml"
     config.write_text(SIGNALLED.replace("STORAGE", str(tmp_path)))
     run = tmp_path / "signalled"
-    process = Program.command("tune", config, start_new_session=True)
-    wait_for(
-        lambda: sum(e["event"] == "report" for e in read_events(run / "events.jsonl")) >= 5,
-        process=process,
-    )
-    children = psutil.Process(process.pid).children(recursive=True)
-    if whom == "the group":
-        os.killpg(process.pid, signal.SIGTERM)
-    else:
-        for child in children:
-            child.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGTERM)
+    process = Program.command("tune", config, start_new_session=True, stops_at=("report", 5))
+    with process.stopped():
+        children = psutil.Process(process.pid).children(recursive=True)
+        if whom == "the group":
+            os.killpg(process.pid, signal.SIGTERM)
+        else:
+            for child in children:
+                with suppress(psutil.NoSuchProcess):  # it ended with one before it
+                    child.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
     # Ray itself would hold the driver up for 60 s and then end it as failed.
     output, _ = process.communicate(timeout=55)
     assert process.returncode == 75, output
     assert "Traceback" not in output
     assert "resume" in output
-    psutil.wait_procs(children, timeout=10)
-    assert not any(child.is_running() and child.status() != "zombie" for child in children)
+    wait_for(lambda: all(map(has_ended, children)), seconds=60)
     before = {
         (e["trial_id"], e["epoch"])
         for e in read_events(run / "events.jsonl")
@@ -202,16 +207,16 @@ def test_sigterm_ends_the_driver_in_seconds_and_resume_goes_on(tmp_path, wait_fo
     assert len(trials) == 4
 
 
-def test_a_second_driver_is_refused(tmp_path, wait_for):
+def test_a_second_driver_is_refused(tmp_path):
     run = tmp_path / "busy"
-    process = start_driver(tmp_path, "busy")
+    process = start_driver(tmp_path, "busy", stops_at=("driver", 1))
     try:
-        wait_for(lambda: (run / "driver.lock").exists(), process=process)
-        frozen = (run / "study.yaml").read_bytes()
-        for num_samples in (None, 500):
-            with pytest.raises(StudyError, match="Another driver"):
-                scvitune.resume(run, num_samples=num_samples)
-        assert (run / "study.yaml").read_bytes() == frozen, "a refused wish was written down"
+        with process.stopped():
+            frozen = (run / "study.yaml").read_bytes()
+            for num_samples in (None, 500):
+                with pytest.raises(StudyError, match="Another driver"):
+                    scvitune.resume(run, num_samples=num_samples)
+            assert (run / "study.yaml").read_bytes() == frozen, "a refused wish was written down"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -226,11 +231,9 @@ def test_a_lost_trial_process_goes_on_from_its_checkpoint(tmp_path, wait_for, lo
     def kill_one() -> None:
         events = tmp_path / "lost" / "events.jsonl"
         wait_for(lambda: sum(e["event"] == "report" for e in read_events(events)) >= 3)
-        for process in psutil.Process().children(recursive=True):
-            if "Trainable.train" in " ".join(process.cmdline()):
-                victims.append(process.pid)
-                process.kill()
-                return
+        victim = stop_a_trial(os.getpid())
+        victims.append(victim.pid)
+        victim.kill()
 
     killer = threading.Thread(target=kill_one)
     killer.start()

@@ -54,10 +54,10 @@ def small_disk(tmp_path):
     unmount(folder)
 
 
-def start(storage, tmp_path, more=""):
+def start(storage, tmp_path, more="", **how):
     path = tmp_path / "study.yaml"
     path.write_text(CONFIG.replace("STORAGE", str(storage)) + more)
-    return Program.command("tune", path)
+    return Program.command("tune", path, **how)
 
 
 def run(*arguments, expect):
@@ -102,11 +102,11 @@ def check_is_whole(storage):
     assert study.best_model() is not None
 
 
-def test_a_full_disk_ends_the_study_tidily_and_resume_goes_on(small_disk, tmp_path, wait_for):
-    process = start(small_disk, tmp_path)
-    wait_for(lambda: len(ended(small_disk)) >= 2, process=process)
+def test_a_full_disk_ends_the_study_tidily_and_resume_goes_on(small_disk, tmp_path):
+    process = start(small_disk, tmp_path, stops_at=("end", 2))
     ballast = small_disk / "ballast"
-    fill(ballast)
+    with process.stopped():
+        fill(ballast)
     output, _ = process.communicate(timeout=250)
     assert process.returncode == 75, output
     check_is_told(output, small_disk, "No space left on device", "Free space")
@@ -138,17 +138,18 @@ def test_a_full_disk_ends_the_study_tidily_and_resume_goes_on(small_disk, tmp_pa
     assert (small_disk / "run" / "report.html").exists()
 
 
-def test_a_disk_that_fills_up_in_the_confirmation(small_disk, tmp_path, wait_for):
+def test_a_disk_that_fills_up_in_the_confirmation(small_disk, tmp_path):
     def confirmed():
         events = read_events(small_disk / "run" / "events.jsonl")
         return [
             (e["trial_id"], e["seed"], e["status"]) for e in events if e["event"] == "confirmation"
         ]
 
-    process = start(small_disk, tmp_path, "confirm: {top_k: 2, seeds: 4}\nfinal_fit: all_cells\n")
-    wait_for(lambda: len(confirmed()) >= 2, seconds=240, process=process)
+    more = "confirm: {top_k: 2, seeds: 4}\nfinal_fit: all_cells\n"
+    process = start(small_disk, tmp_path, more, stops_at=("confirmation", 2))
     ballast = small_disk / "ballast"
-    fill(ballast)
+    with process.stopped():
+        fill(ballast)
     output, _ = process.communicate(timeout=250)
     assert process.returncode == 75, output
     check_is_told(output, small_disk, "No space left on device", "Free space")
@@ -176,7 +177,7 @@ def test_a_study_does_not_begin_on_a_full_disk(small_disk, tmp_path):
     assert not (small_disk / "run").exists()
 
 
-def test_a_disk_that_turns_read_only(tmp_path, wait_for):
+def test_a_disk_that_turns_read_only(tmp_path):
     """Linux makes a damaged ext4 read-only under those who write to it, as is told it to here.
 
     A remount by hand is refused while a file is open for writing.
@@ -200,10 +201,10 @@ def test_a_disk_that_turns_read_only(tmp_path, wait_for):
         trigger = Path("/sys/fs/ext4") / device.name / "trigger_fs_error"
         if not trigger.exists():
             pytest.skip(f"there is no {trigger} here")
-        process = start(disk, tmp_path)
-        wait_for(lambda: len(ended(disk)) >= 2, process=process)
-        os.sync()
-        trigger.write_text("1")
+        process = start(disk, tmp_path, stops_at=("end", 2))
+        with process.stopped():
+            os.sync()
+            trigger.write_text("1")
         output, _ = process.communicate(timeout=250)
         assert process.returncode == 75, output
         check_is_told(output, disk, "Read-only file system", "Make it writable again")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import threading
-import time
 
 import numpy as np
 import psutil
 import pytest
 import scvi
 import torch
+from drivers import at_line
 from forked_workers import started_afresh
 
 import scvitune
@@ -49,28 +48,18 @@ def loads_torch(process):
     return any("libtorch" in mapped.path for mapped in process.memory_maps())
 
 
-class Disturbance(threading.Thread):
-    """Sends a signal to the trainer of a study that has so many reports, and looks around."""
+class Disturbance:
+    """Sends a signal to the trainer of a study, and looks around."""
 
-    def __init__(self, run, sent, *, after):
-        super().__init__()
-        self._log, self._sent, self._after = run / "events.jsonl", sent, after
+    def __init__(self, sent):
+        self._sent = sent
         self.victims, self.light = 0, []
-        self.start()
 
-    def run(self):
-        deadline = time.monotonic() + 120
-        while self._n_reports() < self._after:
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.02)
+    def __call__(self):
         self.light = [loads_torch(p) for p in processes("ray::ResourceTrainable")]
         (trainer,) = processes("ray::TrainerProcess")
         trainer.send_signal(self._sent)
         self.victims += 1
-
-    def _n_reports(self):
-        return sum(event["event"] == "report" for event in read_events(self._log))
 
 
 def elbo_by_scvi(model):
@@ -84,8 +73,8 @@ def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(
 ):
     """By then trials have reported; they go on from their checkpoints and lose nothing."""
     run = tmp_path / "fused"
-    disturbance = Disturbance(run, signal.SIGKILL, after=6)
-    with started_afresh(local_ray):
+    disturbance = Disturbance(signal.SIGKILL)
+    with started_afresh(local_ray), at_line("report", 6, disturbance):
         fused = scvitune.tune(
             "SCVI",
             cells,
@@ -97,7 +86,6 @@ def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(
             storage=tmp_path,
             name="fused",
         )
-    disturbance.join()
     assert disturbance.victims == 1
     assert disturbance.light and not any(disturbance.light)
     assert set(fused.trials["status"]) == {"finished"}
@@ -127,20 +115,20 @@ def test_a_fused_study_equals_the_lone_one_though_its_trainer_is_killed(
 
 @pytest.mark.slow
 def test_a_frozen_trainer_is_replaced(cells, tmp_path):
-    disturbance = Disturbance(tmp_path / "frozen", signal.SIGSTOP, after=1)
-    study = scvitune.tune(
-        "SCVI",
-        cells,
-        **(COMMON | {"max_epochs": 200}),
-        scheduler="fifo",
-        num_samples=2,
-        resources={"cpu": 1, "fused": 4},
-        max_concurrent=4,
-        max_silence_s=30,
-        storage=tmp_path,
-        name="frozen",
-    )
-    disturbance.join()
+    disturbance = Disturbance(signal.SIGSTOP)
+    with at_line("report", 1, disturbance):
+        study = scvitune.tune(
+            "SCVI",
+            cells,
+            **(COMMON | {"max_epochs": 200}),
+            scheduler="fifo",
+            num_samples=2,
+            resources={"cpu": 1, "fused": 4},
+            max_concurrent=4,
+            max_silence_s=30,
+            storage=tmp_path,
+            name="frozen",
+        )
     assert disturbance.victims == 1
     assert set(study.trials["status"]) == {"finished"}
 
@@ -160,7 +148,7 @@ def test_asha_stops_fused_trials_and_others_take_their_places(cells, tmp_path, w
     assert counts["finished"] >= 2
     assert len(study.trials) == 17
     assert study.trials.loc["00000", "status"] == "finished"
-    wait_for(lambda: not processes("ray::TrainerProcess"), seconds=30)
+    wait_for(lambda: not processes("ray::TrainerProcess"))
 
 
 def test_a_population_swaps_weights_between_fused_trials(cells, tmp_path):

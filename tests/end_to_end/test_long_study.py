@@ -88,7 +88,7 @@ def test_memory_and_open_files_stay_and_nothing_is_left(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=540,
     )
     assert done.returncode == 0, done.stdout
     found = json.loads((tmp_path / "found.json").read_text())

@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from slurm_cluster import kill_with_children
 
@@ -50,7 +53,7 @@ class Machines:
         for process in reversed(self.started):
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.wait(60)
+                process.wait(240)
 
 
 @pytest.fixture
@@ -60,13 +63,22 @@ def machines(tmp_path):
     started.end()
 
 
+@contextmanager
+def standing_still(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop a process for a while, as by Ctrl-Z."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def temporary_directories(pid: int) -> set[Path]:
     """Where Ray was told to keep its files by a process or its children."""
-    import psutil
-
-    known = psutil.Process(pid)
-    commands = [p.cmdline() for p in (known, *known.children(recursive=True))]
-    words = [word for command in commands for word in command]
+    known, words = psutil.Process(pid), []
+    for process in (known, *known.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            words += process.cmdline()
     return {Path(w.partition("=")[2]) for w in words if w.startswith("--temp-dir=")}
 
 
@@ -92,34 +104,34 @@ def test_workers_come_and_go_and_the_head_goes(machines, tmp_path, wait_for, loc
 
     wait_for(lambda: events("report"))
     assert events("driver")[0]["slots"] == 1
-    worker = machines.start(
-        *("worker", "worker", "--address", address, "--token-file", str(token), "--cpus=2"),
-        "--node-ip-command=echo 127.0.1.2",
-    )
+    with standing_still(driver):  # or it would be over before a slow worker has come
+        worker = machines.start(
+            *("worker", "worker", "--address", address, "--token-file", str(token), "--cpus=2"),
+            "--node-ip-command=echo 127.0.1.2",
+        )
+        wait_for(lambda: len(list((run / "cluster" / "head" / "nodes").glob("*.json"))) == 2)
     # It gets trials although it came late: three run where there was room for one.
     wait_for(lambda: len(events("start")) - len(events("end")) == 3)
-    status = subprocess.run(
-        [sys.executable, "-m", "scvitune.cli", "status", str(run)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    ).stdout
-    assert "Slots:   3 alive on 2 nodes" in status
-    # Each machine reads the counts from a copy on its own disk.
-    (original,) = (run.parent / ".data").iterdir()
-    for machine in (machines.started[0], worker):
-        (home,) = temporary_directories(machine.pid)
-        wait_for(lambda home=home: (home / "data" / original.name).is_dir())
-
-    # The worker is lost, then the head: the study is told unfinished, and goes on by itself.
-    import psutil
-
-    kill_with_children(psutil.Process(worker.pid))
-    n_reports = len(events("report"))
+    with standing_still(driver):
+        status = subprocess.run(
+            [sys.executable, "-m", "scvitune.cli", "status", str(run)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        ).stdout
+        assert "Slots:   3 alive on 2 nodes" in status
+        # Each machine reads the counts from a copy on its own disk.
+        (original,) = (run.parent / ".data").iterdir()
+        for machine in (machines.started[0], worker):
+            (home,) = temporary_directories(machine.pid)
+            wait_for(lambda home=home: (home / "data" / original.name).is_dir())
+        # The worker is lost, then the head: the study is told unfinished, and goes on by itself.
+        kill_with_children(psutil.Process(worker.pid))
+        n_reports = len(events("report"))
     wait_for(lambda: len(events("report")) > n_reports)
     machines.started[0].send_signal(signal.SIGINT)
-    assert driver.wait(60) == 75, machines.said("study")
+    assert driver.wait(240) == 75, machines.said("study")
     assert "does not answer any more" in machines.said("study")
     study = scvitune.resume(run)
     assert study.finished
@@ -135,5 +147,5 @@ def test_a_head_that_nobody_can_reach_is_told(machines, tmp_path):
     process = machines.start(
         "worker", "worker", "--address=127.0.0.1:9", "--token-file", str(files.token)
     )
-    assert process.wait(90) == 2
+    assert process.wait(240) == 2
     assert "No head that knows this token answers at 127.0.0.1:9" in machines.said("worker")
