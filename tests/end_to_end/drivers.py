@@ -357,7 +357,7 @@ class Drivers:
         """Return what a driver has printed."""
         return (self._folder / f"{self._started.index(process)}.log").read_text(errors="replace")
 
-    def finish(self, process: Any, *, seconds: float = 240.0) -> str:
+    def finish(self, process: Any, *, seconds: float = 540.0) -> str:
         """Wait until it has ended well, and return what it printed."""
         process.join(seconds)
         assert process.exitcode == 0, f"exit code {process.exitcode}:\n{self.output(process)}"

@@ -59,6 +59,7 @@ ReturnToService=2
 MinJobAge=3600
 KillWait=30
 InactiveLimit=0
+MessageTimeout=30
 SlurmctldTimeout=60
 SlurmdTimeout=60
 JobRequeue=1
@@ -134,7 +135,9 @@ class SlurmCluster:
         _call([find_program("slurmctld"), "-f", conf], env=self.environment)
         for i in range(1, NODES + 1):
             _call([find_program("slurmd"), "-N", f"n{i}", "-f", conf], env=self.environment)
-        self.wait(lambda: self.call("sinfo", "-h", "-t", "idle", "-o", "%D").strip() == str(NODES))
+        # The controller may not listen yet.
+        idle = ("sinfo", "-h", "-t", "idle", "-o", "%D")
+        self.wait(lambda: self.call(*idle, check=False).strip() == str(NODES))
 
     def stop(self) -> None:
         with suppress(subprocess.SubprocessError):

@@ -284,7 +284,7 @@ def test_million_cells(tmp_path):
 
 @pytest.mark.slow
 def test_time_to_solution(tmp_path):
-    sizes = ["--seconds=30", "--epochs=16", "--seeds=1", "--genes=60", "--cells=300"]
+    sizes = ["--seconds=60", "--epochs=16", "--seeds=1", "--genes=60", "--cells=300"]
     sizes += ["--population=4", "--folder", tmp_path / "kept", "--html", tmp_path / "curves.html"]
     only = ["--only", "random", "pbt"]
     if all(importlib.util.find_spec(name) for name in ("scib_metrics", "muon")):
@@ -292,7 +292,7 @@ def test_time_to_solution(tmp_path):
     rows = numbers_of("benchmarks/time_to_solution.py", *sizes, *only, home=tmp_path)["rows"]
     assert [row["strategy"] for row in rows] == only[1:]
     assert all(0 < row["at end"] < 1000 and row["trials"] > 0 for row in rows[:2])
-    assert rows[0]["random_s"] <= 30
+    assert rows[0]["random_s"] <= 60
     assert (tmp_path / "curves.html").stat().st_size > 0
     again = numbers_of("benchmarks/time_to_solution.py", *sizes, *only, home=tmp_path)["rows"]
     assert again == rows  # nothing is run twice
