@@ -20,7 +20,7 @@ from scvitune.contracts import RunLayout
 from scvitune.errors import StudyError
 from scvitune.events import read_events
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # twenty drivers, one after the other
 KILLED_DRIVERS, KILLED_TRIALS, FROZEN_TRIALS = 20, 4, 2
 
 
