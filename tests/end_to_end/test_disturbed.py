@@ -75,7 +75,7 @@ class Killing:
     One in three within the seconds in which it opens the run and starts Ray, one in three when it
     has written some more lines, and one in three when a trial more has ended: trials without rungs
     are saved once a minute, so drivers that live shorter would never end one. A driver that is not
-    killed in time stops after a trial or two, so that some are left for those that follow.
+    killed in time stops after two trials, so that some are left for those that follow.
     """
 
     def __init__(self, driver, storage, wait_for):
@@ -86,7 +86,7 @@ class Killing:
 
     def kill_next(self):
         n_more = int(self.n_killed % 3 == 1)
-        stops_at = ("end", n_more + 1)
+        stops_at = ("end", 2)  # with more lines than are waited for below
         if self.n_killed == 0:
             process = self._driver.start("tune", self._storage, self.run.name, stops_at=stops_at)
             self._wait_for(self._log.exists)
