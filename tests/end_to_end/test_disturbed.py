@@ -86,7 +86,7 @@ class Killing:
 
     def kill_next(self):
         n_more = int(self.n_killed % 3 == 1)
-        stops_at = ("end", 2)  # with more lines than are waited for below
+        stops_at = ("end", 2)
         if self.n_killed == 0:
             process = self._driver.start("tune", self._storage, self.run.name, stops_at=stops_at)
             self._wait_for(self._log.exists)
@@ -100,6 +100,7 @@ class Killing:
             self._wait_for(
                 lambda: (
                     (self._log.stat().st_size > size and n_ended(self.run) >= wanted)
+                    or drivers.is_stopped(process.pid)
                     or process.exitcode is not None
                 ),
                 seconds=250,
