@@ -177,7 +177,7 @@ def test_files_are_damaged_between_a_kill_and_the_resume(driver, undisturbed, tm
         if n_ended(run) < 4:
             return False
         os.kill(process.pid, signal.SIGSTOP)
-        wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+        wait_for(lambda: drivers.is_stopped(process.pid))
         if trials_under_way():
             return True
         os.kill(process.pid, signal.SIGCONT)
