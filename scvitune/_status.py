@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import shlex
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
+from scvitune._durations import format_duration
 from scvitune.cluster import JobStatus, read_status
 from scvitune.contracts import RunLayout
 from scvitune.results import (
@@ -40,6 +42,7 @@ def describe_status(run_dir: Path) -> list[str]:
         if run.records:  # else the line above has said it
             lines.append(f"Result:  {describe_outcome(run, is_being_written=writes)}")
             lines += [f"         {line}" for line in gain_lines(run)]
+            lines.append(f"Time:    {_time(run)}")
         lines += _after(run)
     lines += _whereabouts(run, job)
     lines += _next(run_dir, run, job)
@@ -139,6 +142,17 @@ def _stages(run: Run) -> Iterator[tuple[str, int, int]]:
         yield "training on another tissue and on the spots", done, 1 + len(judged)
     elif run.settings.get("final_fit"):
         yield "fitting on all cells", fitted, 1
+
+
+def _time(run: Run) -> str:
+    """Return how long drivers have been at work, and how long a budget lets them search."""
+    # What it does now it tells when that is done.
+    silent_s = time.time() - run.layout.events.stat().st_mtime if run.at_work else 0.0
+    budget = run.search.get("time_budget_s")
+    told = format_duration(run.elapsed_s + max(0.0, silent_s))
+    if budget:
+        told += f" (each driver searches for at most {format_duration(float(budget))})"
+    return told
 
 
 def _whereabouts(run: Run | None, job: JobStatus | None) -> list[str]:

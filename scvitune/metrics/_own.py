@@ -40,7 +40,13 @@ def take_functions(metric: Any) -> tuple[Any, dict[str, OwnFunction]]:
 
 
 def named_paths(metric: Any) -> list[str]:
-    """Return the functions that ``metric`` names by their paths, ``package.module:function``."""
+    """Return the functions that ``metric`` names by their paths, ``package.module:function``.
+
+    Parameters
+    ----------
+    metric
+        As for `take_functions`; functions themselves, and names without a colon, are no paths.
+    """
     if isinstance(metric, (list, tuple)):
         return [path for entry in metric for path in named_paths(entry)]
     if isinstance(metric, Mapping):

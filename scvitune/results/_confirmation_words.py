@@ -218,6 +218,8 @@ def confirmation_rows(run: Run) -> tuple[list[list[str]], list[str]]:
         told = ", which the verdict tells," if has_winner else ""
         notes.append(f"p (corrected){told} allows for all {n_compared} comparisons (Bonferroni).")
     notes.append(describe_scope(run))
+    if table["seeds"].nunique() > 1 and table["difference"].notna().any():
+        notes.append("A difference is over the seeds that both trials have.")
     if table["seeds"].min() < _asked(run):
         notes.append("Trainings that failed, diverged or are still to come are left out.")
     return rows, notes + _why_fewer(run)

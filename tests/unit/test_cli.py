@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import scvitune
 from scvitune import cli
-from scvitune.errors import DiskFault, InputError, ScvituneError, StudyError
+from scvitune.errors import DiskFault, InputError, ScvituneError, StudyError, UnnamedFunctionError
 
 CONFIG = "model: SCVI\ndata: {path: pbmc68k}\n"
 FIRST_LINE = f"scvitune {scvitune.__version__}: reading pbmc68k ..."
@@ -62,8 +62,14 @@ class FakeRoom(types.ModuleType):
         self.checked_beside.append(doubtful)
         raise InputError("n_hiden is no hyperparameter.")
 
-    def resume(self, path: Any, num_samples: int | None = None, resources: Any = None) -> Any:
-        return self._answer("resume", path, num_samples, resources)
+    def resume(
+        self,
+        path: Any,
+        num_samples: int | None = None,
+        resources: Any = None,
+        metric: Any = None,
+    ) -> Any:
+        return self._answer("resume", path, num_samples, resources, metric)
 
     def load(self, path: Any) -> Any:
         return self._answer("load", path)
@@ -286,11 +292,22 @@ def test_resume_hands_on_its_arguments(room, tmp_path):
     assert run("resume", "runs/x").exit_code == 0
     fewer = ["--set", "resources.gpu=0", "--set", "resources.cpu=2"]
     assert run("resume", "runs/x", *fewer).exit_code == 0
+    named = ["--metric", "mine:score", "--metric", "mine:other"]
+    assert run("resume", "runs/x", *named).exit_code == 0
     assert room.calls == [
-        ("resume", Path("runs/x"), 80, None),
-        ("resume", Path("runs/x"), None, None),
-        ("resume", Path("runs/x"), None, {"gpu": 0, "cpu": 2}),
+        ("resume", Path("runs/x"), 80, None, None),
+        ("resume", Path("runs/x"), None, None, None),
+        ("resume", Path("runs/x"), None, {"gpu": 0, "cpu": 2}, None),
+        ("resume", Path("runs/x"), None, None, ["mine:score", "mine:other"]),
     ]
+
+
+def test_without_a_terminal_nobody_is_asked(room):
+    room.outcome = UnnamedFunctionError("It names mine:score.", ["mine:score"])
+    result = run("resume", "runs/x")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("Error: It names mine:score.\n")
+    assert len(room.calls) == 1
 
 
 @pytest.mark.parametrize(

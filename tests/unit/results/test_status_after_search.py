@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 import pytest
 
 from scvitune._status import describe_status
+from scvitune.results import Run
 
 
 def after(run) -> list[str]:
@@ -25,6 +27,22 @@ def searched(new_run):
     run.trial("00002", {"lr": 0.02}, values={4.0: 9.0})
     run.driver("searched", trials=3)
     return run
+
+
+def time_of(run) -> str:
+    (line,) = (x for x in describe_status(run.layout.root) if x.startswith("Time:"))
+    return line
+
+
+def test_it_tells_for_how_long(new_run, monkeypatch):
+    run = new_run()
+    run.trial("00000", values={4.0: 10.0}, origin="default")
+    assert time_of(run) == "Time:    0 s"
+    run.settings(search={"searcher": "tpe", "num_samples": 3, "time_budget_s": 900})
+    monkeypatch.setattr(Run, "at_work", True)
+    ago = time.time() - 125
+    os.utime(run.layout.events, (ago, ago))
+    assert time_of(run) == "Time:    2 min 5 s (each driver searches for at most 15 min 0 s)"
 
 
 def test_it_counts_the_trainings_of_a_confirmation(searched):
