@@ -190,6 +190,13 @@ def test_who_failed_with_a_seed_is_beaten_by_who_did_not(searched):
     expected = stats.ttest_rel([1.0, 1.2, 1.1], [10.0, 10.2, 10.3])
     assert table.loc["00002", "p_value"] == pytest.approx(expected.pvalue)
     assert "left out" in render_confirmation(run)
+    assert "A difference is over the seeds that both trials have." in render_confirmation(run)
+
+
+def test_of_equal_seeds_there_is_nothing_to_explain(searched):
+    for trial_id in ("00000", "00001", "00002"):
+        confirm(searched, trial_id, [10.0, 10.1, 10.2, 10.3])
+    assert "seeds that both trials have" not in render_confirmation(searched.read())
 
 
 def test_the_default_wins_a_tie_and_is_kept(searched):
