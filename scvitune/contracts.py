@@ -265,6 +265,10 @@ class Proposal:
     config: Config
     origin: str
     """``default``, ``point`` (given by the user, or advised) or the searcher's name."""
+    drawn: str | None = None
+    """How the searcher came to it: ``model`` (by what it had learnt), ``random`` (it knew too
+    little to learn from, or nothing new) or ``branch`` (one that was tried little); None: it has
+    but one way, or does not say."""
 
 
 TrialStatus: TypeAlias = Literal[

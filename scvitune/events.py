@@ -12,7 +12,8 @@ driver             ``action`` (start, resume, searched, end, interrupted, gave_u
                    ``cpu`` and ``gpu`` of a trial, ``pid``, ``host``; ``searched``: the search is
                    over (``reason``: by which budget), what follows it is not; ``gave_up``: more
                    than half of the trials failed
-proposal           ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name)
+proposal           ``trial_id``, ``config``, ``origin`` (default, point, or the searcher's name),
+                   ``drawn`` (model, random, branch) of a searcher that learns, see `Proposal`
 start              ``trial_id``: it got a slot
 pause              ``trial_id``: it gave its slot to another and waits
 report             ``trial_id``, ``epoch``, ``time_s`` (seconds of this trial so far),
@@ -150,6 +151,8 @@ class TrialRecord:
     perturbations: list[Perturbation] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
     inherited: list[Report] = field(default_factory=list)
+    drawn: str | None = None
+    """As of a `Proposal`; None in older logs, too."""
     own_from: float = -math.inf
     """Its own reports after this epoch belong to the lineage."""
     compared_at: float = 0.0
@@ -307,7 +310,11 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
             if trial_id not in records:
                 config = event["config"]
                 records[trial_id] = TrialRecord(
-                    trial_id, config, event["origin"], phases=[Phase(0.0, config, trial_id)]
+                    trial_id,
+                    config,
+                    event["origin"],
+                    phases=[Phase(0.0, config, trial_id)],
+                    drawn=event.get("drawn"),
                 )
                 reports[trial_id] = {}
             continue

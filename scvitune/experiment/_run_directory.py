@@ -34,7 +34,10 @@ from scvitune.experiment._default_training import describe_default_training
 from scvitune.experiment._going_on import SLURM_JOB, how_to_go_on, how_to_stop
 from scvitune.experiment._planning import Plan
 
-_VERSIONED = ("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna")
+_VERSIONED = (
+    *("scvitune", "scvi-tools", "ray", "torch", "anndata", "numpy", "hyperopt", "optuna"),
+    "cmaes",
+)
 _READY = "ready.pkl"
 _FROZEN = {
     *("name", "default_config", "default_batch_size", "default_max_epochs", "default_kl_warmup"),

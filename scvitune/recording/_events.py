@@ -23,11 +23,13 @@ class EventRecorder:
 
     def proposal(self, proposal: Proposal) -> None:
         """Append a proposal."""
+        drawn = {} if proposal.drawn is None else {"drawn": proposal.drawn}
         self._log.append(
             "proposal",
             trial_id=proposal.trial_id,
             config=proposal.config,
             origin=proposal.origin,
+            **drawn,
         )
 
     def start(self, trial_id: str) -> None:

@@ -88,6 +88,15 @@ class Observer(Protocol):
 
 
 @runtime_checkable
+class Learner(Protocol):
+    """A `Proposer` that learns, and says of each proposal whether it had learnt enough for it."""
+
+    @property
+    def drawn(self) -> str:
+        """How it came to its latest proposal: ``model``, ``random`` or ``branch``."""
+
+
+@runtime_checkable
 class Waiter(Protocol):
     """A `Proposer` that may wait for the end of trials that it proposed."""
 

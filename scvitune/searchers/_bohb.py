@@ -51,9 +51,17 @@ class BOHBProposer:
             with _quiet():
                 self._engine.set_search_properties(problem.metric, problem.mode, space)
 
+    @property
+    def drawn(self) -> str:
+        """How the latest proposal was drawn."""
+        return self._memory.drawn
+
     def propose(self, number: int) -> Config | None:
         """Ask hpbandster."""
-        return self._memory.choose(number, self._ask, attempts=self.attempts)
+        knows_enough = self._engine is not None and bool(self._engine.bohber.kde_models)
+        return self._memory.choose(
+            number, self._ask, attempts=self.attempts, knows_enough=knows_enough
+        )
 
     def observe(self, config: Config, value: float, *, epoch: float) -> None:
         """Enter a report into the model of its epoch."""

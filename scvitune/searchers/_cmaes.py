@@ -46,11 +46,21 @@ class CMAESProposer:
         self._chosen = [h for h in hyperparameters if _is_unordered(h)]
         self._generation: list[tuple[Config, float]] = []
         self._n_starts = 0
+        self._knows_enough = False
         self._cma = self._start()
+
+    @property
+    def drawn(self) -> str:
+        """How the latest proposal was drawn."""
+        return self._memory.drawn
 
     def propose(self, number: int) -> Config | None:
         """Sample the distribution."""
-        return self._memory.choose(number, self._sample, attempts=self.attempts)
+        # Without a side of the cube there are choices alone, which are learnt from at once.
+        knows_enough = self._knows_enough or (self._cma is None and bool(self._memory.told))
+        return self._memory.choose(
+            number, self._sample, attempts=self.attempts, knows_enough=knows_enough
+        )
 
     def tell(self, config: Config, value: float, number: int | None = None) -> None:
         """Enter a value into the generation, and update the distribution once it is full."""
@@ -61,7 +71,7 @@ class CMAESProposer:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             self._cma.tell([(self._place(config), loss) for config, loss in self._generation])
             is_over = self._cma.should_stop() or not np.all(np.isfinite(self._cma.mean))
-        self._generation = []
+        self._generation, self._knows_enough = [], True
         if is_over:
             self._cma = self._start()
 

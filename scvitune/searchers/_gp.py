@@ -43,13 +43,20 @@ class GPProposer(OptunaProposer):
                 return asked[0]
             return change_some(self._problem.space, asked[0], rng, n_changed=1, step=_BESIDE)
 
-        return self._memory.choose(number, draw, attempts=self.attempts)
+        return self._memory.choose(
+            number, draw, attempts=self.attempts, knows_enough=self.knows_enough
+        )
+
+    @property
+    def n_random(self) -> int:
+        """How many values the sampler wants before it draws otherwise than at random."""
+        return min(10, max(5, self._problem.num_samples // 6))
 
     def build_sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Build the sampler of one proposal."""
         return optuna.samplers.GPSampler(
             seed=seed,
-            n_startup_trials=min(10, max(5, self._problem.num_samples // 6)),
+            n_startup_trials=self.n_random,
             deterministic_objective=False,
             warn_independent_sampling=False,
         )

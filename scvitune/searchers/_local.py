@@ -51,9 +51,19 @@ class LocalProposer:
         """How many climbs have begun."""
         return self._n_climbs
 
+    @property
+    def drawn(self) -> str:
+        """How the latest proposal was drawn."""
+        return self._memory.drawn
+
     def propose(self, number: int) -> Config | None:
         """Change the best of this climb, or draw at random at its start."""
-        return self._memory.choose(number, self._draw, attempts=self.attempts)
+        return self._memory.choose(
+            number,
+            self._draw,
+            attempts=self.attempts,
+            knows_enough=not (self._draws_left or self._centre is None),
+        )
 
     def tell(self, config: Config, value: float, number: int | None = None) -> None:
         """Move to an improvement; after too many failures begin another climb."""

@@ -39,16 +39,25 @@ class Memory:
         Configurations with their values, in the order in which they were told.
     running
         Proposal number -> configuration that has no value yet, in the order of proposal.
+    drawn
+        How the latest was chosen: by what the searcher has learnt (``model``), at ``random``, or
+        as one of a neglected ``branch``.
     """
 
     def __init__(self, problem: SearchProblem, name: str, *, explores: bool = False) -> None:
         self._problem, self._name, self._explores = problem, name, explores
         self.told: list[tuple[Config, tuple[float, ...]]] = []
         self.running: dict[int, Config] = {}
+        self.drawn = "random"
         self._known: set[str] = set()
 
     def choose(
-        self, number: int, draw: Callable[[np.random.Generator], Config], *, attempts: int
+        self,
+        number: int,
+        draw: Callable[[np.random.Generator], Config],
+        *,
+        attempts: int,
+        knows_enough: bool,
     ) -> Config:
         """Return a new configuration for proposal ``number`` and note it as running.
 
@@ -61,15 +70,20 @@ class Memory:
         attempts
             How often it may draw before random configurations take its place. If these are known
             too, the space is as good as exhausted, and the last one is repeated.
+        knows_enough
+            Whether the searcher draws by what it has learnt; before that it draws at random.
         """
         config: Config = {}
         for attempt in range(attempts + _RANDOM_ATTEMPTS):
             rng = np.random.default_rng(
                 derive_seed(self._problem.seed, self._name, number, attempt)
             )
+            self.drawn = "model" if knows_enough else "random"
             if attempt >= attempts:
+                self.drawn = "random"
                 config = sample_config(self._problem.space, rng)
             elif self._explores and explores(self._problem.space, number, rng):
+                self.drawn = "branch"
                 config = self._explore(rng)
             else:
                 config = draw(rng)

@@ -33,6 +33,11 @@ class NSGA2Proposer(OptunaProposer):
         super().__init__(problem)
         self._population_size = min(50, max(6, round(math.sqrt(problem.num_samples))))
 
+    @property
+    def n_random(self) -> int:
+        """How many values fill the first generation, which is drawn at random."""
+        return self._population_size
+
     def build_sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Build the sampler of one proposal."""
         return _InOrderOfTelling(

@@ -50,13 +50,30 @@ class OptunaProposer(ABC):
         }
         self._memory = Memory(problem, self.name, explores=True)
 
+    @property
+    @abstractmethod
+    def n_random(self) -> int:
+        """How many values the sampler wants before it draws otherwise than at random."""
+
+    @property
+    def knows_enough(self) -> bool:
+        """Whether the sampler would draw by what it was told."""
+        return len(self._memory.told) >= self.n_random
+
+    @property
+    def drawn(self) -> str:
+        """How the latest proposal was drawn."""
+        return self._memory.drawn
+
     @abstractmethod
     def build_sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Build the sampler of one proposal."""
 
     def propose(self, number: int) -> Config | None:
         """Ask the sampler."""
-        return self._memory.choose(number, self._ask, attempts=self.attempts)
+        return self._memory.choose(
+            number, self._ask, attempts=self.attempts, knows_enough=self.knows_enough
+        )
 
     def tell(
         self, config: Config, value: float | Sequence[float], number: int | None = None

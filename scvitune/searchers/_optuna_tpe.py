@@ -19,11 +19,16 @@ class OptunaTPEProposer(OptunaProposer):
     name = "optuna_tpe"
     imputed = False
 
+    @property
+    def n_random(self) -> int:
+        """How many values the sampler wants before it draws otherwise than at random."""
+        return min(10, max(5, self._problem.num_samples // 6))
+
     def build_sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Build the sampler of one proposal."""
         return optuna.samplers.TPESampler(
             seed=seed,
-            n_startup_trials=min(10, max(5, self._problem.num_samples // 6)),
+            n_startup_trials=self.n_random,
             multivariate=True,
             group=True,
             constant_liar=True,

@@ -21,7 +21,7 @@ from scvitune.contracts import (
     Recorder,
     SearchSpace,
 )
-from scvitune.searchers._base import WAIT, Observer, Proposer, Wait, Waiter
+from scvitune.searchers._base import WAIT, Learner, Observer, Proposer, Wait, Waiter
 from scvitune.spaces import contains, same
 
 
@@ -165,7 +165,8 @@ class StudySearcher(Searcher):
                 del self._lost[0]
             else:
                 self._next = (trial_number + 1, number + 1)
-            proposal = Proposal(f"{trial_number:05d}", config, self._name)
+            drawn = self._proposer.drawn if isinstance(self._proposer, Learner) else None
+            proposal = Proposal(f"{trial_number:05d}", config, self._name, drawn)
         self._live[trial_id] = (proposal, number)
         if self._recorder is not None and proposal.trial_id not in self._announced:
             self._recorder.proposal(proposal)

@@ -44,10 +44,21 @@ class TPEProposer:
         self._gamma = GAMMA_OF_BRANCHES if has_branches else GAMMA
         self._n_random = min(20, max(5, problem.num_samples // 5))
 
+    @property
+    def drawn(self) -> str:
+        """How the latest proposal was drawn."""
+        return self._memory.drawn
+
     def propose(self, number: int) -> Config | None:
         """Ask hyperopt for a configuration, and again while it is a known one."""
         tid = self._new_tid()
-        chosen = self._memory.choose(number, lambda rng: self._ask(tid, rng), attempts=_ATTEMPTS)
+        chosen = self._memory.choose(
+            number,
+            lambda rng: self._ask(tid, rng),
+            attempts=_ATTEMPTS,
+            # hyperopt counts those that run, too; of them alone nothing is learnt.
+            knows_enough=bool(self._memory.told) and len(self._trials.trials) >= self._n_random,
+        )
         self._insert(self._document(tid, chosen))
         self._tid_of[number] = tid
         return chosen

@@ -43,6 +43,8 @@ REFERENCES = {
     "Hansen and Ostermeier, 2001": "Hansen N, Ostermeier A. Completely derandomized "
     "self-adaptation in evolution strategies. Evolutionary Computation 9(2), 159–195 (2001). "
     "doi:10.1162/106365601750190398",
+    "Nomura and Shibata, 2024": "Nomura M, Shibata M. cmaes: a simple yet practical Python "
+    "library for CMA-ES. arXiv:2402.01373 (2024).",
     "Deb et al., 2002": "Deb K, Pratap A, Agarwal S, Meyarivan T. A fast and elitist "
     "multiobjective genetic algorithm: NSGA-II. IEEE Transactions on Evolutionary Computation "
     "6(2), 182–197 (2002). doi:10.1109/4235.996017",
@@ -81,30 +83,33 @@ SEARCHERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "grid": ("of a grid", "", ()),
     "qmc": ("of a scrambled Sobol sequence", "optuna", ("Akiba et al., 2019",)),
     "tpe": (
-        "proposed by a tree-structured Parzen estimator, the first few at random",
+        "proposed by a tree-structured Parzen estimator",
         "hyperopt",
         ("Bergstra et al., 2011", "Bergstra et al., 2013"),
     ),
     "optuna_tpe": (
-        "proposed by a multivariate tree-structured Parzen estimator, the first few at random",
+        "proposed by a multivariate tree-structured Parzen estimator",
         "optuna",
         ("Bergstra et al., 2011", "Akiba et al., 2019"),
     ),
     "gp": (
-        "proposed by Bayesian optimisation with a Gaussian process, the first few at random",
+        "proposed by Bayesian optimisation with a Gaussian process",
         "optuna",
         ("Akiba et al., 2019",),
     ),
     "cmaes": (
         "proposed by CMA-ES",
-        "optuna",
-        ("Hansen and Ostermeier, 2001", "Akiba et al., 2019"),
+        "cmaes",
+        ("Hansen and Ostermeier, 2001", "Nomura and Shibata, 2024"),
     ),
     "nsga2": ("proposed by NSGA-II", "optuna", ("Deb et al., 2002", "Akiba et al., 2019")),
     "bohb": ("proposed by the model of BOHB", "", ("Falkner et al., 2018",)),
     "local": ("proposed by a local search with restarts", "", ()),
 }
-"""Searcher -> how configurations came about, by which package, and what to cite."""
+"""Searcher -> how configurations came about, by which package, and what to cite.
+
+Those of searchers that learn are ``proposed by`` something, see `tell_proposed`.
+"""
 
 SCHEDULERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "asha": ("asynchronous successive halving (ASHA)", ("Li et al., 2020",)),

@@ -25,9 +25,9 @@ from scvitune.results.methods._citations import (
     METRICS,
     POPULATION,
     SCHEDULERS,
-    SEARCHERS,
     TOGETHER,
 )
+from scvitune.results.methods._proposals import tell_proposed
 from scvitune.results.methods._writer import Writer, count_things
 
 _ASYNCHRONOUS = ("asha", "async_hyperband")
@@ -52,17 +52,11 @@ def say_state(writer: Writer) -> None:
 def say_search(writer: Writer) -> None:
     """Say what was searched by what, for how long, and what became of the trials."""
     run, search = writer.run, writer.run.search
-    proposed = sum(r.origin not in ("default", "point") for r in run.trained)
+    proposed = [r for r in run.trained if r.origin not in ("default", "point")]
     points = sum(r.origin == "point" for r in run.trained)
     has_default = any(r.origin == "default" for r in run.trained)
     goal = _goal(writer)
-    words, package, keys = SEARCHERS.get(
-        str(search.get("searcher")), (f"proposed by {search.get('searcher')}", "", ())
-    )
-    counts = []
-    if proposed:
-        own = writer.cite(*keys, before=writer.version(package) if package else "")
-        counts.append(f"{count_things(proposed, 'configuration')} {words}{own}")
+    counts = [tell_proposed(writer, proposed)] if proposed else []
     counts += [f"{count_things(points, 'configuration')} given beforehand"] if points else []
     counts += ["the default configuration of scvi-tools"] if has_default else []
     budget = max_epochs(run)

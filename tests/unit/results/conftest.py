@@ -61,8 +61,12 @@ class Builder:
         origin: str = "tpe",
         reason: str = "",
         started: bool = True,
+        drawn: str | None = None,
     ) -> None:
-        self.log.append("proposal", trial_id=trial_id, config=config or DEFAULT, origin=origin)
+        said = {} if drawn is None else {"drawn": drawn}
+        self.log.append(
+            "proposal", trial_id=trial_id, config=config or DEFAULT, origin=origin, **said
+        )
         if started:
             self.log.append("start", trial_id=trial_id)
         for epoch, value in (values or {}).items():

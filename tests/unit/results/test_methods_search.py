@@ -27,7 +27,7 @@ def test_only_what_was_trained_is_counted(new_run) -> None:
     counts = "5 (1 finished, 1 stopped early, 2 interrupted, 1 waiting), of 6 asked for"
     assert text.startswith(f"This study is not finished; its trials so far: {counts}. What ")
     assert counts in summarise(run)
-    assert ", 3 configurations proposed by" in text
+    assert ", 3 configurations proposed at random (" in text
     assert "stopped 1 of 4 trials early" in text
 
 
@@ -40,7 +40,7 @@ def test_trials_that_a_budget_cut_off_are_told(new_run) -> None:
     builder.driver("end", reason="the time budget is spent")
     text = describe_methods(builder.read()).text
     assert "not finished" not in text
-    assert ", 1 configuration proposed by" in text
+    assert ", 1 configuration proposed at random (" in text
     assert "The time budget ended the search, before 1 trial was trained to an end." in text
 
 
@@ -160,3 +160,89 @@ def test_the_report_says_that_asha_lets_more_than_a_quarter_go_on(small_run, sch
     html = render_report(small_run.read())
     assert "Who was stopped when" in html
     assert ("so in all more than a quarter may pass" in html) == (scheduler == "asha")
+
+
+def proposed(new_run, drawn, *, searcher="tpe", waiting=0) -> str:
+    """What is told of a default and trials that were drawn so, the last of which still wait."""
+    builder = new_run()
+    builder.settings(search={"searcher": searcher, "scheduler": "fifo", "num_samples": len(drawn)})
+    builder.driver("start")
+    builder.trial("00000", values={4.0: 8.0}, origin="default")
+    for i, how in enumerate(drawn, start=1):
+        waits = i > len(drawn) - waiting
+        builder.trial(
+            f"{i:05d}",
+            {"lr": 0.1 * i},
+            values={} if waits else {4.0: 9.0},
+            status=None if waits else "finished",
+            started=not waits,
+            origin=searcher,
+            drawn=how,
+        )
+    builder.driver("end")
+    text = describe_methods(builder.read()).text
+    return text.partition("(elbo_validation), ")[2].partition(" and the default configuration")[0]
+
+
+TPE = "hyperopt; Bergstra et al., 2011; Bergstra et al., 2013"
+PARZEN = "configurations proposed by a tree-structured Parzen estimator"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "told"),
+    [
+        (
+            ["random"] * 4,
+            "4 configurations proposed at random (the tree-structured Parzen estimator had not "
+            f"begun; {TPE})",
+        ),
+        (["random"] * 5 + ["model"] * 3, f"8 {PARZEN}, 5 of them at random ({TPE})"),
+        (["model"] * 3, f"3 {PARZEN} ({TPE})"),
+        (
+            ["random"] * 5 + ["branch"] * 2 + ["model"] * 3,
+            f"10 {PARZEN}, 5 of them at random and 2 in branches of the space that were tried "
+            f"little ({TPE})",
+        ),
+        (
+            ["random"] * 5 + ["branch"],
+            "6 configurations proposed, 5 at random and 1 in branches of the space that were "
+            f"tried little (the tree-structured Parzen estimator had not begun; {TPE})",
+        ),
+        # Older runs do not say it: so few are at random for sure.
+        ([None] * 4, "4 configurations proposed at random (the tree-structured Parzen estimator"),
+        ([None] * 5, f"5 {PARZEN}, which at first draws at random ({TPE})"),
+    ],
+)
+def test_how_many_were_drawn_at_random_is_told(new_run, drawn, told) -> None:
+    text = proposed(new_run, drawn)
+    assert text.startswith(told)
+    assert ("had not begun" in text) == ("had not begun" in told or drawn == [None] * 4)
+
+
+def test_a_searcher_that_began_with_a_trial_that_waits_had_begun(new_run) -> None:
+    drawn = ["random"] * 5 + ["model"]
+    assert proposed(new_run, drawn, waiting=1) == f"5 {PARZEN}, all of them at random ({TPE})"
+
+
+@pytest.mark.parametrize(
+    ("searcher", "not_begun"),
+    [
+        ("optuna_tpe", "(the multivariate tree-structured Parzen estimator had not begun; optuna"),
+        ("gp", "(Bayesian optimisation with a Gaussian process had not begun; optuna"),
+        ("cmaes", "(CMA-ES had not filled its first generation; cmaes; Hansen"),
+        ("nsga2", "(NSGA-II had not filled its first generation; optuna"),
+        ("bohb", "(the model of BOHB had not begun; Falkner"),
+        ("local", "(the local search with restarts had not begun)"),
+    ],
+)
+def test_every_searcher_that_learns_has_a_beginning(new_run, searcher, not_begun) -> None:
+    text = proposed(new_run, ["random"] * 3, searcher=searcher)
+    assert text.startswith(f"3 configurations proposed at random {not_begun}")
+
+
+def test_bohb_draws_a_third_at_random_for_good(new_run) -> None:
+    text = proposed(new_run, ["random", "random", "model"], searcher="bohb")
+    assert text.startswith(
+        "3 configurations proposed by the model of BOHB, 2 of them at random and about a third of "
+        "the rest at random, too (Falkner"
+    )
