@@ -33,6 +33,8 @@ def _all_stopped(run: Run) -> list[str]:
     if not stopped or len(run.records) < 3:
         return []
     more = _with_more(run)
+    if more and wants_more_epochs(run):
+        more = f"give the new study, with more epochs, `num_samples` of {advised_samples(run)}"
     through = f" Of more trials some come through: {more}." if more else ""
     larger = " with a larger epoch_budget" if ended_by_epochs(run) else ""
     return [
@@ -126,7 +128,7 @@ def _how_to_get_more(run: Run) -> str:
     fewer = "search fewer hyperparameters in a new study."
     if ended_by_epochs(run):
         return f"Give a new study a larger epoch_budget, or {fewer}"
-    if _is_too_short(run):
+    if wants_more_epochs(run):
         return (
             f"Give the new study, with more epochs, `num_samples` of {advised_samples(run)}, or "
             "let it search fewer hyperparameters."
@@ -135,8 +137,13 @@ def _how_to_get_more(run: Run) -> str:
     return f"Go on with {more}, or {fewer}" if more else fewer.capitalize()
 
 
-def _is_too_short(run: Run) -> bool:
-    """Whether another caution advises a new study with more epochs: a resume keeps its own."""
+def wants_more_epochs(run: Run) -> bool:
+    """Whether a new study with more epochs is advised: a resume keeps its own.
+
+    All that wants more trials then wants them of that study, or it would advise two at once.
+    """
+    if has_open_trials(run) and not run.spent_budget:
+        return False  # this one is gone on with first
     best_id = best_trial_id(run)
     is_moving = best_id is not None and bool(_still_improving(run, run.records[best_id]))
     return is_moving or cut_default(run) is not None

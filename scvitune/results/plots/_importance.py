@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from scvitune.results._advice import advised_samples
+from scvitune.results._advice import advised_samples, wants_more_epochs
 from scvitune.results._comparable import compare_trials, trials_for, trials_wanted
 from scvitune.results._importance import (
     LEAST_BEST,
@@ -127,6 +127,11 @@ def _say_absent(run: Run) -> str:
     advised = advised_samples(run)
     total = max(samples, advised)
     as_above = ", as advised above" if advised >= samples else ""
+    if wants_more_epochs(run):
+        return (
+            f"{text}. `num_samples` of {total} in the new study, with more epochs{as_above}, "
+            "brings enough for that."
+        )
     return (
         f"{text}. `{resume_with(run, total)}` ({total} in all, beside the default{as_above}) "
         "brings enough for that."

@@ -140,3 +140,42 @@ def test_an_epoch_budget_leaves_no_more_trials_to_come_through(new_run):
     epochs = stopped("epochs", "the epoch budget is spent")
     assert "In a new study with a larger epoch_budget" in epochs
     assert "--num-samples" not in epochs
+
+
+def improving(new_run, name: str, *, num_samples: int = 1, **trials):
+    """A run whose best trial was still getting better at its last epoch, of three names."""
+    builder = new_run(name)
+    builder.settings(search={**SEARCH, "num_samples": num_samples})
+    config = {"lr": 1e-3, "n_latent": 10, "n_hidden": 128}
+    builder.trial("00000", config, values={2.0: 9.5, 4.0: 9.0}, origin="default")
+    for i in range(1, num_samples + 1):
+        builder.trial(f"{i:05d}", {**config, "lr": (1 + i) / 1000, "n_latent": 10 + i}, **trials)
+    builder.driver("end")
+    return builder.read()
+
+
+def test_a_new_study_is_advised_for_importance_where_it_is_for_the_rest(new_run):
+    run = improving(new_run, "few", values={2.0: 9.0, 4.0: 8.0})
+    advised = "Give the new study, with more epochs, `num_samples` of 30, or"
+    assert advised in caution(run, "1 trial is few for 3")
+    assert "start a new one with a larger one" in caution(run, "was still falling")
+    words = importance(run)
+    assert words.endswith(
+        "`num_samples` of 30 in the new study, with more epochs, as advised above, brings enough "
+        "for that."
+    )
+    assert totals_in(run) == set(), "a resume keeps its epochs"
+
+
+def test_enough_trials_for_the_search_are_too_few_for_importance(new_run):
+    run = improving(new_run, "enough", num_samples=10, values={2.0: 9.0, 4.0: 8.0})
+    assert "few for" not in " ".join(find_advice(run))
+    assert "of 25 in the new study, with more epochs, brings enough for that." in importance(run)
+    assert totals_in(run) == set()
+
+
+def test_trials_that_were_all_stopped_ask_for_the_same_new_study(new_run):
+    run = improving(new_run, "stopped", num_samples=3, values={1.0: 20.0}, status="stopped")
+    words = caution(run, "The scheduler stopped all 3 trials")
+    assert "come through: give the new study, with more epochs, `num_samples` of 30." in words
+    assert totals_in(run) == set()
