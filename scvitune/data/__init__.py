@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scvitune.data._deconvolution import DeconvolutionData, prepare_deconvolution
     from scvitune.data._download import brain_large, cortex, pbmc
     from scvitune.data._file import check_file, prepare_file, read_anndata
+    from scvitune.data._finding_cells import find_cells
     from scvitune.data._gene_selection import select_genes
     from scvitune.data._matching import check_matches
     from scvitune.data._node_copy import copy_to_node
@@ -38,6 +39,7 @@ _HOMES = {
     "check_file": "_file",
     "prepare_file": "_file",
     "read_anndata": "_file",
+    "find_cells": "_finding_cells",
     "select_genes": "_gene_selection",
     "check_matches": "_matching",
     "copy_to_node": "_node_copy",
@@ -70,6 +72,7 @@ __all__ = [
     "add_setting_faults",
     "brain_large",
     "cortex",
+    "find_cells",
     "load_prepared",
     "load_split",
     "pbmc",

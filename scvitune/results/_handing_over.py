@@ -15,7 +15,7 @@ import pandas as pd
 
 from scvitune._ownership import find_foreign
 from scvitune.contracts import Config, PreparedData, Split
-from scvitune.data import check_matches, rebuild_anndata
+from scvitune.data import check_matches, find_cells, rebuild_anndata
 from scvitune.errors import StudyError
 from scvitune.models import ModelAdapter, get_adapter
 from scvitune.results._run_directory import Run
@@ -145,13 +145,9 @@ def load_saved(model: str, directory: Path, adata: Any, prepared: PreparedData) 
                 f"study was run on, among them {', '.join(missing[:3])}."
             )
         adata = adata[:, list(prepared.gene_names)].copy()
-    if adata.n_obs != prepared.n_cells:
-        logging.getLogger("scvitune").warning(
-            "The study was run on %d cells; its model is handed over on the %d given, of which it "
-            "may have seen none.",
-            prepared.n_cells,
-            adata.n_obs,
-        )
+    rows, n_empty = find_cells(adata, prepared)
+    if words := _tell_seen(adata.n_obs, int((rows >= 0).sum()), n_empty, prepared.n_cells):
+        logging.getLogger("scvitune").warning(words)
     model_class = getattr(scvi.model, model)
     log = logging.getLogger("scvi")
     level = log.level
@@ -160,6 +156,44 @@ def load_saved(model: str, directory: Path, adata: Any, prepared: PreparedData) 
         with warnings.catch_warnings():
             # Lightning's advice for trainings under Slurm, wherever Slurm is installed.
             warnings.filterwarnings("ignore", message="The `srun` command is available")
-            return model_class.load(str(directory), adata=adata, accelerator="cpu")
+            loaded = model_class.load(str(directory), adata=adata, accelerator="cpu")
     finally:
         log.setLevel(level)
+    if (rows >= 0).all():  # each split's cells where they lie here, others being between them
+        for name in ("train_indices_", "validation_indices_", "test_indices_"):
+            indices = getattr(loaded, name)
+            if indices is not None:
+                setattr(loaded, name, rows[np.asarray(indices)])
+    return loaded
+
+
+def _tell_seen(n_given: int, n_seen: int, n_empty: int, n_cells: int) -> str:
+    """Return which of the cells given were the study's, ``""`` where they are just those.
+
+    Parameters
+    ----------
+    n_given, n_empty
+        Cells given, and those of them without counts in the study's genes.
+    n_seen
+        How many of the given are among the ``n_cells`` of the study.
+    """
+    if n_seen == n_given == n_cells:
+        return ""
+    if not n_seen:
+        return (
+            f"The study was run on {n_cells} cells, of which none is among the {n_given} given: "
+            "its model has seen none of these."
+        )
+    others = n_given - n_seen
+    text = f"Of the {n_given} cells given, {n_seen} are among the {n_cells} of the study"
+    if n_seen == n_cells:
+        text = f"All {n_cells} cells of the study are among the {n_given} given"
+    if not others:
+        return f"{text}."
+    if others == n_empty:
+        one = others == 1
+        return (
+            f"{text}; the other {'one has' if one else f'{others} have'} no counts in its genes "
+            f"and {'was' if one else 'were'} left out."
+        )
+    return f"{text}; its model has not seen the other {others}."
