@@ -63,6 +63,17 @@ class Study(Views):
 
         return load_best_model(self._run, adata)
 
+    @property
+    def gene_names(self) -> list[str]:
+        """Names of the genes that were tuned on, in their order, read from the prepared arrays.
+
+        ``adata[:, study.gene_names].copy()`` has the genes that ``best/`` wants, if scvi-tools
+        is to load it by itself.
+        """
+        from scvitune.results._weights import load_gene_names
+
+        return list(load_gene_names(self._run))
+
     def best_first_stage(self, reference: AnnData | None = None) -> Any:
         """Return the CondSCVI that the best DestVI is built on, an ordinary scvi-tools model.
 

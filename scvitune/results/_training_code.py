@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from scvitune.models import MODELS, get_adapter
 from scvitune.results._run_directory import Run
+from scvitune.results._selection import read_selection
 from scvitune.results._tables import best_trial_id
+from scvitune.results._typesetting import whole_path
 
 if TYPE_CHECKING:
     from scvitune.models import ModelAdapter
@@ -22,6 +24,8 @@ def render_training_code(run: Run) -> str:
 
     The number of epochs is that of the trial's best report. A configuration that this version
     cannot route (of another program, or of a model that it does not know) is shown as a mapping.
+    Cells and genes that the study chose of a data file are chosen first, by what it has kept of
+    that: the names of the genes, and the limits of cells.
     """
     best_id = best_trial_id(run)
     if best_id is None:
@@ -35,15 +39,66 @@ def render_training_code(run: Run) -> str:
     adapter = get_adapter(model)
     if any(name not in adapter.hyperparameters for name in record.config):
         return _mapping(record.config)
-    lines = ["import scvi", ""]
+    chosen = _choose_shared(run) if adapter.first_stage_prefix else _choose(run)
+    packages = {"np": "import numpy as np", "scvi.": "import scvi", "scvitune.": "import scvitune"}
+    used = [*chosen, "scvi."]
+    lines = [what for name, what in packages.items() if any(name in line for line in used)]
+    lines += ["", *chosen]
     if len(record.phases) > 1:
         lines.append("# the values that its schedule ended with: see study.schedule()")
     if adapter.first_stage_prefix is None:
-        lines.append(_setup(run, model, "adata"))
-        lines += _train(adapter, record.config, "model", f"scvi.model.{model}", "adata", epochs)
+        data = "adata"
+        lines.append(_setup(run, model, data))
+        lines += _train(adapter, record.config, "model", f"scvi.model.{model}", data, epochs)
     else:
+        data = "spots"
         lines += _two_stages(run, adapter, record.config, epochs)
+    saved = repr(str(run.layout.best.resolve()))
+    lines += ["", "# the study's own, which needs the same genes:"]
+    lines += [f"# {line}" for line in _call(f"scvi.model.{model}.load", [saved, data])]
     return "\n".join(lines)
+
+
+def _choose(run: Run) -> list[str]:
+    """Return the code that makes the study's choice of cells and genes, if it made one."""
+    found = read_selection(run)
+    if not found:
+        return []
+    limits = found.get("limits") or {}
+    layer = {**(run.settings.get("data") or {}), **(run.settings.get("setup") or {})}.get("layer")
+    counts = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    lines = []
+    kept = []
+    for name, counted in (("min_counts", "counts"), ("min_genes", "(counts > 0)")):
+        if limits.get(name):
+            kept.append(f"np.ravel({counted}.sum(axis=1)) >= {limits[name]}")
+    if kept:
+        lines += [f"counts = {counts}", f"kept = {kept[0]}", *(f"kept &= {k}" for k in kept[1:])]
+        lines.append("adata = adata[kept].copy()")
+    if found["genes"]["kept"] != found["genes"]["before"]:
+        lines += _read_genes(run)
+        lines.append("adata = adata[:, genes].copy()")
+    if limits.get("min_cells") or found.get("top_genes"):  # genes may take all counts of a cell
+        lines += [f"counts = {counts}", "kept = np.ravel(counts.sum(axis=1)) > 0"]
+        lines.append("adata = adata[kept].copy()")
+    return ["# the study's choice of cells and genes", *lines, ""] if lines else []
+
+
+def _choose_shared(run: Run) -> list[str]:
+    """Return the code that leaves a study of spots the genes that it found in both."""
+    if "data_dir" not in run.settings:
+        return []
+    return [
+        "# the genes that both had in the study",
+        *_read_genes(run),
+        "reference = reference[:, genes].copy()",
+        "spots = spots[:, genes].copy()",
+        "",
+    ]
+
+
+def _read_genes(run: Run) -> list[str]:
+    return [*_call("study = scvitune.load", [repr(whole_path(run))]), "genes = study.gene_names"]
 
 
 def _two_stages(

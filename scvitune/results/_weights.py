@@ -75,8 +75,16 @@ def _has_taken(path: Path, perturbation: Perturbation) -> bool:
 
 def load_run_data(run: Run) -> tuple[PreparedData, Split]:
     """Return the data and the split of a run."""
-    directory = (run.layout.root / run.settings["data_dir"]).resolve()
-    return load_prepared(directory), load_split(run.layout.splits)
+    return _load_prepared(run), load_split(run.layout.splits)
+
+
+def load_gene_names(run: Run) -> tuple[str, ...]:
+    """Return the names of the genes that a run is on, in their order; no counts are read."""
+    return _load_prepared(run).gene_names
+
+
+def _load_prepared(run: Run) -> PreparedData:
+    return load_prepared((run.layout.root / run.settings["data_dir"]).resolve())
 
 
 def stages_of(run: Run) -> Stages:

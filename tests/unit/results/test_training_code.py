@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import scvi
 
+import scvitune
+from scvitune.data import prepare_anndata, prepare_file, save_prepared
 from scvitune.models import get_adapter, route_config
 from scvitune.results._training_code import render_training_code
 
@@ -75,6 +78,82 @@ def test_a_learning_rate_that_follows_the_batch_size_is_a_number() -> None:
     config = {"lr": "scaled", "batch_size": 512}
     calls = route_config(adapter, config)
     assert calls.plan_kwargs["lr"] == adapter.training_arguments(config)["lr"]
+
+
+def chosen(new_run, data, tmp_path, *, setup, model="SCVI", config=SCVI, **choice):
+    """A run on a data file, of which it kept some; its code, and the cells that it trained on."""
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    kept, prepared = prepare_file(tmp_path / "cells.h5ad", model=model, **setup, **choice)
+    saved = save_prepared(prepared, tmp_path)
+    builder = new_run()
+    settings = {"selection": prepared.selection, "setup": setup, "data": {**setup, **choice}}
+    builder.settings(model=model, data_dir=f"../.data/{saved.directory.name}", **settings)
+    builder.trial("00001", config, values={1.0: 9.0})
+    return render_training_code(builder.read()), kept, builder.layout
+
+
+@pytest.mark.parametrize("layer", ["counts", None])
+def test_the_studys_choice_of_cells_and_genes_is_made_again(new_run, rich_adata, tmp_path, layer):
+    rich_adata.X[5, :] = 0
+    rich_adata.X[5, 3] = 50.0  # of which nothing is left with the gene
+    rich_adata.X[6:, 3] = 0
+    rich_adata.layers["counts"] = rich_adata.X.copy()
+    if layer:
+        rich_adata.X = rich_adata.X * 0.5
+    setup = {"batch_key": "batch", **({"layer": layer} if layer else {})}
+    limits = {"min_counts": 20, "min_genes": 1, "min_cells": 30}
+    with pytest.warns(UserWarning, match="1 of .* cells have no counts"):
+        code, kept, _ = chosen(new_run, rich_adata, tmp_path, setup=setup, **limits)
+    assert (kept.n_obs < 119, kept.n_vars < 40) == (True, True)
+    names = {"adata": rich_adata}
+    exec(code, names)
+    found = names["model"].adata
+    assert list(found.var_names) == list(kept.var_names)
+    assert list(found.obs_names) == list(kept.obs_names)
+
+
+def test_variable_genes_are_the_studys_and_its_model_is_loaded_on_them(
+    new_run, rich_adata, tmp_path
+):
+    code, kept, layout = chosen(
+        new_run, rich_adata, tmp_path, setup={}, config={"n_latent": 3}, n_top_genes=15
+    )
+    scvi.model.SCVI(kept, n_latent=3).save(str(layout.best))
+    with pytest.raises(ValueError, match="Number of vars"):
+        scvi.model.SCVI.load(str(layout.best), rich_adata)
+    training, _, loading = code.partition("# the study's own, which needs the same genes:\n")
+    assert all(line.startswith("# ") for line in loading.splitlines())
+    names = {"adata": rich_adata}
+    exec(training + "\nmodel = " + loading.replace("# ", ""), names)
+    assert list(names["model"].adata.var_names) == list(kept.var_names)
+    assert names["model"].module.n_latent == 3
+    study = scvitune.load(layout.root)
+    assert study.gene_names == list(kept.var_names)
+
+
+def test_spots_and_reference_keep_the_genes_that_both_had(new_run, rich_adata, tmp_path):
+    shared = rich_adata[:, 10:30].copy()
+    scvi.model.DestVI.setup_anndata(shared)
+    saved = save_prepared(prepare_anndata(shared, model="DestVI"), tmp_path)
+    config = {"lr": 0.005, "batch_size": 16, "condscvi_n_latent": 3, "condscvi_max_epochs": 1}
+    code = build(
+        new_run,
+        "DestVI",
+        config,
+        setup={},
+        deconvolution={},
+        data={"labels_key": "label"},
+        data_dir=f"../.data/{saved.directory.name}",
+    )
+    names = {"reference": rich_adata.copy(), "spots": rich_adata[:, 5:].copy()}
+    exec(code, names)
+    for model in (names["first"], names["model"]):
+        assert list(model.adata.var_names) == list(shared.var_names)
+
+
+def test_without_a_choice_none_is_made(new_run, rich_adata):
+    code = build(new_run, "SCVI", {"n_latent": 5}, setup={})
+    assert code.startswith("import scvi\n\nscvi.model.SCVI.setup_anndata(adata)\n")
 
 
 def test_what_nobody_can_route_is_shown_as_it_is(new_run) -> None:
