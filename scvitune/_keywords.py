@@ -12,12 +12,18 @@ from scvitune.errors import instead, nearest_name
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+_TIMES = (
+    *("timeout", "time_limit", "time_limit_s", "time_budget", "budget_s", "walltime", "max_time"),
+    *("max_time_s", "max_seconds", "max_minutes", "max_hours", "time_budget_min", "time_budget_h"),
+    *("max_runtime", "max_duration", "seconds", "minutes", "hours"),
+)
 _OTHER_NAMES = {
     **{"n_trials": "num_samples", "num_trials": "num_samples", "trials": "num_samples"},
     **{"epochs": "max_epochs", "n_epochs": "max_epochs", "metrics": "metric"},
     **{"search_space": "space", "config": "space", "search_alg": "searcher"},
-    **{"timeout": "time_budget_s", "time_limit": "time_budget_s", "random_state": "seed"},
-    **{"data": "adata", "run_dir": "path", "directory": "path", "experiment_name": "name"},
+    **dict.fromkeys(_TIMES, "time_budget_s"),
+    **{"random_state": "seed", "data": "adata", "experiment_name": "name"},
+    **{"run_dir": "path", "directory": "path"},
 }
 """As they are called elsewhere, in `scvi.autotune`, Ray Tune and Optuna among others."""
 
@@ -67,6 +73,18 @@ def check_keywords(called: str, given: Iterable[str], names: Collection[str]) ->
 def _describe(called: str, name: str, names: Collection[str]) -> str:
     if called == "tune()" and name in _BEFORE_TUNE:
         return f"tune() takes no argument {name!r}. {_BEFORE_TUNE[name]}"
-    meant = name if nearest_name(name, names) else _OTHER_NAMES.get(name)
+    other = other_name(name, names)
+    meant = other or (name if nearest_name(name, names) else _OTHER_NAMES.get(name))
     options = instead(name, names, what="It takes", meant=meant)
-    return f"{called} takes no argument {name!r}.{options}"
+    return f"{called} takes no argument {name!r}.{options}{say_unit(other)}"
+
+
+def other_name(name: str, names: Collection[str]) -> str | None:
+    """Return which of some names is one that goes by another name elsewhere, None if none is."""
+    found = _OTHER_NAMES.get(name)
+    return found if found in names else None
+
+
+def say_unit(name: str | None) -> str:
+    """Return in which unit an argument is that its other names may give in another."""
+    return " It is in seconds: 3600 for an hour." if name == "time_budget_s" else ""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from scvitune._config._fields import FAULT, shown
 from scvitune._config._numbers import read_number
 from scvitune._config._sections import Section
+from scvitune._keywords import other_name, say_unit
 from scvitune.errors import Faults, instead, nearest, nearest_name
 
 S = TypeVar("S", bound=Section)
@@ -36,6 +37,9 @@ def section_fault(key: object, own: Iterable[str], places: Mapping[str, str], he
         section, _, _ = target.rpartition(".")
         where = f"in the section {section!r}" if section else "at the top level"
         return f"{written!r} stands in the wrong place: it belongs {where}, as {target!r}."
+    meant = _other_key(key, places)
+    if meant is not None:
+        return f"Unknown key {written!r}. Did you mean {places[meant]!r}?{say_unit(meant)}"
     elsewhere = nearest_name(key, places)
     if elsewhere is not None and not nearest(key, own):
         return f"Unknown key {written!r}. Did you mean {places[elsewhere]!r}?"
@@ -47,10 +51,18 @@ def place_meant(key: object, own: Iterable[str], places: Mapping[str, str], here
     """Return, dotted, what a key that does not belong where it stands was probably to set."""
     if str(key) in places:
         return places[str(key)]
+    meant = _other_key(key, places)
+    if meant is not None:
+        return places[meant]
     name = nearest_name(key, own)
     if name is None:
         return here or str(key)
     return f"{here}.{name}" if here else name
+
+
+def _other_key(key: object, places: Mapping[str, str]) -> str | None:
+    """Return the key that goes by another name elsewhere; ``path`` is here the data's."""
+    return other_name(str(key), [name for name in places if name != "path"])
 
 
 def build_section(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pydantic import BeforeValidator
@@ -18,6 +19,10 @@ from scvitune.errors import Faults, InputError, nearest, one_of
 FAULT = "scvitune"
 """Type of the validation errors whose messages are written here."""
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_TIME = re.compile(
+    r"(\d+(?:\.\d*)?)\s*(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)\.?"
+)
 _LONGEST_NAME = 200
 _EXTRA_NAME_CHARACTERS = "._-+="
 
@@ -58,6 +63,7 @@ def _number(
     above: float | None,
     least: float | None,
     below: float | None,
+    advise: Callable[[Any], str] = lambda value: "",
 ) -> BeforeValidator:
     wanted = f"must be {kind}{_bounds(above, least, below)}{' or null' if optional else ''}"
 
@@ -74,7 +80,7 @@ def _number(
             and (below is None or number < below)
         )
         if number is None or not inside:
-            raise fault(f"{wanted}, but is {shown(value)}.")
+            raise fault(f"{wanted}, but is {shown(value)}.{advise(value)}")
         return int(number) if whole else number
 
     return BeforeValidator(check)
@@ -95,6 +101,29 @@ def number(
         above=above,
         least=least,
         below=below,
+    )
+
+
+def seconds(*, optional: bool = False, above: float | None = None) -> BeforeValidator:
+    """Return the check of a number of seconds, which reads a time in words to say how many."""
+
+    def advise(value: Any) -> str:
+        if not isinstance(value, str):
+            return ""
+        found = _TIME.fullmatch(value.strip().lower())
+        if found is None:
+            return " It is in seconds."
+        unit = next(unit for unit in _SECONDS if found[2].startswith(unit))
+        return f" It is in seconds: {float(found[1]) * _SECONDS[unit]:g}."
+
+    return _number(
+        "a number",
+        whole=False,
+        optional=optional,
+        above=above,
+        least=None,
+        below=None,
+        advise=advise,
     )
 
 

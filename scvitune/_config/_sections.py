@@ -15,6 +15,7 @@ from scvitune._config._fields import (
     number_or_word,
     one_word_of,
     plain_mappings,
+    seconds,
     shown,
     text,
     text_list,
@@ -142,7 +143,7 @@ class SearchConfig(Section):
     first_rung_cells: Annotated[float | None, number(optional=True, above=0, below=1)] = None
     num_samples: Annotated[int, whole_number(least=0)] = 50
     max_epochs: _OptionalCount = None
-    time_budget_s: _OptionalBudget = None
+    time_budget_s: Annotated[float | None, seconds(optional=True, above=0)] = None
     epoch_budget: _OptionalBudget = None
     points_to_evaluate: Annotated[tuple[dict[str, Any], ...], plain_mappings()] = ()
     default_trial: Annotated[bool, flag()] = True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from scvitune.config import read_number
 from scvitune.contracts import (
     Choice,
     Domain,
@@ -112,6 +114,7 @@ def _parse_one(name: str, written: Any, faults: Faults) -> Hyperparameter | Valu
         mutable = _join_mutable(mutable, written.get("mutable"), what, faults)
         _note_conditions(when, written.get("when"), what, faults)
     try:
+        _refuse_bare_range(written, what)
         domain = _parse_domain(written, what)
         if domain is not None:
             return Hyperparameter(name, domain, when, mutable)
@@ -125,6 +128,34 @@ def _parse_one(name: str, written: Any, faults: Faults) -> Hyperparameter | Valu
             f"{value!r:.80}. Give it plainly to hold it constant."
         )
     return value
+
+
+def _refuse_bare_range(written: Any, what: str) -> None:
+    """Raise for a list or tuple of two numbers, which may be meant as the ends of a range."""
+    if not isinstance(written, (list, tuple)) or len(written) != 2:
+        return
+    ends = sorted(n for n in map(read_number, written) if n is not None and math.isfinite(n))
+    if len(ends) < 2 or ends[0] == ends[1]:
+        return
+    low, high = ends
+    ways, kind, last = [], "uniform", high
+    if isinstance(low, int) and isinstance(high, int):
+        kind, last = "randint", high + 1
+        ways.append(
+            f"ray.tune.randint({low}, {last}) (whole numbers from {low} to {high}: the upper end "
+            "is excluded)"
+        )
+    if low > 0:
+        kind = kind if ways else "loguniform"
+        ways.append(f"ray.tune.loguniform({low!r}, {high!r}) (on a logarithmic scale)")
+    ways.append(f"ray.tune.uniform({low!r}, {high!r})")
+    listed = " or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
+    raise InputError(
+        f"{what} is a {type(written).__name__} ({written!r:.80}), which is no value. To search "
+        f"the range write {listed}, in YAML {{type: {kind}, low: {low!r}, high: "
+        f"{last!r}}} and the like. To choose among the two write ray.tune.choice("
+        f"[{written[0]!r}, {written[1]!r}]), in YAML {{type: choice, values: [...]}}."
+    )
 
 
 def _join_mutable(before: bool | None, says: Any, what: str, faults: Faults) -> bool | None:

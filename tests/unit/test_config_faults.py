@@ -76,6 +76,20 @@ def test_a_near_name_in_another_section_is_named(tmp_path):
         ("search: {max_epochs: 2.5}", "but is 2.5"),
         ("search: {max_epochs: .inf}", "but is inf"),
         ("search: {time_budget_s: -3}", "search.time_budget_s must be a number above 0"),
+        (
+            "search: {time_budget_s: 10min}",
+            "search.time_budget_s must be a number above 0 or null, but is '10min'. It is in "
+            "seconds: 600.",
+        ),
+        ("search: {time_budget_s: 1.5 hours}", "is '1.5 hours'. It is in seconds: 5400."),
+        ("search: {time_budget_s: 2d}", "is '2d'. It is in seconds: 172800."),
+        ("search: {time_budget_s: '01:30:00'}", "is '01:30:00'. It is in seconds."),
+        (
+            "search: {max_hours: 1}",
+            "Unknown key 'search.max_hours'. Did you mean 'search.time_budget_s'? It is in "
+            "seconds: 3600 for an hour.",
+        ),
+        ("timeout: 60", "Unknown key 'timeout'. Did you mean 'search.time_budget_s'?"),
         ("search: {epoch_budget: 0}", "search.epoch_budget must be a number above 0"),
         ("search: {train_size: 1}", "search.train_size must be a number above 0 and below 1"),
         ("search: {train_size: 0}", "search.train_size must be a number above 0"),

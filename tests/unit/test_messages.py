@@ -145,6 +145,14 @@ def test_a_suggestion_is_not_lost_in_a_list(cells, tmp_path):
             "tune() takes no argument 'n_trials'. Did you mean 'num_samples'? "
             "tune() takes no argument 'sead'. Did you mean 'seed'?",
         ),
+        *(
+            (
+                lambda name=name: scvitune.tune("SCVI", None, **{name: 1}),
+                f"tune() takes no argument {name!r}. Did you mean 'time_budget_s'? It is in "
+                "seconds: 3600 for an hour.",
+            )
+            for name in ("max_hours", "max_minutes", "time_budget", "timeout", "max_time")
+        ),
         (lambda: scvitune.tune("SCVI", None, zork=3), "It takes: 'model', 'adata', 'space', "),
         (
             lambda: scvitune.resume("runs/x", n_samples=3),

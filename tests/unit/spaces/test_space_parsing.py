@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -307,3 +308,53 @@ def test_yaml_form():
         },
         "k": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (
+            (1e-4, 1e-2),
+            [
+                "is a tuple ((0.0001, 0.01)), which is no value",
+                "To search the range write ray.tune.loguniform(0.0001, 0.01) (on a logarithmic "
+                "scale) or ray.tune.uniform(0.0001, 0.01), in YAML",
+                "{type: loguniform, low: 0.0001, high: 0.01}",
+                "To choose among the two write ray.tune.choice([0.0001, 0.01])",
+            ],
+        ),
+        (["1e-4", 0.01], ["ray.tune.loguniform(0.0001, 0.01)"]),
+        ([0, 0.5], ["the range write ray.tune.uniform(0, 0.5), in YAML {type: uniform, low: 0,"]),
+        (
+            [50, 5],
+            [
+                "ray.tune.randint(5, 51) (whole numbers from 5 to 50: the upper end is excluded), "
+                "ray.tune.loguniform(5, 50) (on a logarithmic scale) or ray.tune.uniform(5, 50)",
+                "{type: randint, low: 5, high: 51}",
+            ],
+        ),
+    ],
+)
+def test_two_bare_numbers_may_be_meant_as_a_range(written, said):
+    with pytest.raises(InputError) as caught:
+        parse_space({"x": written})
+    for part in said:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("written", [[64, 128, 256], ["nb", "zinb"], [True, False], [5, 5], [5]])
+def test_other_lists_are_no_ranges(written):
+    with pytest.raises(InputError, match="To choose among values write") as caught:
+        parse_space({"x": written})
+    assert "range" not in str(caught.value)
+
+
+def test_the_ranges_that_are_advised_can_be_searched():
+    """Each as it stands in the error."""
+    for written in ((1e-4, 1e-2), [5, 50], (0.0, 0.5)):
+        with pytest.raises(InputError) as caught:
+            parse_space({"x": written})
+        for way in re.findall(r"ray\.tune(\.\w+\([^)]*\))", str(caught.value)):
+            assert parse_space({"x": eval(f"tune{way}", {"tune": tune})}).names == ("x",)
+        (form,) = re.findall(r"in YAML (\{type: [a-z]+, low.*?\})", str(caught.value))
+        assert parse_space({"x": yaml.safe_load(form)}).names == ("x",)
