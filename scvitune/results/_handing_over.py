@@ -185,11 +185,11 @@ def _tell_seen(n_given: int, n_seen: int, n_empty: int, n_cells: int) -> str:
             "its model has seen none of these."
         )
     others = n_given - n_seen
+    if not others:
+        return f"All {n_given} cells given are among the {n_cells} of the study."
     text = f"Of the {n_given} cells given, {n_seen} are among the {n_cells} of the study"
     if n_seen == n_cells:
         text = f"All {n_cells} cells of the study are among the {n_given} given"
-    if not others:
-        return f"{text}."
     if others == n_empty:
         one = others == 1
         return (

@@ -136,16 +136,18 @@ def test_a_frozen_trainer_is_replaced(cells, tmp_path):
 def stopped_by_asha(events, rungs=(2, 8)):
     """Return whom ASHA stops if trials reach its rungs in this order, of which chance has a say.
 
-    Who is not in the best quarter of those that were at a rung before; the default goes on.
+    Who is not in the best quarter of those that were at a rung before. The default, which is
+    among these, goes on.
     """
     best, seen, stopped = {}, {rung: [] for rung in rungs}, set()
     for event in events:
-        if event["event"] != "report" or event["trial_id"] == "00000":
+        if event["event"] != "report":
             continue
         trial_id, value = event["trial_id"], event["metrics"]["elbo_validation"]
         best[trial_id] = min(value, best.get(trial_id, value))
         if (there := seen.get(event["epoch"])) is not None:
-            if there and best[trial_id] > np.percentile(there, 25):
+            is_worse = there and best[trial_id] > np.percentile(there, 25)
+            if is_worse and trial_id != "00000":
                 stopped.add(trial_id)
             there.append(best[trial_id])
     return stopped

@@ -112,7 +112,7 @@ def test_cells_that_the_study_had_not_are_told(saved, caplog):
         "All 60 cells of the study are among the 65 given; its model has not seen the other 5.",
         "Of the 55 cells given, 50 are among the 60 of the study; its model has not seen the "
         "other 5.",
-        "Of the 50 cells given, 50 are among the 60 of the study.",
+        "All 50 cells given are among the 60 of the study.",
         "The study was run on 60 cells, of which none is among the 5 given: its model has seen "
         "none of these.",
         "The study was run on 60 cells, of which none is among the 60 given: its model has seen "
