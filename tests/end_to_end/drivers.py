@@ -195,14 +195,31 @@ def has_ended(process: psutil.Process) -> bool:
     return True
 
 
-def trial_processes(driver: int) -> list[psutil.Process]:
-    """Return those that train now for a driver; processes come and go while this looks."""
+def trial_processes(driver: int, *, at: str = "Trainable.train") -> list[psutil.Process]:
+    """Return those that train now for a driver; processes come and go while this looks.
+
+    At "Trainable" also those that do something else for a trial, or nothing.
+    """
     found = []
     for child in psutil.Process(driver).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # a zombie among them
-            if "Trainable.train" in " ".join(child.cmdline()):
+            if at in " ".join(child.cmdline()):
                 found.append(child)
     return found
+
+
+def kill_with_trials(driver: Any, *, seconds: float = 60.0) -> None:
+    """Kill a driver, and wait until its trials' processes, which end by themselves, are gone.
+
+    Until then one may still write a checkpoint.
+    """
+    trials = trial_processes(driver.pid, at="Trainable")
+    driver.kill()
+    driver.join()
+    deadline = time.monotonic() + seconds
+    while not all(map(has_ended, trials)):
+        assert time.monotonic() < deadline, f"{trials} outlive their driver"
+        time.sleep(0.05)
 
 
 def stop_a_trial(

@@ -184,8 +184,7 @@ def test_files_are_damaged_between_a_kill_and_the_resume(driver, undisturbed, tm
         return False
 
     wait_for(stopped_amid_trials)
-    process.kill()
-    process.join()
+    drivers.kill_with_trials(process)
 
     def cut(path):
         whole = path.read_bytes()
@@ -207,8 +206,9 @@ def test_files_are_damaged_between_a_kill_and_the_resume(driver, undisturbed, tm
 
     output = driver.run("resume", run)
     for trial_id in under_way:
-        (line,) = (s for s in output.splitlines() if s.startswith(f"Trial {trial_id}: "))
-        assert line.endswith("The trial begins anew.")
+        lines_of_trial = [s for s in output.splitlines() if s.startswith(f"Trial {trial_id}: ")]
+        assert len(lines_of_trial) == 1, output
+        assert lines_of_trial[0].endswith("The trial begins anew.")
     assert f"1 line of {layout.events} cannot be read" in output
     check_is_whole(run, undisturbed, first_lines=lines)
 
