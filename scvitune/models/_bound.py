@@ -14,10 +14,16 @@ from torch import Tensor
 
 
 class Matrix(NamedTuple):
-    """A tensor and the array of the same memory."""
+    """A tensor, its transpose and the array, all of the same memory."""
 
     tensor: Tensor
     array: Any
+    transposed: Tensor
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Matrix:
+        """Look at a tensor of two dimensions in these ways."""
+        return cls(tensor, tensor.numpy(), tensor.t())
 
 
 class Buffers:
@@ -40,7 +46,7 @@ class Buffers:
                 if kept is None or len(kept) < n:
                     kept = self._kept[name] = torch.empty(n, width)
                     self._views = {key: v for key, v in self._views.items() if key[0] != name}
-                view = self._views[name, n] = Matrix(kept[:n], kept[:n].numpy())
+                view = self._views[name, n] = Matrix.of(kept[:n])
         return view
 
 
@@ -53,7 +59,7 @@ class Bound:
         The parameter's memory, without history.
     array
         That of ``value`` for numpy.
-    gradient, gradient_array
+    gradient, gradient_transposed, gradient_array
         Of the parameter's shape and order.
     """
 
@@ -63,6 +69,7 @@ class Bound:
         self.transposed = self.value.t() if parameter.ndim > 1 else self.value
         self.array: Any = self.value.numpy()
         self.gradient = torch.zeros_like(self.value)
+        self.gradient_transposed = self.gradient.t() if parameter.ndim > 1 else self.gradient
         self.gradient_array: Any = self.gradient.numpy()
 
     def give_gradient(self) -> None:

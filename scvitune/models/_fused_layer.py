@@ -122,11 +122,11 @@ class FusedLayer:
         )  # fmt: skip
         weight = self._weight
         if isinstance(self._x, SparseRows):
-            multiply_sparse_transposed(self._x, grad.tensor, out=weight.gradient.t())
+            multiply_sparse_transposed(self._x, grad.tensor, out=weight.gradient_transposed)
         elif self._by_input:
-            torch.mm(self._x.t(), grad.tensor, out=weight.gradient.t())
+            torch.mm(self._x.t(), grad.tensor, out=weight.gradient_transposed)
         else:
-            torch.mm(grad.tensor.t(), self._x, out=weight.gradient)
+            torch.mm(grad.transposed, self._x, out=weight.gradient)
         for bound in self._bound:
             bound.give_gradient()
         if not inputs:

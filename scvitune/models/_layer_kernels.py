@@ -164,11 +164,20 @@ def _draw_latent(
 
 
 def _draw_latent_backward(
-    grad: Any, mean: Any, noise: Any, variance: Any, eps: Any, weight: Any, grad_raw: Any
+    grad: Any,
+    mean: Any,
+    noise: Any,
+    variance: Any,
+    eps: Any,
+    weight: Any,
+    grad_raw: Any,
+    grad_mean_bias: Any,
+    grad_raw_bias: Any,
 ) -> None:
     """Turn the gradient by ``z`` into that by ``mean`` (in place) and fill that by ``raw``.
 
-    ``weight`` is the gradient by each cell's KL divergence.
+    ``weight`` is the gradient by each cell's KL divergence. The last two are (n_latent,), filled
+    with the sums of both over the cells.
     """
     for i in range(mean.shape[0]):
         for j in range(mean.shape[1]):
@@ -178,6 +187,8 @@ def _draw_latent_backward(
             )
             grad_raw[i, j] = by_variance * (v - eps)
             grad[i, j] += weight * mean[i, j]
+    _add_rows(grad, grad_mean_bias)
+    _add_rows(grad_raw, grad_raw_bias)
 
 
 _VECTOR, _MATRIX, _FLOAT = types.float32[::1], types.float32[:, ::1], types.float32
@@ -202,6 +213,6 @@ draw_latent = compile_kernel(
 )
 draw_latent_backward = compile_kernel(
     _draw_latent_backward,
-    types.void(_MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOAT, _FLOAT, _MATRIX),
+    types.void(_MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOAT, _FLOAT, _MATRIX, _VECTOR, _VECTOR),
     options=ANY_ORDER,
 )

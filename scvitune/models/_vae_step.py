@@ -22,7 +22,7 @@ from scvitune.contracts import Batch, Losses, Noise
 from scvitune.likelihoods import LIKELIHOOD_KERNELS
 from scvitune.models._bound import Bound, Buffers, Matrix
 from scvitune.models._fused_layer import KERNELS, FusedLayer
-from scvitune.sparse import SparseCounts, SparseRows
+from scvitune.sparse import SparseCounts, SparseRows, write_dense
 
 
 def is_plain(module: Any) -> bool:
@@ -93,6 +93,7 @@ class VAEStep:
         self._n_latent: int = encoder.mean_encoder.out_features
         self._var_eps: float = encoder.var_eps
         self._buffers = Buffers()
+        self._kept_zeros: dict[int, Tensor] = {}
         self._layer_kernels: Any = load_kernels(KERNELS)
         likelihood: Any = load_kernels(LIKELIHOOD_KERNELS)
         self._likelihood = likelihood.negative_binomial_kernel
@@ -101,6 +102,13 @@ class VAEStep:
 
     def _find_addresses(self) -> list[int]:
         return [weight.data_ptr() for weight in self._weights]
+
+    def _zeros(self, n: int) -> Tensor:
+        """Return as many zeros, which nobody writes to."""
+        zeros = self._kept_zeros.get(n)
+        if zeros is None:
+            zeros = self._kept_zeros[n] = torch.zeros(n)
+        return zeros
 
     @property
     def valid(self) -> bool:
@@ -130,7 +138,7 @@ class VAEStep:
         by_raw = self._buffers.rows("by_raw", n, self._n_latent)
         self._layer_kernels.draw_latent_backward(
             grad.array, mean.array, drawn, variance.array, self._var_eps, kl_weight / n,
-            by_raw.array,
+            by_raw.array, *(head.bias.gradient_array for head in self._latent),
         )  # fmt: skip
         last: Matrix | None = self._heads_backward(
             self._latent, [grad, by_raw], encoded, "by_encoded"
@@ -138,7 +146,7 @@ class VAEStep:
         for i in reversed(range(len(self._encoder))):
             layer = self._encoder[i]
             last = layer.backward(_wanted(last), inputs=layer.inputs if i else 0)
-        return Losses(reconstruction=-log_probability, kl=kl, kl_fixed=torch.zeros_like(kl))
+        return Losses(reconstruction=log_probability.neg_(), kl=kl, kl_fixed=self._zeros(n))
 
     def _encode(self, batch: Batch, noise: Noise) -> Tensor:
         counts = _rows_of(batch)
@@ -147,7 +155,9 @@ class VAEStep:
         if self._encoder[0].reads_sparse:
             hidden = SparseRows(counts, values)
         else:
-            hidden = counts.densify(values)
+            dense = self._buffers.rows("counts", counts.n_cells, counts.n_genes)
+            write_dense(SparseRows(counts, values), out=dense.tensor)
+            hidden = dense.tensor
         for layer in self._encoder:
             hidden = layer.forward(hidden, noise)
         if isinstance(hidden, SparseRows):
@@ -199,8 +209,7 @@ class VAEStep:
         filled = self._likelihood(
             dense[0], biases[0], batch.log_library.exp().view(-1).numpy(), theta.numpy(),
             dense[1], biases[1],
-            counts.indptr.numpy(), counts.columns.numpy(), counts.values.numpy(),
-            counts.log_factorial.numpy(), np.full(n, -1 / n, np.float32),
+            *counts.arrays, counts.log_factorial.numpy(), np.full(n, -1 / n, np.float32),
             log_probability.numpy(), grads[0].array, np.empty(n, np.float32),
             px_r.gradient_array, grads[1].array, by_bias[0], by_bias[1],
         )  # fmt: skip
@@ -208,9 +217,7 @@ class VAEStep:
             raise ValueError("each cell's columns of non-zero counts must be ascending and inside")
         px_r.gradient.mul_(theta)
         px_r.give_gradient()
-        return log_probability, self._heads_backward(
-            self._outputs, grads, hidden, "by_hidden", biased=False
-        )
+        return log_probability, self._heads_backward(self._outputs, grads, hidden, "by_hidden")
 
     def _heads_backward(
         self,
@@ -218,21 +225,14 @@ class VAEStep:
         grads: Sequence[Matrix],
         x: Tensor,
         name: str,
-        *,
-        biased: bool = True,
     ) -> Matrix:
         """Set the gradients of linear layers on one input ``x`` and return that by ``x``.
 
-        Parameters
-        ----------
-        biased
-            False: the biases' gradients are there already.
+        Those of the biases are there already.
         """
         by_x = self._buffers.rows(name, *x.shape)
         for k, (head, grad) in enumerate(zip(heads, grads, strict=False)):
-            torch.mm(grad.tensor.t(), x, out=head.weight.gradient)
-            if biased:
-                torch.sum(grad.tensor, 0, out=head.bias.gradient)
+            torch.mm(grad.transposed, x, out=head.weight.gradient)
             if k:
                 by_x.tensor.addmm_(grad.tensor, head.weight.value)
             else:
@@ -262,4 +262,4 @@ def _wanted(grad: Matrix | None) -> Matrix:
 
 
 _EMPTY, _NO_ROWS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
-_NO_MATRIX = Matrix(torch.empty(0, 0), _NO_ROWS)
+_NO_MATRIX = Matrix.of(torch.empty(0, 0))

@@ -12,6 +12,7 @@ from scvitune.sparse._linear import (
     prefers_sparse,
     sparse_linear,
     store_by_input,
+    write_dense,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "prefers_sparse",
     "sparse_linear",
     "store_by_input",
+    "write_dense",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +51,11 @@ class SparseCounts:
         indptr = torch.zeros(n_cells + 1, dtype=torch.int64, device=counts.device)
         indptr[1:] = (counts != 0).sum(1).cumsum(0)
         return cls(n_cells, n_genes, indptr, columns, values, log_factorial)
+
+    @cached_property
+    def arrays(self) -> tuple[Any, Any, Any]:
+        """``indptr``, ``columns`` and ``values`` on the CPU as numpy sees them."""
+        return self.indptr.numpy(), self.columns.numpy(), self.values.numpy()
 
     @cached_property
     def rows(self) -> Tensor:

@@ -29,13 +29,19 @@ def gather_counts(
     -------
     Of the copy: ``indptr`` (n + 1,) int64, ``columns`` (nnz,) int64, ``values`` (nnz,) float32,
     and the sum of each row (n,) float32. None where numba is not there.
+
+    Raises
+    ------
+    IndexError
+        If there is no such row.
     """
     kernels = load_kernels("scvitune.sparse._kernels")
     if kernels is None:
         return None
-    starts = np.zeros(len(cells) + 1, np.int64)
-    np.cumsum(indptr[cells + 1] - indptr[cells], out=starts[1:])
-    n_nonzeros = int(starts[-1])
+    starts = np.empty(len(cells) + 1, np.int64)
+    n_nonzeros = kernels.find_starts(indptr, cells, starts)
+    if n_nonzeros < 0:
+        raise IndexError(f"there are {len(indptr) - 1} cells, and none of each index in {cells}")
     columns, x = np.empty(n_nonzeros, np.int64), np.empty(n_nonzeros, np.float32)
     sums = np.empty(len(cells), np.float32)
     kernels.gather(indptr, indices, values, cells, starts, columns, x, sums)

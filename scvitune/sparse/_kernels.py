@@ -47,6 +47,21 @@ def _add_products(out: Any, i: Any, matrix: Any, at: Any, x: Any, k: Any, end: A
         k += 1
 
 
+def _write_dense(indptr: Any, columns: Any, x: Any, out: Any) -> None:
+    """Fill ``out``, (n_rows, n_columns), with the rows and their zeros.
+
+    Parameters
+    ----------
+    indptr, columns, x
+        CSR rows of its shape.
+    """
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = _ZERO
+        for k in range(indptr[i], indptr[i + 1]):
+            out[i, columns[k]] = x[k]
+
+
 def _multiply(indptr: Any, columns: Any, x: Any, weight: Any, out: Any) -> None:
     """``out = rows @ weight``.
 
@@ -98,6 +113,20 @@ def _multiply_transposed(indptr: Any, columns: Any, x: Any, other: Any, out: Any
         _add_products(out, column, other, rows, sorted_x, starts[column], end)
 
 
+def _find_starts(indptr: Any, cells: Any, starts: Any) -> Any:
+    """Fill the indptr of a copy of the rows ``cells``; return its end, or -1 if one is not there.
+
+    ``starts`` is (n + 1,).
+    """
+    starts[0] = 0
+    for i in range(cells.size):
+        cell = cells[i]
+        if cell < 0 or cell >= indptr.size - 1:
+            return -1
+        starts[i + 1] = starts[i] + (indptr[cell + 1] - indptr[cell])
+    return starts[cells.size]
+
+
 def _gather(
     indptr: Any,
     indices: Any,
@@ -139,6 +168,11 @@ def _read_only(dtype: Any) -> Any:
 _INT64, _UINT64, _FLOAT = types.int64[::1], types.uint64[::1], types.float32[::1]
 _MATRIX = types.float32[:, ::1]
 
+write_dense = compile_kernel(
+    _write_dense,
+    types.void(_INT64, _UINT64, _FLOAT, _MATRIX),
+    options=ANY_ORDER,
+)
 multiply = compile_kernel(
     _multiply,
     types.void(_INT64, _UINT64, _FLOAT, _MATRIX, _MATRIX),
@@ -147,6 +181,11 @@ multiply = compile_kernel(
 multiply_transposed = compile_kernel(
     _multiply_transposed,
     types.void(_INT64, _UINT64, _FLOAT, _MATRIX, _MATRIX),
+    options=ANY_ORDER,
+)
+find_starts = compile_kernel(
+    _find_starts,
+    types.int64(_read_only(types.int64), _INT64, _INT64),
     options=ANY_ORDER,
 )
 gather = compile_kernel(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -65,11 +66,13 @@ class SparseRows:
     values: Tensor
 
     def _csr(self) -> tuple[Any, Any, Any]:
-        return (
-            self.counts.indptr.numpy(),
-            self.counts.columns.view(torch.uint64).numpy(),
-            self.values.numpy(),
-        )
+        indptr, columns, _ = self.counts.arrays
+        return indptr, columns.view(np.uint64), self.values.numpy()
+
+
+def write_dense(rows: SparseRows, *, out: Tensor) -> None:
+    """Fill ``out``, (n_cells, n_genes), contiguous: the values, and zeros between them."""
+    _kernels().write_dense(*rows._csr(), out.numpy())
 
 
 def multiply_sparse(rows: SparseRows, weight: Tensor, *, out: Tensor) -> None:

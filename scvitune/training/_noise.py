@@ -46,7 +46,9 @@ class GeneratorNoise:
         # ``bernoulli_``; the share zeroed is the rate to within 2**-17.
         draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=self._device)
         bits = draws.random_(-(2**63), None, generator=self.generator).view(torch.int16)
-        return (bits[: like.numel()] >= round(rate * 2**16) - 2**15).view(like.shape)
+        if len(bits) > like.numel():
+            bits = bits[: like.numel()]
+        return bits.view(like.shape) >= round(rate * 2**16) - 2**15
 
     def seed(self) -> int:
         """Return a new seed below 2**63, for numbers of other distributions."""

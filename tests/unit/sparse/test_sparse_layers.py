@@ -15,6 +15,7 @@ from scvitune.sparse import (
     prefers_sparse,
     sparse_linear,
     store_by_input,
+    write_dense,
 )
 
 pytest.importorskip("numba")
@@ -112,6 +113,21 @@ def test_no_cells_and_no_counts():
     assert indptr.tolist() == [0, 0, 0]
     assert len(columns) == 0
     assert sums.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("cells", [[0, 2], [-1, 1]])
+def test_a_row_that_is_not_there_is_refused(cells):
+    arrays = np.array([0, 1, 2]), np.zeros(2, np.int32), np.ones(2, np.uint8)
+    with pytest.raises(IndexError, match="there are 2 cells"):
+        gather_counts(*arrays, np.array(cells))
+
+
+def test_rows_are_written_over_what_was_there():
+    x = random_counts(9, 13, 0.3)
+    counts = SparseCounts.from_dense(x)
+    out = torch.full((9, 13), torch.nan)
+    write_dense(SparseRows(counts, counts.values.log1p()), out=out)
+    assert torch.equal(out, x.log1p())
 
 
 def test_csr_and_positions_of_a_minibatch_agree():
