@@ -239,6 +239,7 @@ def test_a_second_process_loads_from_the_cache(tmp_path):
     assert run_python(SCRIPT, NUMBA_CACHE_DIR=str(tmp_path)) == ["True", "1"]
 
 
+@pytest.mark.slow
 def test_without_a_writable_cache_each_process_compiles():
     # An empty list of locators is what numba is left with where no folder can be written to.
     script = """

@@ -174,6 +174,7 @@ def test_methods_that_want_more_of_scvi_tools_get_it(trial):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "harm",
     [

@@ -158,11 +158,10 @@ def test_tensors_of_a_vae_on_a_device_are_forecast(cells, tmp_path, config):
     "config",
     [
         pytest.param({"batch_size": 64}, id="amortized"),
-        pytest.param(
-            {"batch_size": 128, **WITHOUT_AMORTIZATION}, marks=pytest.mark.slow, id="free"
-        ),
+        pytest.param({"batch_size": 128, **WITHOUT_AMORTIZATION}, id="free"),
     ],
 )
+@pytest.mark.slow
 def test_tensors_of_destvi_on_a_device_are_forecast(spots, tmp_path, config):
     prepared, reference, _ = spots()
     config = {"condscvi_max_epochs": 1, **config}

@@ -253,6 +253,7 @@ def share_of_claims(new_run, *, gain, n_studies=400):
     return n_claims / n_studies
 
 
+@pytest.mark.slow
 def test_where_there_is_no_gain_one_is_claimed_in_at_most_5_percent(new_run):
     """By the summary, of the best of eight configurations that are all the default's equals."""
     share = share_of_claims(new_run, gain=0.0)
