@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scvitune._keywords import naming_arguments
@@ -60,12 +61,19 @@ def learning_curve(
 
     study = take_study(study)
     try:
-        train_learning_curve(study.path, sizes=sizes, seeds=seeds, metric=metric)
+        undone, asked = train_learning_curve(study.path, sizes=sizes, seeds=seeds, metric=metric)
         study.refresh()  # its plots show the curve from now on
         run = read_run(study.path)
         if run.layout.report.exists():
             with disk_faults_explained(run.layout):
                 write_report(run)
-        return read_learning_curve(run)
+        curve = read_learning_curve(run)
+        if undone:
+            curve = replace(
+                curve,
+                verdict=f"Interrupted: {undone} of {asked} trainings are still to be done, and "
+                f"asked for once more it goes on with them. As far as it is: {curve.verdict}",
+            )
+        return curve
     finally:
         wait_for_shutdown()

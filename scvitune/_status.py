@@ -54,7 +54,7 @@ def _state(run: Run | None, job: JobStatus | None) -> str:
     if run is not None and run.finished and not waits:
         if _is_writing(run, job):
             return f"finished searching, writing its results{_number(job) if job else ''}"
-        return "finished"
+        return "finished" if _has_results(run) else "finished searching, without its results"
     if job is not None and job.state not in ("written", "finished"):
         words = {
             "waiting": "waiting in the queue",
@@ -86,6 +86,11 @@ def _is_writing(run: Run, job: JobStatus | None) -> bool:
     if not drivers or drivers[-1]["host"] != socket.gethostname():
         return False
     return bool(psutil.pid_exists(int(drivers[-1]["pid"])))
+
+
+def _has_results(run: Run) -> bool:
+    """Whether anything was written that a study has at its end, where there is a best trial."""
+    return run.layout.report.is_file() or best_trial_id(run) is None
 
 
 def _is_reported(run: Run) -> bool:
@@ -186,6 +191,9 @@ def _next(run_dir: Path, run: Run | None, job: JobStatus | None) -> list[str]:
         return lines
     if job is not None and job.state == "written" and (run is None or not run.at_work):
         return [] if is_done else [f"Submit:  {submit}"]
+    resume = f"scvitune resume {shlex.quote(str(run_dir))}"
     if run is not None and not run.finished and not run.at_work:
-        return [f"Go on:   scvitune resume {shlex.quote(str(run_dir))}"]
+        return [f"Go on:   {resume}"]
+    if run is not None and is_done and not _has_results(run) and not _is_writing(run, job):
+        return [f"Results: {resume}  (writes them)"]
     return []

@@ -31,11 +31,7 @@ Stage: TypeAlias = tuple[str, Callable[[Mapping[str, TrialRecord]], Sequence["Fo
 def check_follow_ups(config: StudyConfig, *, of_spots: bool, faults: Faults) -> None:
     """Check what is asked of the time after the search."""
     confirm = config.confirm
-    if confirm is not None and confirm.seeds < 2:
-        faults.add(
-            f"confirm.seeds is {confirm.seeds}, but one training alone says nothing about chance. "
-            "Give at least 2; 5 is a good number."
-        )
+    check_seeds(config, faults)
     if confirm is not None and config.search.test_size == 0 and not of_spots:
         faults.add(
             "confirm compares the winner with the default on test cells, but test_size is 0. "
@@ -45,6 +41,16 @@ def check_follow_ups(config: StudyConfig, *, of_spots: bool, faults: Faults) -> 
         faults.add(
             f"final_fit is {config.final_fit!r}, but {config.model} is trained on all spots "
             "anyway. Leave it out."
+        )
+
+
+def check_seeds(config: StudyConfig, faults: Faults) -> None:
+    """Refuse a confirmation that could confirm nothing."""
+    confirm = config.confirm
+    if confirm is not None and confirm.seeds < 2:
+        faults.add(
+            f"confirm.seeds is {confirm.seeds}, but one training alone says nothing about chance. "
+            "Give at least 2; 5 is a good number."
         )
 
 

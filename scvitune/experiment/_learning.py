@@ -12,7 +12,7 @@ from rich.console import Console
 from scvitune._disk import disk_faults_explained, explain_disk_fault
 from scvitune._seeding import derive_seed
 from scvitune.config import read_number, read_whole_number
-from scvitune.contracts import Config, RunLayout
+from scvitune.contracts import Config
 from scvitune.errors import Faults
 from scvitune.events import EventLog, TrialRecord, fold, read_events
 from scvitune.experiment._follow_ups import FollowUpPlan, FollowUpTask, phases_of, still_to_do
@@ -41,13 +41,17 @@ def train_learning_curve(
     seeds: int,
     metric: Any = None,
     console: Console | None = None,
-) -> RunLayout:
+) -> tuple[int, int]:
     """Do the trainings of `scvitune.learning_curve` that the log does not hold yet.
 
     Parameters
     ----------
     metric
         Own metrics once more; what they lack is imported, see `find_functions`.
+
+    Returns
+    -------
+    How many of them an interruption has left undone, and how many there are.
     """
     opened = reopen(root)
     plan, layout = opened.plan, opened.layout
@@ -72,8 +76,9 @@ def train_learning_curve(
             for size in sorted(shares)
         ]
 
-    if not still_to_do(choose(records), records):
-        return layout
+    wanted = choose(records)
+    if not still_to_do(wanted, records):
+        return 0, len(wanted)
     functions = find_functions(layout.root, metric)
     console = console or Console()
     stopper = StudyStopper(time_budget_s=None, epoch_budget=None, epochs_spent={})
@@ -94,7 +99,7 @@ def train_learning_curve(
             run_stages(session, [("Learning curve", choose)])
         if stopper.disk_fault is not None:
             raise explain_disk_fault(layout, stopper.disk_fault)
-    return layout
+    return len(still_to_do(wanted, fold(read_events(layout.events)))), len(wanted)
 
 
 def _read_shares(sizes: Any) -> list[float]:

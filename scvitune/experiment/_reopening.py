@@ -14,6 +14,7 @@ from scvitune.errors import Faults, InputError, StudyError, warn_user
 from scvitune.experiment._data_files import find_changed_files, refuse_other_cells
 from scvitune.experiment._deconvolution import SETTINGS, Tissues
 from scvitune.experiment._driver import study_settings
+from scvitune.experiment._follow_ups import check_seeds
 from scvitune.experiment._planning import Plan, plan_study
 from scvitune.experiment._recorders import kept_trials
 from scvitune.experiment._run_directory import read_ready, read_study
@@ -155,6 +156,8 @@ def _with_follow_ups(config: StudyConfig, given: Mapping[str, Any]) -> StudyConf
     if asked.confirm is None:
         return asked
     faults = Faults()
+    if not before:  # one that was asked for before may have been of another version's rules
+        check_seeds(asked, faults)
     for name, least in before.items():
         if (new := getattr(asked.confirm, name)) < least:
             faults.add(

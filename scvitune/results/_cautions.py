@@ -13,6 +13,7 @@ from scvitune.results._budget import cut_default, held_kl, is_searched, max_epoc
 from scvitune.results._elsewhere import find_losses
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
+from scvitune.results._seeds_of_confirmation import seed_cautions
 from scvitune.results._selection import selection_cautions
 from scvitune.results._tables import (
     OPEN,
@@ -44,7 +45,8 @@ def find_cautions(run: Run) -> list[str]:
     cautions = [*_cut(run), *_held(run), *(find_losses(run) if has_result else [])]
     cautions += [*_unfinished(run), *_failed(run), *_default(run), *selection_cautions(run)]
     if best_id is not None and has_result:
-        cautions += [*_disagreement(run), *_trained_once(run, run.records[best_id])]
+        cautions += [*_disagreement(run), *seed_cautions(run)]
+        cautions += _trained_once(run, run.records[best_id])
     return cautions
 
 

@@ -91,8 +91,9 @@ def judge_learning_curve(
     since validation and training cells are other cells and differ without any overfitting:
 
     - a clear fall: more cells would help still;
-    - no clear fall but a clear gap: it overfits in a way that cells do not mend: more dropout or
-      weight decay, fewer layers or units;
+    - a fall surely less than a hundredth of the loss but a clear gap: it overfits in a way that
+      cells do not mend: more dropout or weight decay, fewer layers or units;
+    - a clear gap and a fall that may be more: it overfits, and more cells may mend it or not;
     - neither, and both surely less than a hundredth of the loss: the model does no better on the
       cells that it knows than on new ones, so it underfits: a bigger model or more epochs;
     - neither, but either might be more: nothing can be told;
@@ -155,7 +156,7 @@ def judge_learning_curve(
         )
     flat = f"{fell}{_changed(fall, fall_error)}"
     if abs(fall) <= fall_reach:
-        flat += ", which is no clear change"
+        flat += f", which over {len(falls)} seeds is no clear change"
     elif fall > 0:
         flat += f", which is less than {format_percent(_WORTH)} of it"
     if too_short:
@@ -165,12 +166,19 @@ def judge_learning_curve(
             "the model or more cells, try more epochs: a new study with a larger max_epochs. As "
             f"it is, {flat[0].lower()}{flat[1:]}, and {above}.{note}"
         )
+    little = _LITTLE * loss
     if _is_clear(gap, gap_reach, loss):
+        if fall + fall_reach >= little:
+            return (
+                f"Overfitting, and whether more cells would help cannot be told: {above}; "
+                f"{flat[0].lower()}{flat[1:]}. More dropout or weight decay, or a smaller model, "
+                "may help; of the cells more seeds tell more, such as scvitune.learning_curve("
+                f"study, seeds={len(falls) + 3}).{note}"
+            )
         return (
             f"Overfitting: {flat[0].lower()}{flat[1:]}, and {above}. Rather than more cells, try "
             f"more dropout or weight decay, or a smaller model.{note}"
         )
-    little = _LITTLE * loss
     if fall + fall_reach < little and gap + gap_reach < little:  # of an unknown error neither is
         return (
             f"Underfitting, if anything: {flat[0].lower()}{flat[1:]}, and {above}. Rather than "

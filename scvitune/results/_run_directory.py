@@ -76,6 +76,8 @@ class Run:
         Trials at a time of the last driver that searched; None: not known.
     moments
         Starts, reports and ends of trials, in the order in which they were logged.
+    seeds_at_first
+        Seeds of the first confirmation that came to its end; None: none has.
     """
 
     layout: RunLayout
@@ -88,6 +90,7 @@ class Run:
     search_s: float = 0.0
     search_slots: int | None = None
     moments: tuple[Moment, ...] = ()
+    seeds_at_first: int | None = None
 
     @property
     def is_of_spots(self) -> bool:
@@ -256,7 +259,19 @@ def read_run(root: Path) -> Run:
         search_s=search_s,
         search_slots=_search_slots(events),
         moments=moments,
+        seeds_at_first=_seeds_at_first(events),
     )
+
+
+def _seeds_at_first(events: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the seeds that were confirmed with until a driver first came to its end with any."""
+    seeds = 0
+    for event in events:
+        if event["event"] == "confirmation":
+            seeds = max(seeds, int(event["seed"]))
+        elif seeds and event["event"] == "driver" and event.get("action") == "end":
+            return seeds
+    return None
 
 
 def _read_settings(layout: RunLayout) -> dict[str, Any]:

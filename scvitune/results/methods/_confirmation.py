@@ -14,6 +14,7 @@ from scvitune.results._confirmation import (
 from scvitune.results._confirmation_words import describe_scope
 from scvitune.results._intervals import LEVEL, cell_difference
 from scvitune.results._run_directory import Run
+from scvitune.results._seeds_of_confirmation import added_seeds
 from scvitune.results._tables import comparison_table, confirmed_winner, test_metric
 from scvitune.results._wording import (
     cells_of,
@@ -48,7 +49,11 @@ def tell_confirmation(run: Run) -> list[str]:
             f"{'; ' if is_open else ', and '}differences from the default were measured on the "
             f"{cells_of(test_metric(run))}, paired over seeds"
         )
-    return [f"{text}.", describe_scope(run)]
+    told = [f"{text}.", describe_scope(run)]
+    added = added_seeds(run)
+    if added is not None:
+        told.append(f"The first {added[0]} seeds had been looked at before the others were added.")
+    return told
 
 
 def tell_confirmed_gain(run: Run, winner: str, *, cite: Callable[[str], str]) -> list[str]:

@@ -44,7 +44,16 @@ def test_a_study_is_finished_when_its_report_is_written(small_run, job_of):
     os.utime(report)
     assert job_of(small_run, "RUNNING|None")[0] == "pbmc: finished"
     report.unlink()
-    assert job_of(small_run, "COMPLETED|None")[0] == "pbmc: finished"
+    head = job_of(small_run, "COMPLETED|None")[0]
+    assert head == "pbmc: finished searching, without its results"
+
+
+def test_results_that_nobody_wrote_are_asked_for(small_run):
+    lines = describe_status(small_run.layout.root)
+    assert lines[0] == "pbmc: finished searching, without its results"
+    assert lines[-1] == f"Results: scvitune resume {small_run.layout.root}  (writes them)"
+    small_run.layout.report.touch()
+    assert describe_status(small_run.layout.root)[0] == "pbmc: finished"
 
 
 def test_more_trials_wait_for_their_job(small_run, job_of):
