@@ -87,6 +87,8 @@ def test_a_study_that_had_ended_is_confirmed_afterwards(study, cells, local_ray,
         scvitune.resume(ended.path, confirm={"top_k": 4, "seeds": 2})
     assert (ended.path / "study.yaml").read_text() == frozen
 
+    with pytest.raises(InputError, match="confirm.seeds is 1, but one training alone"):
+        scvitune.resume(ended.path, confirm={"top_k": 2, "seeds": 1})
     command = ["resume", str(ended.path), "--set", "confirm.top_k=2", "--set", "confirm.seeds=4"]
     assert exit_code([*command, "--set", "final_fit=all_cells"]) == 0
     confirmed = scvitune.load(ended.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 import scvitune
 from scvitune.events import EventLog
+from scvitune.experiment import _learning
 
 OLDER = Path(__file__).parents[2] / "data" / "older"
 SIZES = (0.5, 1.0)
@@ -49,6 +51,14 @@ def test_a_report_that_is_there_is_written_anew(study):
     assert found.verdict not in html, "the study was read before"
     assert "From 0 cells" not in found.verdict
     assert found.verdict.split("(±")[0] in report.read_text()
+
+
+def test_an_interrupted_curve_says_what_it_lacks(study, monkeypatch):
+    monkeypatch.setattr(_learning, "run_stages", lambda session, stages: None)
+    monkeypatch.setattr(_learning, "ray_session", lambda slots: nullcontext())
+    verdict = scvitune.learning_curve(study, sizes=SIZES, seeds=4).verdict
+    assert verdict.startswith("Interrupted: 2 of 8 trainings are still to be done")
+    assert verdict.endswith(scvitune.learning_curve(study, sizes=SIZES).verdict)
 
 
 def test_no_report_is_written_where_there_is_none(study):
