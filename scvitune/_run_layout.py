@@ -23,6 +23,11 @@ class RunLayout:
         return self.root / "splits.npz"
 
     @property
+    def cells(self) -> Path:
+        """Names of the cells, with what each is for."""
+        return self.root / "cells.parquet"
+
+    @property
     def reference_split(self) -> Path:
         """Which cells of a reference train its model, and which are summed into tissues."""
         return self.root / "reference.npz"

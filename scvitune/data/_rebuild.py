@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,23 @@ from scvitune.contracts import PreparedData
 from scvitune.data._registration import find_model_class
 
 
-def rebuild_anndata(prepared: PreparedData) -> Any:
+def rebuild_anndata(prepared: PreparedData, *, names: Sequence[str] | None = None) -> Any:
     """Build an AnnData from prepared data alone, set up by the same ``setup_anndata`` call.
 
     Parameters
     ----------
     prepared
         In memory or memory-mapped.
+    names
+        Of the cells; None: their numbers.
 
     Returns
     -------
     AnnData
         n_cells x n_genes; counts as float32 CSR in ``.X`` or in the layer they came from; the
         columns of ``obs`` that were registered, with all registered categories; the names of
-        the genes. Cells are named by their number, and nothing else is there. A model of it has
-        the same registry and module as one of the original, and loads onto the original.
+        cells and genes. Nothing else is there. A model of it has the same registry and module as
+        one of the original, and loads onto the original.
 
     Raises
     ------
@@ -53,11 +55,12 @@ def rebuild_anndata(prepared: PreparedData) -> Any:
     )
     counts.has_sorted_indices = True
     counts.has_canonical_format = True
-    obs = pd.DataFrame(_columns(prepared, kwargs), index=_names(prepared.n_cells))
+    obs = pd.DataFrame(_columns(prepared, kwargs), index=_names(prepared.n_cells, names))
     layer = kwargs.get("layer")
     with warnings.catch_warnings():
         # Said already when the original was set up and prepared.
         warnings.filterwarnings("ignore", message="Variable names are not unique")
+        warnings.filterwarnings("ignore", message="Observation names are not unique")
         warnings.filterwarnings("ignore", message="Category .* has fewer than 3 cells")
         adata = AnnData(
             X=counts if layer is None else None,
@@ -69,9 +72,11 @@ def rebuild_anndata(prepared: PreparedData) -> Any:
     return adata
 
 
-def _names(n_cells: int) -> Any:
+def _names(n_cells: int, names: Sequence[str] | None) -> Any:
     import pandas as pd
 
+    if names is not None:
+        return pd.Index(names, dtype=object)
     return pd.RangeIndex(n_cells).astype(str)
 
 

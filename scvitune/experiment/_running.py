@@ -14,7 +14,7 @@ from rich.console import Console
 
 from scvitune._disk import begun_or_not_at_all, disk_faults_explained, explain_disk_fault
 from scvitune.contracts import ENDED, PreparedData, RunLayout
-from scvitune.data import save_prepared
+from scvitune.data import save_cell_names, save_prepared
 from scvitune.events import TrialRecord, fold, read_events
 from scvitune.experiment._consent import note_named
 from scvitune.experiment._deconvolution import Tissues
@@ -60,6 +60,10 @@ def start_experiment(preparation: Preparation, *, console: Console | None = None
         if tissues is not None:
             tissues = tissues.saved(layout.root.parent)
         create_run_directory(layout, plan, prepared, name=preparation.name, tissues=tissues)
+        names = preparation.adata.obs_names
+        if len(names) == prepared.n_cells:
+            split = plan.split if tissues is None else None
+            save_cell_names(names, layout.cells, split=split)
     paths = [own["function"] for own in plan.config.own_metrics]
     note_named(layout.root, [path for path in paths if path is not None])
     _drive(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 
 from scvitune._ownership import find_foreign
 from scvitune.contracts import Config, PreparedData, Split
-from scvitune.data import check_matches, find_cells, rebuild_anndata
+from scvitune.data import check_matches, find_cells, load_cell_names, rebuild_anndata
 from scvitune.errors import StudyError
 from scvitune.models import ModelAdapter, get_adapter
 from scvitune.results._run_directory import Run
@@ -115,7 +115,8 @@ def read_model(run: Run, directory: Path, adata: Any) -> Any:
         cells that were tuned on, rebuilt from the prepared arrays.
     """
     prepared, _ = load_run_data(run)
-    return load_saved(run.settings["model"], directory, adata, prepared)
+    names = load_cell_names(run.layout.cells, prepared.n_cells) if adata is None else None
+    return load_saved(run.settings["model"], directory, adata, prepared, names=names)
 
 
 def is_safe_to_load(directory: Path) -> bool:
@@ -123,18 +124,27 @@ def is_safe_to_load(directory: Path) -> bool:
     return find_foreign((directory, *directory.iterdir())) is None
 
 
-def load_saved(model: str, directory: Path, adata: Any, prepared: PreparedData) -> Any:
+def load_saved(
+    model: str,
+    directory: Path,
+    adata: Any,
+    prepared: PreparedData,
+    *,
+    names: Sequence[str] | None = None,
+) -> Any:
     """Return a saved model of a class of ``scvi.model`` on the cells that were prepared.
 
     Parameters
     ----------
     adata
         As for `read_model`.
+    names
+        Of the cells, where they are rebuilt.
     """
     import scvi
 
     if adata is None:
-        adata = rebuild_anndata(prepared)
+        adata = rebuild_anndata(prepared, names=names)
     else:
         check_matches(adata, prepared)
     if list(adata.var_names) != list(prepared.gene_names):
@@ -193,7 +203,8 @@ def _tell_seen(n_given: int, n_seen: int, n_empty: int, n_cells: int) -> str:
     if others == n_empty:
         one = others == 1
         return (
-            f"{text}; the other {'one has' if one else f'{others} have'} no counts in its genes "
-            f"and {'was' if one else 'were'} left out."
+            f"{text}; the other {'one has' if one else f'{others} have'} no counts in its genes, "
+            f"so it left {'it' if one else 'them'} out and the model has not seen "
+            f"{'it' if one else 'them'}."
         )
     return f"{text}; its model has not seen the other {others}."

@@ -53,6 +53,7 @@ def test_run_directory_holds_everything(study):
     names = {path.name for path in study.path.iterdir()}
     assert names >= {
         "study.yaml",
+        "cells.parquet",
         "splits.npz",
         "events.jsonl",
         "trials.parquet",
@@ -133,6 +134,15 @@ def test_best_model_is_ordinary(study, pbmc, tmp_path):
     splits = np.load(study.path / "splits.npz")
     np.testing.assert_array_equal(model.train_indices, splits["train"])
     np.testing.assert_array_equal(model.test_indices, splits["test"])
+
+
+def test_cells_keep_their_names(study, pbmc):
+    assert study.best_model().adata.obs_names.equals(pbmc.obs_names)
+    cells = pd.read_parquet(study.path / "cells.parquet")
+    assert cells["cell"].tolist() == pbmc.obs_names.tolist()
+    splits = np.load(study.path / "splits.npz")
+    for part in ("train", "validation", "test"):
+        assert set(np.flatnonzero(cells["split"] == part)) == set(splits[part])
 
 
 def test_the_gain_has_an_interval_over_the_test_cells(study):

@@ -82,7 +82,7 @@ def test_the_studys_own_file_with_cells_that_it_left_out(saved, caplog):
     model = load_saved("SCVI", path, file, prepared)
     assert warnings_of(caplog) == [
         "All 60 cells of the study are among the 62 given; the other 2 have no counts in its "
-        "genes and were left out."
+        "genes, so it left them out and the model has not seen them."
     ]
     assert np.array_equal(model.train_indices, np.arange(1, 41))
     assert np.array_equal(model.validation_indices, [*range(41, 51), *range(52, 62)])
