@@ -118,6 +118,14 @@ def find_held(
     )
 
 
+def share_at(
+    config: Mapping[str, Any], epoch: float, *, default_warmup: float | None, n_train: int | None
+) -> float:
+    """Return the share of its weight that the KL term has at an epoch; arguments as above."""
+    warmup = _warmup_of(config, default_warmup, n_train)
+    return _share(config, epoch / warmup) if warmup > 0 else 1.0
+
+
 def _warmup_of(config: Mapping[str, Any], default: float | None, n_train: int | None) -> float:
     """Return the epochs over which a configuration's KL weight rises, 0 for none."""
     epochs = _number(config.get(KL_WARMUP, default))

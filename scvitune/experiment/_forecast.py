@@ -76,6 +76,7 @@ def describe_preparation(preparation: Preparation) -> list[str]:
             if plan.rungs
             else ""
         ),
+        *_describe_budgets(plan),
         *(f"WARNING:    {line}" for line in describe_cut_grid(plan)),
         *(f"WARNING:    {line}" for line in describe_early_rung(plan, prepared)),
         *(f"WARNING:    {line}" for line in describe_held_kl(plan)),
@@ -93,6 +94,18 @@ def describe_preparation(preparation: Preparation) -> list[str]:
         "Nothing was started and nothing was written.",
     ]
     return lines
+
+
+def _describe_budgets(plan: Plan) -> list[str]:
+    search, budgets = plan.config.search, []
+    if search.time_budget_s:
+        budgets.append(_duration(search.time_budget_s))
+    if search.epoch_budget:
+        budgets.append(f"{search.epoch_budget:g} epochs of all trials together")
+    if not budgets:
+        return []
+    follow = " (what follows it is not counted)" if _describe_follow_ups(plan) else ""
+    return [f"Budget:     the search ends after {' or '.join(budgets)}{follow}"]
 
 
 def describe_cut_grid(plan: Plan) -> list[str]:

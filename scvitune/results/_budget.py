@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from scvitune._cut_default import CutDefault, find_cut
-from scvitune._held_kl import KL_WARMUP, HeldKl, find_held
+from scvitune._held_kl import KL_WARMUP, HeldKl, find_held, share_at
+from scvitune.events import TrialRecord
 from scvitune.results._run_directory import Run
 
 
@@ -46,6 +47,25 @@ def held_kl(run: Run) -> HeldKl | None:
         default_warmup=default,
         n_train=run.split_sizes.get("train"),
     )
+
+
+def kept_kl(run: Run, record: TrialRecord) -> tuple[float, float] | None:
+    """Return when a trial's weights were kept, and the share of its weight the KL term had then.
+
+    None where nobody knows.
+    """
+    best = run.best_reports.get(record.trial_id)
+    if best is None or (
+        "default_kl_warmup" not in run.settings and KL_WARMUP not in record.config
+    ):
+        return None
+    share = share_at(
+        record.config,
+        best.epoch,
+        default_warmup=run.settings.get("default_kl_warmup"),
+        n_train=run.split_sizes.get("train"),
+    )
+    return best.epoch, share
 
 
 def is_searched(run: Run, name: str) -> bool:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 
 from scvitune._durations import format_estimate
+from scvitune._held_kl import KL_WARMUP
 from scvitune.events import TrialRecord
 from scvitune.ranking import choose_candidates
 from scvitune.results._advice import ended_by_epochs
-from scvitune.results._budget import cut_default, held_kl, is_searched, max_epochs
+from scvitune.results._budget import cut_default, held_kl, is_searched, kept_kl, max_epochs
 from scvitune.results._elsewhere import find_losses
 from scvitune.results._intervals import cell_difference
 from scvitune.results._run_directory import Run
@@ -36,6 +37,8 @@ from scvitune.results._wording import (
 )
 
 _MANY_FAILED = 0.2
+_OTHERWISE = 0.1
+"""Shares of the KL term's weight that differ by less are as good as the same."""
 
 
 def find_cautions(run: Run) -> list[str]:
@@ -45,8 +48,9 @@ def find_cautions(run: Run) -> list[str]:
     cautions = [*_cut(run), *_held(run), *(find_losses(run) if has_result else [])]
     cautions += [*_unfinished(run), *_failed(run), *_default(run), *selection_cautions(run)]
     if best_id is not None and has_result:
-        cautions += [*_disagreement(run), *seed_cautions(run)]
-        cautions += _trained_once(run, run.records[best_id])
+        best = run.records[best_id]
+        cautions += [*_kept_in_warmup(run, best), *_disagreement(run), *seed_cautions(run)]
+        cautions += _trained_once(run, best)
     return cautions
 
 
@@ -69,6 +73,33 @@ def _held(run: Run) -> list[str]:
         return []
     said = held.describe(n_latent=is_searched(run, "n_latent"))
     return [f"{said[0].upper()}{said[1:]} In a new study: {in_sentence(held.remedy)}"]
+
+
+def _kept_in_warmup(run: Run, best: TrialRecord) -> list[str]:
+    """Warn where weights from within KL warm-ups are compared that were not as far in them.
+
+    Not where trials or the default could not leave it, which is told.
+    """
+    default = run.default
+    if not run.metric.startswith("elbo_") or default in (None, best):
+        return []
+    if held_kl(run) is not None or cut_default(run) is not None:
+        return []
+    kept = [kept_kl(run, record) for record in (best, default) if record is not None]
+    known = [one for one in kept if one is not None]
+    shares = [share for _, share in known]
+    if len(known) < 2 or max(shares) - min(shares) < _OTHERWISE:
+        return []
+    ours, theirs = (
+        f"epoch {epoch:g}, with {100 * share:.2g} % of the KL term's weight"
+        for epoch, share in known
+    )
+    return [
+        f"The best trial's weights are those of its best report: of {ours}; the default's of "
+        f"{theirs}. They are compared by all of it, so a part of the difference may be of when "
+        "they were kept, within a KL warm-up: compare the reconstruction loss too, or search "
+        f"{KL_WARMUP} as well."
+    ]
 
 
 def _unfinished(run: Run) -> list[str]:

@@ -55,6 +55,21 @@ def test_budgets_bound_it(forecast):
     assert forecast_seconds(forecast(time_budget_s=1.0)) < START_UP_S + 10
 
 
+def test_budgets_are_named(forecast):
+    def said(**arguments):
+        lines = describe_preparation(forecast(**arguments))
+        return [line for line in lines if line.startswith("Budget:")]
+
+    assert said() == []
+    assert said(time_budget_s=75) == ["Budget:     the search ends after 75 s"]
+    confirm = {"top_k": 1, "seeds": 2}
+    both = said(time_budget_s=7200, epoch_budget=210, confirm=confirm)
+    assert both == [
+        "Budget:     the search ends after 2.0 h or 210 epochs of all trials together (what "
+        "follows it is not counted)"
+    ]
+
+
 def test_larger_models_cost_more(forecast):
     def trained(**space):
         return forecast_seconds(forecast(space=space)) - forecast_seconds(

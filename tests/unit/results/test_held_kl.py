@@ -49,7 +49,7 @@ def test_lower_values_of_n_latent_are_not_advised_then(new_run) -> None:
 def test_they_are_where_trials_left_it(new_run) -> None:
     run = held_run(new_run, warmups=(5, 5, 5))
     cautions = [*find_cautions(run), *find_advice(run)]
-    assert not any("warm-up" in caution for caution in cautions)
+    assert not any("their KL warm-up" in caution for caution in cautions)
     (edge,) = [c for c in cautions if c.startswith("The best n_latent")]
     assert "lower values may be better still" in edge
 
@@ -86,3 +86,38 @@ def test_who_stopped_itself_within_it_did_not_leave_it(new_run) -> None:
     assert any("their KL warm-up" in c for c in find_cautions(held_run(new_run, **own)))
     whole = held_run(lambda: new_run("whole"), epoch=400.0, **own)
     assert not any("their KL warm-up" in c for c in find_cautions(whole))
+
+
+def kept(new_run, name, ours, theirs, **settings):
+    """A run of 400 epochs whose best report, of the best trial and the default, was earlier."""
+    builder = new_run(name)
+    whole = {"default_max_epochs": 400, "search": SEARCH | {"max_epochs": 400}}
+    builder.settings(**{**OWN, **whole, **settings})
+    builder.driver("start")
+    base = {"lr": 1e-3, "n_hidden": 128, "n_latent": 10}
+    builder.trial("00000", base, values={theirs: 9.0, 400.0: 9.5}, origin="default")
+    builder.trial("00001", base | {"n_latent": 5}, values={ours: 5.0, 400.0: 6.0})
+    builder.driver("end")
+    return [c for c in find_cautions(builder.read()) if "KL term's weight" in c]
+
+
+def test_weights_kept_at_different_weights_of_the_kl_term_are_told(new_run) -> None:
+    (words,) = kept(new_run, "early", 196.0, 116.0)
+    assert words.startswith(
+        "The best trial's weights are those of its best report: of epoch 196, with 49 % of the KL "
+        "term's weight; the default's of epoch 116, with 29 % of the KL term's weight."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "settings"),
+    [
+        (196.0, 190.0, {}),
+        (396.0, 390.0, {}),
+        (196.0, 116.0, {"metric": "reconstruction_loss_validation"}),
+        (196.0, 116.0, {"default_kl_warmup": None}),
+    ],
+    ids=str,
+)
+def test_weights_that_are_alike_in_it_are_not(new_run, ours, theirs, settings) -> None:
+    assert not kept(new_run, "alike", ours, theirs, **settings)
