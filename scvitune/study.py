@@ -250,7 +250,8 @@ def resume(
         Only the noise of training begins anew there, by seed and step. None: as before.
     confirm, final_fit
         What follows the search, as for `tune`, of a study that had ended without it, too: at most
-        its best 3 trials are confirmed, whose weights it has kept. None: as before.
+        its best 3 trials are confirmed, whose weights it has kept. A search that a budget ended
+        is left as it is then, unless ``num_samples`` is given. None: as before.
     """
     from scvitune.experiment import continue_experiment, find_functions
 

@@ -141,6 +141,8 @@ def continue_experiment(
         functions=own_functions(opened.layout, opened.plan.config, functions or {}),
         action="resume",
         console=console,
+        # Who asks for what follows a search that a budget ended wants it of what was found.
+        leaves_search=num_samples is None and any((afterwards or {}).values()),
     )
     return opened.layout
 
@@ -154,8 +156,15 @@ def _drive(
     functions: Mapping[str, OwnFunction],
     action: str,
     console: Console | None,
+    leaves_search: bool = False,
 ) -> None:
-    """Run what is still to run, with everything recorded."""
+    """Run what is still to run, with everything recorded.
+
+    Parameters
+    ----------
+    leaves_search
+        Whether a search that a budget ended is left as it is.
+    """
     console = console or Console()
 
     def announce(line: str) -> None:
@@ -190,7 +199,8 @@ def _drive(
             pid=os.getpid(),
             host=socket.gethostname(),
         )
-        search_end = _end_of_search(plan, records, read_events(layout.events))
+        events = read_events(layout.events)
+        search_end = _end_of_search(plan, records, events, leaves_search=leaves_search)
         searched = search_end is not None
         stages = stages_of_plan(plan, prepared, tissues)
         # An epoch budget is one for good; a time budget is given anew.
@@ -292,18 +302,25 @@ def _announce(
 
 
 def _end_of_search(
-    plan: Plan, records: Mapping[str, TrialRecord], events: Sequence[Mapping[str, Any]]
+    plan: Plan,
+    records: Mapping[str, TrialRecord],
+    events: Sequence[Mapping[str, Any]],
+    *,
+    leaves_search: bool,
 ) -> Mapping[str, Any] | None:
     """Return the line that ended the search, None where it goes on.
 
     It has ended where every trial that was asked for has (the line may be empty then), or a driver
     died in what followed them. A budget may have ended a search before all of its trials. To go on
     with it, rather than with what follows it, would choose other candidates than those that were
-    being confirmed.
+    being confirmed, or that the user has seen and asks to have confirmed.
     """
     if len(records) >= plan.num_trials and all(r.status in ENDED for r in records.values()):
         return {}
     ends = [e for e in events if e.get("action") in ("searched", "end")]
     last = ends[-1] if ends else {}
+    if last.get("action") == "end":
+        spent = str(last.get("reason") or "").endswith("budget is spent")
+        return last if leaves_search and spent else None
     is_over = last.get("action") == "searched" and last["trials"] == plan.num_trials
     return last if is_over else None

@@ -9,7 +9,6 @@ from scvitune._durations import format_estimate
 from scvitune._held_kl import KL_WARMUP
 from scvitune.events import TrialRecord
 from scvitune.ranking import choose_candidates
-from scvitune.results._advice import ended_by_epochs
 from scvitune.results._budget import cut_default, held_kl, is_searched, kept_kl, max_epochs
 from scvitune.results._elsewhere import find_losses
 from scvitune.results._intervals import cell_difference
@@ -215,12 +214,10 @@ def _trained_once(run: Run, best: TrialRecord) -> list[str]:
     )
     if not can_be_confirmed(run):
         return [f"{luck} Without test cells that is not measured: give a new study a test_size."]
-    again = run.spent_budget is not None and not ended_by_epochs(run)
-    first = " The search goes on first, for its time budget once more." if again else ""
     return [
         f"{luck} `{confirm_with(run)}` trains the best {ADVISED_TOP_K} and the default again with "
         f"{ADVISED_SEEDS} fresh seeds each{_time_to_confirm(run)}; in Python, scvitune.resume("
-        f'path, confirm={{"top_k": {ADVISED_TOP_K}, "seeds": {ADVISED_SEEDS}}}).{first}'
+        f'path, confirm={{"top_k": {ADVISED_TOP_K}, "seeds": {ADVISED_SEEDS}}}).'
     ]
 
 

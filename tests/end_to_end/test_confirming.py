@@ -229,6 +229,21 @@ def test_a_budget_ends_the_search_and_not_the_confirmation(cells, local_ray, tmp
     assert all(event["epoch"] > 0 for event in lines(study.path))
 
 
+@pytest.mark.slow
+def test_what_a_time_budget_ended_is_confirmed_and_not_searched_on(cells, local_ray, tmp_path):
+    options = OPTIONS | {"time_budget_s": 10, "num_samples": 500, "confirm": None}
+    options |= {"final_fit": None}
+    study = scvitune.tune("SCVI", cells, storage=tmp_path, name="budget", **options)
+    assert study.finished
+    n_proposals = len(lines(study.path, "proposal"))
+    confirmed = scvitune.resume(study.path, confirm={"top_k": 1, "seeds": 2})
+    assert confirmed.finished
+    assert len(lines(study.path, "proposal")) == n_proposals
+    assert (confirmed.confirmation["seeds"] == 2).all()
+    assert "Confirmed over 2 seeds" in confirmed.summary()
+    assert "The time budget ended the search" in confirmed.summary()
+
+
 def test_check_says_what_the_confirmation_costs(tmp_path, capsys):
     config = tmp_path / "study.yaml"
     config.write_text(

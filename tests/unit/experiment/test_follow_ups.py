@@ -119,7 +119,36 @@ def test_a_search_that_is_over_is_not_taken_up_again(
 
     records["00002"].status = status
     events = [{"event": "driver", "action": action, "trials": 3} for action in actions]
-    found = _end_of_search(SimpleNamespace(num_trials=num_trials), records, events)
+    plan = SimpleNamespace(num_trials=num_trials)
+    found = _end_of_search(plan, records, events, leaves_search=False)
+    assert (found is not None) is expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "leaves_search", "expected"),
+    [
+        ("the time budget is spent", True, True),
+        ("the time budget is spent", False, False),
+        ("all trials had ended", True, False),  # then more of them are wanted
+        (None, True, False),
+    ],
+)
+def test_what_a_time_budget_ended_is_left_for_what_follows(
+    records, reason, leaves_search, expected
+):
+    from types import SimpleNamespace
+
+    from scvitune.experiment._running import _end_of_search
+
+    records["00002"].status = "running"
+    events = [
+        {"event": "driver", "action": "start"},
+        {"event": "driver", "action": "searched", "trials": 3},
+        {"event": "driver", "action": "end", "reason": reason},
+        {"event": "driver", "action": "resume"},
+    ]
+    plan = SimpleNamespace(num_trials=3)
+    found = _end_of_search(plan, records, events, leaves_search=leaves_search)
     assert (found is not None) is expected
 
 

@@ -117,13 +117,11 @@ def test_where_no_cells_were_held_out_nothing_is_to_confirm(new_run):
     assert "--set confirm" not in render_report(run)
 
 
-def test_it_is_said_that_a_time_budget_is_given_anew_before_confirming(new_run):
-    run = two_trials(new_run, reason="the time budget is spent")
-    words = caution(run, "trained once")
-    assert words.endswith("The search goes on first, for its time budget once more.")
+def test_a_confirmation_is_advised_of_searches_that_a_budget_ended_too(new_run):
+    by_time = two_trials(new_run, reason="the time budget is spent")
     by_epochs = two_trials(lambda: new_run("epochs"), reason="the epoch budget is spent")
-    for other in (by_epochs, two_trials(lambda: new_run("whole"))):
-        assert caution(other, "trained once").endswith('confirm={"top_k": 3, "seeds": 5}).')
+    for run in (by_time, by_epochs, two_trials(lambda: new_run("whole"))):
+        assert caution(run, "trained once").endswith('confirm={"top_k": 3, "seeds": 5}).')
 
 
 def test_an_epoch_budget_leaves_no_more_trials_to_come_through(new_run):
