@@ -22,6 +22,8 @@ def save_cell_names(names: Iterable[object], path: Path, *, split: Split | None)
     ----------
     names
         In the order of the prepared cells.
+    path
+        The file; its folder must exist.
     split
         None: they were not split, and there is no such column.
     """
@@ -40,6 +42,13 @@ def save_cell_names(names: Iterable[object], path: Path, *, split: Split | None)
 
 def load_cell_names(path: Path, n_cells: int) -> list[str] | None:
     """Return the names that `save_cell_names` wrote; None where it did not, in an older run.
+
+    Parameters
+    ----------
+    path
+        The file.
+    n_cells
+        How many it must name.
 
     Raises
     ------
