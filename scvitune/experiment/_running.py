@@ -317,10 +317,12 @@ def _end_of_search(
     """
     if len(records) >= plan.num_trials and all(r.status in ENDED for r in records.values()):
         return {}
-    ends = [e for e in events if e.get("action") in ("searched", "end")]
+    drivers = [e for e in events if e["event"] == "driver"]
+    ends = [e for e in drivers if e.get("action") in ("searched", "end")]
     last = ends[-1] if ends else {}
     if last.get("action") == "end":
         spent = str(last.get("reason") or "").endswith("budget is spent")
-        return last if leaves_search and spent else None
+        # The last line is this driver's own; others may have begun to search on.
+        return last if leaves_search and spent and last is drivers[-2] else None
     is_over = last.get("action") == "searched" and last["trials"] == plan.num_trials
     return last if is_over else None

@@ -150,6 +150,8 @@ def test_what_a_time_budget_ended_is_left_for_what_follows(
     plan = SimpleNamespace(num_trials=3)
     found = _end_of_search(plan, records, events, leaves_search=leaves_search)
     assert (found is not None) is expected
+    events += [{"event": "driver", "action": action} for action in ("interrupted", "resume")]
+    assert _end_of_search(plan, records, events, leaves_search=leaves_search) is None
 
 
 @pytest.mark.parametrize(
