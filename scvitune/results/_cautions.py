@@ -77,10 +77,13 @@ def _held(run: Run) -> list[str]:
 def _kept_in_warmup(run: Run, best: TrialRecord) -> list[str]:
     """Warn where weights from within KL warm-ups are compared that were not as far in them.
 
-    Not where trials or the default could not leave it, which is told.
+    Not where trials or the default could not leave it, which is told, nor where the warm-up is in
+    the space: then it is a part of what was tuned.
     """
-    default = run.default
+    default, space = run.default, run.settings.get("space") or {}
     if not run.metric.startswith("elbo_") or default in (None, best):
+        return []
+    if KL_WARMUP in space or "n_steps_kl_warmup" in space:
         return []
     if held_kl(run) is not None or cut_default(run) is not None:
         return []
@@ -90,14 +93,14 @@ def _kept_in_warmup(run: Run, best: TrialRecord) -> list[str]:
     if len(known) < 2 or max(shares) - min(shares) < _OTHERWISE:
         return []
     ours, theirs = (
-        f"epoch {epoch:g}, with {100 * share:.2g} % of the KL term's weight"
+        f"epoch {epoch:g}, with {100 * share:.0f} % of the KL term's weight"
         for epoch, share in known
     )
     return [
         f"The best trial's weights are those of its best report: of {ours}; the default's of "
         f"{theirs}. They are compared by all of it, so a part of the difference may be of when "
         "they were kept, within a KL warm-up: compare the reconstruction loss too, or search "
-        f"{KL_WARMUP} as well."
+        f"{KL_WARMUP} in a new study."
     ]
 
 

@@ -107,6 +107,8 @@ def test_weights_kept_at_different_weights_of_the_kl_term_are_told(new_run) -> N
         "The best trial's weights are those of its best report: of epoch 196, with 49 % of the KL "
         "term's weight; the default's of epoch 116, with 29 % of the KL term's weight."
     )
+    (words,) = kept(new_run, "whole", 400.0, 116.0)
+    assert "of epoch 400, with 100 % of the KL term's weight" in words
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,11 @@ def test_weights_kept_at_different_weights_of_the_kl_term_are_told(new_run) -> N
         (396.0, 390.0, {}),
         (196.0, 116.0, {"metric": "reconstruction_loss_validation"}),
         (196.0, 116.0, {"default_kl_warmup": None}),
+        (
+            196.0,
+            116.0,
+            {"space": {"n_epochs_kl_warmup": {"type": "randint", "low": 5, "high": 9}}},
+        ),
     ],
     ids=str,
 )
