@@ -121,7 +121,7 @@ def find_held(
 def share_at(
     config: Mapping[str, Any], epoch: float, *, default_warmup: float | None, n_train: int | None
 ) -> float:
-    """Return the share of its weight that the KL term has at an epoch; arguments as above."""
+    """Return the share of its weight that the KL term has at an epoch; see `find_held`."""
     warmup = _warmup_of(config, default_warmup, n_train)
     return _share(config, epoch / warmup) if warmup > 0 else 1.0
 

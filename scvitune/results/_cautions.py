@@ -81,13 +81,13 @@ def _kept_in_warmup(run: Run, best: TrialRecord) -> list[str]:
     the space: then it is a part of what was tuned.
     """
     default, space = run.default, run.settings.get("space") or {}
-    if not run.metric.startswith("elbo_") or default in (None, best):
+    if not run.metric.startswith("elbo_") or default is None or default is best:
         return []
     if KL_WARMUP in space or "n_steps_kl_warmup" in space:
         return []
     if held_kl(run) is not None or cut_default(run) is not None:
         return []
-    kept = [kept_kl(run, record) for record in (best, default) if record is not None]
+    kept = [kept_kl(run, record) for record in (best, default)]
     known = [one for one in kept if one is not None]
     shares = [share for _, share in known]
     if len(known) < 2 or max(shares) - min(shares) < _OTHERWISE:

@@ -41,7 +41,7 @@ def gather_counts(
     starts = np.empty(len(cells) + 1, np.int64)
     n_nonzeros = kernels.find_starts(indptr, cells, starts)
     if n_nonzeros < 0:
-        raise IndexError(f"there are {len(indptr) - 1} cells, and none of each index in {cells}")
+        raise IndexError(f"there are {len(indptr) - 1} cells, but others are asked for: {cells}")
     columns, x = np.empty(n_nonzeros, np.int64), np.empty(n_nonzeros, np.float32)
     sums = np.empty(len(cells), np.float32)
     kernels.gather(indptr, indices, values, cells, starts, columns, x, sums)

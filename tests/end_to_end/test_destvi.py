@@ -83,6 +83,7 @@ def test_the_best_model_is_an_ordinary_destvi_on_the_real_spots(study, spots, tm
     assert type(model) is scvi.model.DestVI
     proportions = model.get_proportions()
     assert list(proportions.index) == list(spots.obs_names)
+    assert list(study.best_model().adata.obs_names) == list(spots.obs_names)
     truth = spots.obsm["proportions"]
     assert list(proportions.columns) == list(truth.columns)
     assert compute_proportion_metrics(truth, proportions)["pcc"].mean() > 0.5
